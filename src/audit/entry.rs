@@ -1,0 +1,335 @@
+//! One entry of the log: what was asked, by whom, on which ground, and how it ended.
+
+use data_encoding::HEXLOWER;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use uuid::Uuid;
+
+/// Largest entry, in bytes of canonical JSON.
+pub const MAX_ENTRY_BYTES: usize = 16 * 1024;
+
+/// An entry as it is written: RFC 8785 canonical JSON with 64-bit numbers as strings. It holds no personal
+/// value: a person appears as a keyed pseudonym, a message as a salted commitment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Version of this schema: "1".
+    pub schema: String,
+    /// Identifier of the entry (UUID version 7).
+    pub id: Uuid,
+    /// What the entry witnesses.
+    pub phase: Phase,
+    /// When the call arrived.
+    pub occurred: Timestamp,
+    /// When the log accepted the entry; set by the log itself.
+    pub recorded: Timestamp,
+    /// Service, such as `legalaid.exchange.v1.ExchangeService`.
+    pub service: String,
+    /// Method, such as `SubmitExchange`.
+    pub method: String,
+    /// Unified social credit code of the calling agency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
+    /// SHA-256 of the caller's public key (SubjectPublicKeyInfo), lower-case hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// Unit of the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Staff number of the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    /// Commitment to the operator's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator_name: Option<Commitment>,
+    /// Credit code of the agency that is asked or written to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counterpart: Option<String>,
+    /// Purpose code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
+    /// Articles relied on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub legal_basis: Vec<String>,
+    /// The agreement that allowed the call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<AgreementReference>,
+    /// Whether access was allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// The caller's request id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<Uuid>,
+    /// The exchange concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Uuid>,
+    /// The delivery concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Uuid>,
+    /// The centre's matter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matter: Option<String>,
+    /// Keyed pseudonym of the person concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Commitment to the request's bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_commitment: Option<Commitment>,
+    /// Commitment to the answer's bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_commitment: Option<Commitment>,
+    /// gRPC code by name, such as `OK`; absent in a REQUEST.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// Reason in UPPER_SNAKE, as the caller sees it in `google.rpc.ErrorInfo`, or of an odd answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Index of the REQUEST that this entry ends.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "decimal")]
+    pub request_index: Option<u64>,
+    /// Time from arrival to this entry, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "decimal")]
+    pub duration_us: Option<u64>,
+    /// Which gateway node wrote it.
+    pub node: String,
+    /// Trace id, 32 hex digits, as in the W3C traceparent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+}
+
+/// What an entry witnesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Phase {
+    /// A call with effect was accepted; written before anything is dispatched.
+    Request,
+    /// How a REQUEST ended; written before the answer leaves.
+    Response,
+    /// A local read, in one entry.
+    Read,
+    /// A call was refused, in one entry; nothing was dispatched.
+    Refused,
+    /// A connection was refused by policy although its certificate is genuine.
+    HandshakeRefused,
+    /// A REQUEST whose end is not known: the gateway stopped between the two entries.
+    Interrupted,
+}
+
+impl Phase {
+    /// The phase's name in an entry.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "REQUEST",
+            Self::Response => "RESPONSE",
+            Self::Read => "READ",
+            Self::Refused => "REFUSED",
+            Self::HandshakeRefused => "HANDSHAKE_REFUSED",
+            Self::Interrupted => "INTERRUPTED",
+        }
+    }
+}
+
+/// Whether access was allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Decision {
+    /// An agreement in force allowed it.
+    Allow,
+    /// None did.
+    Deny,
+}
+
+/// The agreement that allowed a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgreementReference {
+    /// Its id.
+    pub id: String,
+    /// Its version, a decimal string.
+    pub version: String,
+}
+
+/// HMAC-SHA256 of a value under a key derived from the entry's salt, as lower-case hex. With the salt gone, it
+/// says nothing about the value; with it, it proves the value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Commitment(pub String);
+
+/// Why an entry cannot be written.
+#[derive(Debug, Error)]
+pub enum EntryError {
+    /// The entry is not representable as canonical JSON.
+    #[error("entry cannot be written as canonical json")]
+    NotCanonical(#[source] serde_json::Error),
+    /// The entry is too large.
+    #[error("entry has {0} bytes, at most {MAX_ENTRY_BYTES} are allowed")]
+    TooLarge(usize),
+}
+
+impl Entry {
+    /// An entry of `phase` for a method of a service; the rest is filled in by who knows it.
+    pub fn new(id: Uuid, phase: Phase, occurred: Timestamp, service: &str, method: &str, node: &str) -> Self {
+        Self {
+            schema: "1".to_owned(),
+            id,
+            phase,
+            occurred,
+            recorded: occurred,
+            service: service.to_owned(),
+            method: method.to_owned(),
+            caller: None,
+            certificate: None,
+            unit: None,
+            operator: None,
+            operator_name: None,
+            counterpart: None,
+            purpose: None,
+            legal_basis: Vec::new(),
+            agreement: None,
+            decision: None,
+            request: None,
+            exchange: None,
+            delivery: None,
+            matter: None,
+            subject: None,
+            request_commitment: None,
+            response_commitment: None,
+            code: None,
+            reason: None,
+            request_index: None,
+            duration_us: None,
+            node: node.to_owned(),
+            trace: None,
+        }
+    }
+
+    /// The exact bytes to store and hash: RFC 8785 canonical JSON.
+    ///
+    /// # Errors
+    /// When the entry is larger than [`MAX_ENTRY_BYTES`].
+    pub fn to_canonical_json(&self) -> Result<Vec<u8>, EntryError> {
+        let bytes = serde_json_canonicalizer::to_vec(self).map_err(EntryError::NotCanonical)?;
+        if bytes.len() > MAX_ENTRY_BYTES {
+            return Err(EntryError::TooLarge(bytes.len()));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads an entry back.
+    ///
+    /// # Errors
+    /// When the bytes are not an entry of this schema.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}
+
+/// The secret of an entry from which the key of each commitment is derived. Erasing it erases what the
+/// commitments could prove, and leaves the log verifiable.
+#[derive(Clone)]
+pub struct Salt(pub [u8; 32]);
+
+impl Salt {
+    /// Commits to `value` as `field` of the entry. Each field has its own key, so that one can be opened without
+    /// the others.
+    pub fn commit(&self, field: &str, value: &[u8]) -> Commitment {
+        let field_key = keyed_digest(&self.0, field.as_bytes());
+        Commitment(HEXLOWER.encode(&keyed_digest(&field_key, value)))
+    }
+}
+
+/// Turns a person's document number into the pseudonym that stands for the person in the log. Whoever lacks the
+/// key can neither compute nor reverse it.
+#[derive(Clone)]
+pub struct PseudonymKey(zeroize::Zeroizing<[u8; 32]>);
+
+impl PseudonymKey {
+    /// A key of 32 secret bytes.
+    pub fn new(key: [u8; 32]) -> Self {
+        Self(zeroize::Zeroizing::new(key))
+    }
+
+    /// The pseudonym of the holder of a document, 32 hex digits.
+    pub fn pseudonym(&self, id_kind: &str, id_number: &str) -> String {
+        let message = format!("subject\0{id_kind}\0{id_number}");
+        HEXLOWER.encode(&keyed_digest(self.0.as_ref(), message.as_bytes())[..16])
+    }
+
+    /// A tag over something the gateway handed out and wants to recognise, such as a page token.
+    pub fn tag(&self, purpose: &str, message: &[u8]) -> [u8; 32] {
+        let purpose_key = keyed_digest(self.0.as_ref(), purpose.as_bytes());
+        keyed_digest(&purpose_key, message)
+    }
+}
+
+/// HMAC-SHA256.
+pub fn keyed_digest(key: &[u8], message: &[u8]) -> [u8; 32] {
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key);
+    let tag = aws_lc_rs::hmac::sign(&key, message);
+    let mut digest = [0; 32];
+    digest.copy_from_slice(tag.as_ref());
+    digest
+}
+
+mod decimal {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[allow(clippy::ref_option, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(number) => serializer.collect_str(number),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|digits| digits.parse().map_err(D::Error::custom)).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Entry {
+        let mut entry = Entry::new(
+            Uuid::from_u128(7),
+            Phase::Response,
+            Timestamp::UNIX_EPOCH,
+            "legalaid.exchange.v1.ExchangeService",
+            "SubmitExchange",
+            "node-1",
+        );
+        entry.request_index = Some(u64::MAX);
+        entry.legal_basis = vec!["法律援助法 41".to_owned()];
+        entry
+    }
+
+    #[test]
+    fn an_entry_is_canonical_and_reads_back() {
+        let bytes = sample().to_canonical_json().unwrap();
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        assert!(text.contains("\"request_index\":\"18446744073709551615\""), "{text}");
+        assert!(text.starts_with("{\"id\":"), "keys are sorted: {text}");
+        assert_eq!(Entry::from_json(&bytes).unwrap(), sample());
+    }
+
+    #[test]
+    fn an_oversized_entry_is_refused() {
+        let mut entry = sample();
+        entry.legal_basis = vec!["x".repeat(MAX_ENTRY_BYTES)];
+        assert!(matches!(entry.to_canonical_json(), Err(EntryError::TooLarge(_))));
+    }
+
+    #[test]
+    fn commitments_differ_by_field_salt_and_value() {
+        let salt = Salt([1; 32]);
+        let first = salt.commit("request", b"a");
+        assert_eq!(first, salt.commit("request", b"a"));
+        assert_ne!(first, salt.commit("response", b"a"));
+        assert_ne!(first, salt.commit("request", b"b"));
+        assert_ne!(first, Salt([2; 32]).commit("request", b"a"));
+    }
+}

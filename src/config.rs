@@ -1,0 +1,399 @@
+//! The gateway's configuration: one TOML file, overlaid by the environment, parsed straight into final types.
+//!
+//! A variable `LEGAL_AID_GATEWAY__SECTION__KEY` replaces `key` of `[section]`. Unknown keys are refused. Paths are
+//! relative to the file's folder.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+use thiserror::Error;
+
+use crate::domain::agency::CreditCode;
+
+/// Prefix of variables that overlay the file.
+pub const ENVIRONMENT_PREFIX: &str = "LEGAL_AID_GATEWAY__";
+
+/// All settings of `serve`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The gateway itself.
+    pub gateway: GatewaySection,
+    /// Its certificate and whom it trusts.
+    pub tls: TlsSection,
+    /// The database.
+    pub store: StoreSection,
+    /// Secret keys.
+    pub keys: KeysSection,
+    /// The audit log.
+    #[serde(default)]
+    pub audit: AuditSection,
+    /// Limits.
+    #[serde(default)]
+    pub limits: LimitsSection,
+    /// Delivery.
+    #[serde(default)]
+    pub delivery: DeliverySection,
+}
+
+/// `[gateway]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewaySection {
+    /// Unified social credit code of the organ that runs the gateway; its certificate names it.
+    pub agency: CreditCode,
+    /// Name of this node in the audit log.
+    #[serde(default = "default_node")]
+    pub node: String,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The file with agencies and agreements.
+    pub directory: PathBuf,
+}
+
+/// `[tls]`: PEM files.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSection {
+    /// The certificate chain, own certificate first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub private_key: PathBuf,
+    /// Certificate authorities that are trusted, for both sides.
+    pub authorities: PathBuf,
+    /// Certificate revocation lists.
+    #[serde(default)]
+    pub revocations: Vec<PathBuf>,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSection {
+    /// The SQLite file.
+    pub database: PathBuf,
+}
+
+/// `[keys]`: files of mode 0600 that `init` makes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysSection {
+    /// Signs the log's checkpoints (C2SP signed-note private key).
+    pub log: PathBuf,
+    /// Encrypts bodies at rest (64 hex digits).
+    pub body: PathBuf,
+    /// Makes pseudonyms (64 hex digits).
+    pub pseudonym: PathBuf,
+}
+
+/// `[audit]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditSection {
+    /// Entries that may wait for the writer; more are refused.
+    pub queue: usize,
+    /// Where the newest checkpoint is kept outside the database, so that a restored backup is noticed.
+    pub checkpoint: Option<PathBuf>,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsSection {
+    /// Calls at once.
+    pub calls: usize,
+    /// Calls at once of one agency.
+    pub calls_per_agency: usize,
+    /// Largest message, in bytes.
+    pub message_bytes: usize,
+    /// Deadline of a call that brings none.
+    #[serde(deserialize_with = "duration")]
+    pub default_deadline: Duration,
+    /// Longest deadline; a longer one is cut to it.
+    #[serde(deserialize_with = "duration")]
+    pub longest_deadline: Duration,
+    /// Time for a TLS handshake.
+    #[serde(deserialize_with = "duration")]
+    pub handshake: Duration,
+    /// Time for the first byte after the handshake.
+    #[serde(deserialize_with = "duration")]
+    pub first_byte: Duration,
+    /// Handshakes at once.
+    pub pending_handshakes: usize,
+    /// Handshakes at once from one address.
+    pub pending_handshakes_per_address: usize,
+    /// Age at which a connection is closed in an orderly way.
+    #[serde(deserialize_with = "duration")]
+    pub connection_age: Duration,
+    /// Time for calls in progress when the gateway stops.
+    #[serde(deserialize_with = "duration")]
+    pub drain: Duration,
+    /// How long outcomes are kept for their request ids; at least 7 days.
+    #[serde(deserialize_with = "duration")]
+    pub keep_outcomes: Duration,
+}
+
+/// `[delivery]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeliverySection {
+    /// Time for one attempt.
+    #[serde(deserialize_with = "duration")]
+    pub attempt: Duration,
+    /// How long a delivery is leased to one attempt or one pull; longer than an attempt.
+    #[serde(deserialize_with = "duration")]
+    pub lease: Duration,
+    /// Wait after the first failed attempt; doubled after each further one.
+    #[serde(deserialize_with = "duration")]
+    pub first_retry: Duration,
+    /// Longest wait.
+    #[serde(deserialize_with = "duration")]
+    pub longest_retry: Duration,
+    /// Age at which a delivery is given up and the exchange becomes UNDELIVERABLE.
+    #[serde(deserialize_with = "duration")]
+    pub give_up_after: Duration,
+    /// Deliveries at once to one recipient.
+    pub per_recipient: usize,
+}
+
+impl Default for AuditSection {
+    fn default() -> Self {
+        Self { queue: 4096, checkpoint: None }
+    }
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self {
+            calls: 2048,
+            calls_per_agency: 512,
+            message_bytes: 1024 * 1024,
+            default_deadline: Duration::from_secs(10),
+            longest_deadline: Duration::from_secs(60),
+            handshake: Duration::from_secs(10),
+            first_byte: Duration::from_secs(10),
+            pending_handshakes: 256,
+            pending_handshakes_per_address: 64,
+            connection_age: Duration::from_secs(6 * 3600),
+            drain: Duration::from_secs(10),
+            keep_outcomes: Duration::from_secs(7 * 86_400),
+        }
+    }
+}
+
+impl Default for DeliverySection {
+    fn default() -> Self {
+        Self {
+            attempt: Duration::from_secs(10),
+            lease: Duration::from_secs(60),
+            first_retry: Duration::from_secs(1),
+            longest_retry: Duration::from_secs(900),
+            give_up_after: Duration::from_secs(7 * 86_400),
+            per_recipient: 4,
+        }
+    }
+}
+
+fn default_node() -> String {
+    "gateway-1".to_owned()
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}; `legal-aid-gateway init DIR` makes one")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not TOML of this shape.
+    #[error("{path}: {source}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// Two settings contradict each other.
+    #[error("{path}: {problem}")]
+    Contradiction {
+        /// The file.
+        path: PathBuf,
+        /// Which, and what to do.
+        problem: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads the file and overlays `environment` (name and value pairs).
+    ///
+    /// # Errors
+    /// When the file is missing, malformed or contradicts itself.
+    pub fn load(
+        path: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut config: Self = load_table(path, environment)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let tls = &mut config.tls;
+        let keys = &mut config.keys;
+        for file in [
+            &mut config.gateway.directory,
+            &mut tls.certificate,
+            &mut tls.private_key,
+            &mut tls.authorities,
+            &mut config.store.database,
+            &mut keys.log,
+            &mut keys.body,
+            &mut keys.pseudonym,
+        ]
+        .into_iter()
+        .chain(&mut tls.revocations)
+        .chain(&mut config.audit.checkpoint)
+        {
+            *file = folder.join(&*file);
+        }
+        config.check().map_err(|problem| ConfigError::Contradiction { path: path.to_owned(), problem })?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        let (limits, delivery) = (&self.limits, &self.delivery);
+        if delivery.lease <= delivery.attempt {
+            return Err(
+                "delivery.lease must be longer than delivery.attempt, or one delivery is made twice at once",
+            );
+        }
+        if limits.default_deadline > limits.longest_deadline {
+            return Err("limits.default_deadline must not exceed limits.longest_deadline");
+        }
+        if limits.keep_outcomes < Duration::from_secs(7 * 86_400) {
+            return Err("limits.keep_outcomes must be at least 7 days (\"168h\")");
+        }
+        if limits.calls == 0
+            || limits.calls_per_agency == 0
+            || self.audit.queue == 0
+            || delivery.per_recipient == 0
+        {
+            return Err(
+                "limits.calls, limits.calls_per_agency, audit.queue and delivery.per_recipient must be at least 1",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Reads any TOML file with the environment's overlay into a type.
+///
+/// # Errors
+/// When the file is missing or malformed.
+pub fn load_table<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<T, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let malformed = |source| ConfigError::Malformed { path: path.to_owned(), source: Box::new(source) };
+    let overlays: Vec<_> =
+        environment.into_iter().filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect();
+    if overlays.is_empty() {
+        // Parsing the text itself keeps line and column in errors.
+        return toml::from_str(&text).map_err(malformed);
+    }
+    let mut table: toml::Table = toml::from_str(&text).map_err(malformed)?;
+    for (name, value) in overlays {
+        overlay(&mut table, name.trim_start_matches(ENVIRONMENT_PREFIX), &value);
+    }
+    table.try_into().map_err(malformed)
+}
+
+/// Sets `SECTION__KEY` to a value, read as TOML where it is TOML, else as text.
+fn overlay(table: &mut toml::Table, path: &str, value: &str) {
+    match path.split_once("__") {
+        Some((section, rest)) => {
+            let section = table.entry(section.to_lowercase()).or_insert_with(|| toml::Table::new().into());
+            if let Some(section) = section.as_table_mut() {
+                overlay(section, rest, value);
+            }
+        }
+        None => {
+            let parsed = toml::from_str::<toml::Table>(&format!("value = {value}"))
+                .ok()
+                .and_then(|mut table| table.remove("value"));
+            table.insert(path.to_lowercase(), parsed.unwrap_or_else(|| value.into()));
+        }
+    }
+}
+
+/// A duration such as `"10s"`, `"1h 30m"` or `"PT10S"`.
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let signed = jiff::SignedDuration::deserialize(deserializer)?;
+    Duration::try_from(signed).map_err(|_| serde::de::Error::custom("a duration must not be negative"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+        [gateway]
+        agency = "91110000600037341L"
+        listen = "127.0.0.1:8443"
+        directory = "directory.toml"
+        [tls]
+        certificate = "tls/gateway.pem"
+        private_key = "tls/gateway.key"
+        authorities = "tls/ca.pem"
+        [store]
+        database = "gateway.db"
+        [keys]
+        log = "keys/log.key"
+        body = "keys/body.key"
+        pseudonym = "keys/pseudonym.key"
+    "#;
+
+    fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.toml");
+        std::fs::write(&path, text).unwrap();
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::load(&path, environment).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file_and_the_environment_overlays() {
+        let config = load(
+            FILE,
+            &[
+                ("LEGAL_AID_GATEWAY__GATEWAY__LISTEN", "127.0.0.1:9"),
+                ("LEGAL_AID_GATEWAY__LIMITS__CALLS", "7"),
+                ("LEGAL_AID_GATEWAY__LIMITS__DRAIN", "3s"),
+                ("OTHER", "x"),
+            ],
+        )
+        .unwrap();
+        assert!(config.store.database.is_absolute());
+        assert_eq!(config.gateway.listen.port(), 9);
+        assert_eq!(config.limits.calls, 7);
+        assert_eq!(config.limits.drain, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name_and_line() {
+        let error = load(&format!("{FILE}\n[limits]\ncals = 7\n"), &[]).unwrap_err();
+        assert!(error.contains("cals") && error.contains("line"), "{error}");
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let error = load(&format!("{FILE}\n[delivery]\nlease = \"5s\"\n"), &[]).unwrap_err();
+        assert!(error.contains("longer than delivery.attempt"), "{error}");
+        let error = load(&format!("{FILE}\n[limits]\nkeep_outcomes = \"1h\"\n"), &[]).unwrap_err();
+        assert!(error.contains("7 days"), "{error}");
+    }
+}

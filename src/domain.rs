@@ -1,0 +1,18 @@
+//! The law's words as types. No I/O, no clock, no randomness.
+//!
+//! Every type here is parsed once, at the edge, and is right from then on. No error repeats what it
+//! was given, because what it was given may be a person's.
+
+pub mod agency;
+pub mod case_number;
+pub mod court_fee;
+pub mod envelope;
+pub mod exchange;
+pub mod fee_waiver;
+pub mod law;
+pub mod money;
+pub mod person;
+pub mod region;
+pub mod verification;
+pub mod violation;
+mod vocabulary;

@@ -1,0 +1,371 @@
+//! Fee waiver: the request's own rules, those that hold between its fields (Order 481, 诉讼费用交纳办法).
+
+use jiff::civil::Date;
+
+use super::agency::CreditCode;
+use super::court_fee::{ClaimKind, expected_fee};
+use super::law::Article;
+use super::money::Fen;
+use super::person::Person;
+use super::violation::Violations;
+use super::vocabulary::vocabulary;
+
+/// Least reduction, in permille (art 46).
+pub const LEAST_REDUCTION_PERMILLE: u32 = 300;
+
+vocabulary! {
+    /// What an applicant is.
+    pub enum ApplicantKind {
+        /// A natural person.
+        NaturalPerson => "NATURAL_PERSON",
+        /// A legal person or other organisation.
+        LegalPerson => "LEGAL_PERSON",
+        /// A welfare or rescue body.
+        WelfareBody => "WELFARE_BODY",
+    }
+}
+
+vocabulary! {
+    /// What is asked.
+    pub enum Relief {
+        /// Pay later (art 47).
+        Defer => "DEFER",
+        /// Pay less (art 46).
+        Reduce => "REDUCE",
+        /// Pay nothing (art 45).
+        Exempt => "EXEMPT",
+    }
+}
+
+vocabulary! {
+    /// Ground of relief, by article and item.
+    pub enum Ground {
+        /// Disabled without fixed livelihood.
+        Disabled => "45(1)",
+        /// Claims for support or bereavement pension.
+        Support => "45(2)",
+        /// Minimum allowance, destitute, five-guarantee or unemployment insurance.
+        Allowance => "45(3)",
+        /// Harmed in an act of bravery or for the public interest.
+        Bravery => "45(4)",
+        /// Other, for exemption.
+        OtherExemption => "45(5)",
+        /// Disaster, on relief or livelihood broken.
+        Disaster => "46(1)",
+        /// Special care or resettlement.
+        SpecialCare => "46(2)",
+        /// Welfare and rescue bodies.
+        WelfareBody => "46(3)",
+        /// Other, for reduction.
+        OtherReduction => "46(4)",
+        /// Social insurance money or economic compensation.
+        SocialInsurance => "47(1)",
+        /// Victim of an injury.
+        InjuryVictim => "47(2)",
+        /// Receiving legal aid.
+        LegalAid => "47(3)",
+        /// Other, for deferral.
+        OtherDeferral => "47(4)",
+    }
+}
+
+impl Ground {
+    /// The relief that the ground's article gives.
+    pub fn relief(self) -> Relief {
+        match self {
+            Self::Disabled | Self::Support | Self::Allowance | Self::Bravery | Self::OtherExemption => {
+                Relief::Exempt
+            }
+            Self::Disaster | Self::SpecialCare | Self::WelfareBody | Self::OtherReduction => Relief::Reduce,
+            Self::SocialInsurance | Self::InjuryVictim | Self::LegalAid | Self::OtherDeferral => {
+                Relief::Defer
+            }
+        }
+    }
+}
+
+/// A fee-waiver request whose fields are each right by themselves.
+#[derive(Clone, Debug)]
+pub struct FeeWaiverRequest {
+    /// Who asks.
+    pub applicant: Person,
+    /// What the applicant is.
+    pub applicant_kind: ApplicantKind,
+    /// The court that has the case.
+    pub court: CreditCode,
+    /// Whether a case number is given.
+    pub has_case_number: bool,
+    /// Whether the case is in second instance.
+    pub second_instance: bool,
+    /// When the case was docketed.
+    pub docketed_on: Option<Date>,
+    /// When the appeal was filed.
+    pub appealed_on: Option<Date>,
+    /// What is claimed.
+    pub claim_kind: ClaimKind,
+    /// Sum claimed.
+    pub claimed_sum: Option<Fen>,
+    /// Fee that the court asks.
+    pub fee: Fen,
+    /// What is asked.
+    pub relief: Relief,
+    /// Part to be remitted, permille.
+    pub reduction_permille: Option<u32>,
+    /// Ground.
+    pub ground: Ground,
+    /// Whether a legal-aid decision is given.
+    pub has_aid_decision: bool,
+    /// Whether a proof of hardship is given.
+    pub has_hardship_proof: bool,
+    /// The day, in Asia/Shanghai, on which the request was made.
+    pub filed_on: Date,
+}
+
+/// A remark that does not stop the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// Field path.
+    pub field: &'static str,
+    /// Rule in UPPER_SNAKE.
+    pub rule: &'static str,
+    /// In English.
+    pub description: String,
+    /// In Chinese.
+    pub description_zh: String,
+    /// The article behind it.
+    pub article: Article,
+}
+
+impl FeeWaiverRequest {
+    /// Checks the rules between fields against the exchange's `recipient`.
+    pub fn check(&self, recipient: Option<&CreditCode>, violations: &mut Violations) {
+        if self.relief == Relief::Exempt && self.applicant_kind != ApplicantKind::NaturalPerson {
+            violations.add_by_article(
+                "relief",
+                "EXEMPTION_IS_FOR_NATURAL_PERSONS",
+                "exemption is for natural persons only; a legal person or welfare body may ask for reduction or deferral",
+                "免交诉讼费用只适用于自然人；法人或社会福利机构可以申请减交或者缓交",
+                Article::court_fee_measures("44"),
+            );
+        }
+        if self.ground.relief() != self.relief {
+            violations.add_by_article(
+                "ground",
+                "GROUND_FITS_RELIEF",
+                "the ground belongs to another relief: article 45 exempts, 46 reduces, 47 defers",
+                "理由与请求不符：第四十五条为免交，第四十六条为减交，第四十七条为缓交",
+                Article::court_fee_measures(match self.relief {
+                    Relief::Exempt => "45",
+                    Relief::Reduce => "46",
+                    Relief::Defer => "47",
+                }),
+            );
+        }
+        if self.ground == Ground::WelfareBody && self.applicant_kind != ApplicantKind::WelfareBody {
+            violations.add_by_article(
+                "ground",
+                "GROUND_IS_FOR_WELFARE_BODIES",
+                "ground 46(3) is for welfare and rescue bodies",
+                "第四十六条第三项仅适用于福利、救助等机构",
+                Article::court_fee_measures("46(3)"),
+            );
+        }
+        self.check_reduction(violations);
+        self.check_proof(violations);
+        self.check_case(recipient, violations);
+        if self.claim_kind == ClaimKind::Property && self.claimed_sum.is_none() {
+            violations.add_by_article(
+                "claimed_sum_fen",
+                "REQUIRED",
+                "a property claim needs the sum claimed",
+                "财产案件须填写诉讼请求金额",
+                Article::court_fee_measures("13(1)"),
+            );
+        }
+    }
+
+    fn check_reduction(&self, violations: &mut Violations) {
+        let article = Article::court_fee_measures("46");
+        match (self.relief, self.reduction_permille) {
+            (Relief::Reduce, None) => violations.add_by_article(
+                "reduction_permille",
+                "REQUIRED",
+                "a reduction needs the part of the fee to be remitted",
+                "申请减交须填写减交比例",
+                article,
+            ),
+            (Relief::Reduce, Some(permille)) if !(LEAST_REDUCTION_PERMILLE..1000).contains(&permille) => {
+                violations.add_by_article(
+                    "reduction_permille",
+                    "REDUCTION_AT_LEAST_30_PERCENT",
+                    "a reduction is at least 300 permille, and below 1000",
+                    "减交比例不得低于百分之三十，且低于百分之百",
+                    article,
+                )
+            }
+            (Relief::Defer | Relief::Exempt, Some(_)) => violations.add_by_article(
+                "reduction_permille",
+                "ONLY_FOR_REDUCTION",
+                "only a reduction has a part to be remitted",
+                "只有申请减交时填写减交比例",
+                article,
+            ),
+            _ => {}
+        }
+    }
+
+    fn check_proof(&self, violations: &mut Violations) {
+        if self.ground == Ground::LegalAid && !self.has_aid_decision {
+            violations.add_by_article(
+                "aid_decision",
+                "REQUIRED",
+                "ground 47(3), receiving legal aid, needs the centre's decision",
+                "以正在接受法律援助为由的，须附法律援助决定",
+                Article::court_fee_measures("47(3)"),
+            );
+        }
+        match (self.has_aid_decision, self.has_hardship_proof) {
+            (false, false) if self.ground != Ground::LegalAid => violations.add_by_article(
+                "hardship_proof",
+                "REQUIRED",
+                "without a legal-aid decision, proof of hardship is needed",
+                "没有法律援助决定的，须提交经济困难证明材料",
+                Article::court_fee_measures("48"),
+            ),
+            (true, true) => violations.add_by_article(
+                "hardship_proof",
+                "NOT_BESIDE_AN_AID_DECISION",
+                "who holds a legal-aid decision proves hardship by it; no second proof is asked",
+                "已有法律援助决定的，无需另行提交经济困难证明",
+                Article::legal_aid_law("53"),
+            ),
+            _ => {}
+        }
+    }
+
+    fn check_case(&self, recipient: Option<&CreditCode>, violations: &mut Violations) {
+        if recipient.is_some_and(|recipient| *recipient != self.court) {
+            violations.add(
+                "court_case.court",
+                "COURT_IS_THE_RECIPIENT",
+                "the case's court must be the envelope's recipient",
+                "案件受理法院须与收件机构一致",
+            );
+        }
+        if self.docketed_on.is_some() != self.has_case_number {
+            violations.add_by_article(
+                "court_case.case_number",
+                "CASE_NUMBER_WITH_DOCKETING",
+                "a docketed case has both a case number and a docketing date, any other has neither",
+                "已立案的须同时填写案号和立案日期，未立案的均不填写",
+                Article::court_fee_measures("48"),
+            );
+        }
+        if self.second_instance && self.appealed_on.is_none() {
+            violations.add_by_article(
+                "court_case.appealed_on",
+                "REQUIRED",
+                "second instance needs the date of the appeal",
+                "二审案件须填写上诉日期",
+                Article::court_fee_measures("48"),
+            );
+        }
+        let latest = if self.second_instance { self.appealed_on } else { self.docketed_on };
+        if latest.is_some_and(|latest| self.filed_on > latest) {
+            violations.add_by_article(
+                "filed_at",
+                "AT_FILING_OR_APPEAL",
+                "relief is asked at or before docketing, in second instance at or before the appeal",
+                "应当在起诉或者上诉时提出申请",
+                Article::court_fee_measures("48"),
+            );
+        }
+    }
+
+    /// What is worth saying although it stops nothing: a fee that disagrees with the ladder of art 13.
+    pub fn remarks(&self) -> Vec<Remark> {
+        let Some(expected) = expected_fee(self.claim_kind, self.claimed_sum).filter(|fee| *fee != self.fee)
+        else {
+            return Vec::new();
+        };
+        vec![Remark {
+            field: "content.fee_waiver.fee_fen",
+            rule: "FEE_DISAGREES_WITH_LADDER",
+            description: format!("by the ladder of article 13 the fee is {expected}"),
+            description_zh: format!("按第十三条计算，案件受理费为{}分", expected.get()),
+            article: Article::court_fee_measures("13"),
+        }]
+    }
+}
+
+vocabulary! {
+    /// Outcome of a fee-waiver request.
+    pub enum Outcome {
+        /// Payment deferred.
+        Deferred => "DEFERRED",
+        /// Fee reduced.
+        Reduced => "REDUCED",
+        /// Fee exempted.
+        Exempted => "EXEMPTED",
+        /// Refused.
+        Refused => "REFUSED",
+        /// Withdrawn.
+        Withdrawn => "WITHDRAWN",
+    }
+}
+
+/// A court's decision whose fields are each right by themselves.
+#[derive(Clone, Debug)]
+pub struct FeeWaiverDecision {
+    /// What was decided.
+    pub outcome: Outcome,
+    /// Sum still to be paid.
+    pub payable: Option<Fen>,
+    /// Until when payment is deferred.
+    pub deferred_until: Option<Date>,
+    /// Whether written reasons are given.
+    pub has_reasons: bool,
+    /// Day of the decision.
+    pub decided_on: Date,
+}
+
+impl FeeWaiverDecision {
+    /// Checks the rules between fields.
+    pub fn check(&self, violations: &mut Violations) {
+        if self.outcome == Outcome::Refused && !self.has_reasons {
+            violations.add_by_article(
+                "reasons",
+                "REFUSAL_NEEDS_REASONS",
+                "a refusal must give written reasons",
+                "不予批准的，应当书面说明理由",
+                Article::court_fee_measures("48"),
+            );
+        }
+        if (self.outcome == Outcome::Reduced) != self.payable.is_some() {
+            violations.add_by_article(
+                "payable_fen",
+                "SUM_WITH_REDUCTION",
+                "a reduction, and only a reduction, states the sum still to be paid",
+                "减交决定（且仅减交决定）须写明应交金额",
+                Article::court_fee_measures("46"),
+            );
+        }
+        if (self.outcome == Outcome::Deferred) != self.deferred_until.is_some() {
+            violations.add_by_article(
+                "deferred_until",
+                "DATE_WITH_DEFERRAL",
+                "a deferral, and only a deferral, states until when payment is deferred",
+                "缓交决定（且仅缓交决定）须写明缓交期限",
+                Article::court_fee_measures("47"),
+            );
+        }
+        if self.deferred_until.is_some_and(|until| until < self.decided_on) {
+            violations.add(
+                "deferred_until",
+                "NOT_BEFORE_THE_DECISION",
+                "payment cannot be deferred to a day before the decision",
+                "缓交期限不得早于决定日期",
+            );
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Asking a register about a household.
+
+use jiff::civil::Date;
+
+use super::law::Article;
+use super::person::{IdDocument, PersonName};
+use super::region::RegionCode;
+use super::vocabulary::vocabulary;
+
+/// A question to the low-income register (法律援助法 art 41).
+#[derive(Clone, Debug)]
+pub struct LowIncomeQuery {
+    /// The person asked about.
+    pub subject: Subject,
+    /// The day for which the answer is wanted.
+    pub as_of: Date,
+}
+
+/// The person asked about.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// Name.
+    pub name: PersonName,
+    /// Document.
+    pub id: IdDocument,
+    /// Where the household is registered; routes the question.
+    pub household_region: RegionCode,
+}
+
+vocabulary! {
+    /// Why a register gave no usable answer.
+    pub enum NoAnswer {
+        /// It could not be reached, or did not answer in time.
+        RegistryUnreachable => "REGISTRY_UNREACHABLE",
+        /// It answered with an error.
+        RegistryError => "REGISTRY_ERROR",
+        /// Its answer does not fit the question's form.
+        RegistryAnswerMalformed => "REGISTRY_ANSWER_MALFORMED",
+        /// Its answer is about another person.
+        SubjectMismatch => "SUBJECT_MISMATCH",
+    }
+}
+
+/// What the centre may do next.
+#[derive(Clone, Copy, Debug)]
+pub struct NextStep {
+    /// Code in UPPER_SNAKE.
+    pub code: &'static str,
+    /// In English.
+    pub text: &'static str,
+    /// In Chinese.
+    pub text_zh: &'static str,
+    /// The article that allows it.
+    pub article: Article,
+}
+
+const UNDERTAKING: NextStep = NextStep {
+    code: "ACCEPT_PERSONAL_UNDERTAKING",
+    text: "check hardship by the applicant's personal undertaking instead",
+    text_zh: "可改由申请人作出个人诚信承诺核查经济困难状况",
+    article: Article::legal_aid_law("41"),
+};
+
+const AID_FIRST: NextStep = NextStep {
+    code: "AID_FIRST_PAPERS_LATER",
+    text: "where the matter is urgent, give aid first and let the papers follow",
+    text_zh: "情形紧急的，可先行提供法律援助，事后补办手续",
+    article: Article::legal_aid_law("44"),
+};
+
+const ASK_AGAIN: NextStep = NextStep {
+    code: "ASK_AGAIN",
+    text: "ask again later with a new request id; the decision is due 7 days after receipt",
+    text_zh: "稍后以新的请求编号重新查询；自收到申请之日起七日内作出决定",
+    article: Article::legal_aid_law("43"),
+};
+
+const COMPARE_BY_HAND: NextStep = NextStep {
+    code: "COMPARE_BY_HAND",
+    text: "compare the papers by hand: the register's answer is about another person",
+    text_zh: "请人工核对材料：登记系统的答复与查询对象不符",
+    article: Article::legal_aid_law("41"),
+};
+
+impl NoAnswer {
+    /// What the centre may do next. None of the steps refuses aid: a machine may grant, only a person refuses.
+    pub fn next_steps(self) -> &'static [NextStep] {
+        match self {
+            Self::SubjectMismatch => &[COMPARE_BY_HAND, UNDERTAKING, AID_FIRST],
+            Self::RegistryUnreachable | Self::RegistryError | Self::RegistryAnswerMalformed => {
+                &[ASK_AGAIN, UNDERTAKING, AID_FIRST]
+            }
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The TLS side of the front door.
+//!
+//! tonic's own server TLS takes no revocation lists, no policy and no reload, and its handshakes have no limits; hence
+//! an acceptor of our own.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::admission::{AdmissionPolicy, AdmissionVerifier, HeldOnRefusal, TurnedAway, Verdict};
+use super::certificate::PeerCertificate;
+use super::credentials::Credentials;
+use super::places::{Place, Places};
+use super::{ClockTime, HTTP2, HTTP2_PREFACE, crypto_provider};
+use crate::clock::Clock;
+
+/// Turns TCP connections into connections of known agencies. Cheap to clone; clones share limits and counters.
+#[derive(Clone)]
+pub struct Acceptor {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    material: ArcSwap<Material>,
+    policy: Arc<dyn AdmissionPolicy>,
+    limits: AcceptorLimits,
+    clock: Clock,
+    pending: Places<IpAddr>,
+    counters: FrontDoorCounters,
+}
+
+/// What changes when credentials are replaced.
+struct Material {
+    chain: Arc<dyn ClientCertVerifier>,
+    resolver: Arc<dyn ResolvesServerCert>,
+}
+
+/// How long and how many peers may be unknown.
+#[derive(Clone, Copy, Debug)]
+pub struct AcceptorLimits {
+    /// From TCP accept to the end of the TLS handshake. 10 s.
+    pub handshake_timeout: Duration,
+    /// From the end of the handshake until the whole HTTP/2 preface (24 bytes) is there. 10 s.
+    pub first_byte_timeout: Duration,
+    /// Connections in either of those phases, in all. 256.
+    pub pending_handshakes: usize,
+    /// The same for one IPv4 address or one IPv6 /64. 32.
+    pub pending_per_address: usize,
+}
+
+impl Default for AcceptorLimits {
+    fn default() -> Self {
+        Self {
+            handshake_timeout: Duration::from_secs(10),
+            first_byte_timeout: Duration::from_secs(10),
+            pending_handshakes: 256,
+            pending_per_address: 32,
+        }
+    }
+}
+
+/// How many connections came to which end, since start-up.
+#[derive(Debug, Default)]
+pub struct FrontDoorCounters {
+    /// Let in: known agency, HTTP/2 begun.
+    pub admitted: AtomicU64,
+    /// Turned away by the admission policy, and recorded by it.
+    pub refused: AtomicU64,
+    /// Failed TLS: no certificate, another authority, expired, revoked, TLS 1.2, not TLS at all.
+    pub tls_failed: AtomicU64,
+    /// Did not finish the handshake in time.
+    pub handshake_timed_out: AtomicU64,
+    /// Did not agree on HTTP/2 by ALPN, or did not speak it.
+    pub not_http2: AtomicU64,
+    /// Silent after the handshake.
+    pub silent: AtomicU64,
+    /// Closed at once, because too many connections were pending or open.
+    pub over_limit: AtomicU64,
+    /// Failed `accept` calls (for example no file handles left).
+    pub accept_failed: AtomicU64,
+    /// Ended because the client certificate's validity ended.
+    pub certificate_expired: AtomicU64,
+}
+
+impl Acceptor {
+    /// An acceptor that shows `credentials`, believes their authorities, and lets in whom `policy` admits.
+    /// `clock` decides on validity periods.
+    pub fn new(
+        credentials: &Credentials,
+        policy: Arc<dyn AdmissionPolicy>,
+        limits: AcceptorLimits,
+        clock: Clock,
+    ) -> Self {
+        let material = ArcSwap::from_pointee(Material::of(credentials));
+        let pending = Places::new(limits.pending_handshakes, limits.pending_per_address);
+        let counters = FrontDoorCounters::default();
+        Self { shared: Arc::new(Shared { material, policy, limits, clock, pending, counters }) }
+    }
+
+    /// Uses `credentials` for every later handshake (a renewed certificate, a new revocation list). Open connections
+    /// are not touched.
+    pub fn replace_credentials(&self, credentials: &Credentials) {
+        self.shared.material.store(Arc::new(Material::of(credentials)));
+    }
+
+    /// What has come of connections so far.
+    pub fn counters(&self) -> &FrontDoorCounters {
+        &self.shared.counters
+    }
+
+    pub(super) fn policy(&self) -> &dyn AdmissionPolicy {
+        &*self.shared.policy
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
+    /// A place among the pending handshakes; `None` when the peer must be turned away at once.
+    pub(super) fn place(&self, address: SocketAddr) -> Option<Place<IpAddr>> {
+        self.shared.pending.take(source_of(address))
+    }
+
+    /// Everything that has to happen before HTTP/2: the handshake, and the client's preface.
+    pub(super) async fn admit(&self, tcp: TcpStream) -> Result<Admitted, NotAdmitted> {
+        let (stream, certificate) = self.handshake(tcp).await?;
+        let stream = timeout(self.shared.limits.first_byte_timeout, read_preface(stream))
+            .await
+            .map_err(|_| NotAdmitted::Silent)??;
+        Ok(Admitted { stream, certificate })
+    }
+
+    async fn handshake(&self, tcp: TcpStream) -> Result<(Encrypted, Arc<PeerCertificate>), NotAdmitted> {
+        let verdict = Verdict::default();
+        let config = self.config(&verdict).map_err(|error| NotAdmitted::Tls(error.to_string()))?;
+        let stream = HeldOnRefusal::new(tcp, Arc::clone(&verdict));
+        let accept = TlsAcceptor::from(Arc::new(config)).accept(stream).into_fallible();
+        let stream = match timeout(self.shared.limits.handshake_timeout, accept).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err((error, stream))) => {
+                return Err(match verdict.get() {
+                    Some(Err(refusal)) => {
+                        NotAdmitted::Refused(TurnedAway { refusal: refusal.clone(), stream })
+                    }
+                    _ => NotAdmitted::Tls(error.to_string()),
+                });
+            }
+            Err(_) => return Err(NotAdmitted::HandshakeTimedOut),
+        };
+        let Some(Ok(certificate)) = verdict.get() else {
+            return Err(NotAdmitted::Tls("no certificate was verified".to_owned()));
+        };
+        // rustls refuses a client that offers only other protocols, but lets one through that offers none.
+        if stream.get_ref().1.alpn_protocol() != Some(HTTP2) {
+            return Err(NotAdmitted::NotHttp2);
+        }
+        Ok((stream, Arc::clone(certificate)))
+    }
+
+    /// A configuration for one connection, because rustls tells a verifier nothing about which connection it is for.
+    fn config(&self, verdict: &Verdict) -> Result<ServerConfig, rustls::Error> {
+        let material = self.shared.material.load_full();
+        let verifier = AdmissionVerifier {
+            chain: Arc::clone(&material.chain),
+            policy: Arc::clone(&self.shared.policy),
+            verdict: Arc::clone(verdict),
+        };
+        let time = Arc::new(ClockTime(self.shared.clock.clone()));
+        let mut config = ServerConfig::builder_with_details(crypto_provider(), time)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(Arc::clone(&material.resolver));
+        config.alpn_protocols = vec![HTTP2.to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        config.max_early_data_size = 0;
+        Ok(config)
+    }
+}
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Acceptor")
+            .field("limits", &self.shared.limits)
+            .field("counters", &self.shared.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Material {
+    fn of(credentials: &Credentials) -> Self {
+        Self { chain: credentials.client_verifier(), resolver: credentials.resolver() }
+    }
+}
+
+/// A connection of a known agency that has begun to speak HTTP/2.
+pub(super) struct Admitted {
+    pub(super) stream: Prefaced,
+    pub(super) certificate: Arc<PeerCertificate>,
+}
+
+/// Why a connection got no further.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotAdmitted {
+    #[error("refused by the admission policy")]
+    Refused(TurnedAway),
+    #[error("the TLS handshake failed: {0}")]
+    Tls(String),
+    #[error("the TLS handshake took too long")]
+    HandshakeTimedOut,
+    #[error("the client does not speak HTTP/2")]
+    NotHttp2,
+    #[error("silent after the TLS handshake")]
+    Silent,
+}
+
+impl NotAdmitted {
+    pub(super) fn count(&self, counters: &FrontDoorCounters) {
+        let counter = match self {
+            Self::Refused(_) => &counters.refused,
+            Self::Tls(_) => &counters.tls_failed,
+            Self::HandshakeTimedOut => &counters.handshake_timed_out,
+            Self::NotHttp2 => &counters.not_http2,
+            Self::Silent => &counters.silent,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+type Encrypted = TlsStream<HeldOnRefusal<TcpStream>>;
+
+/// Waits for the whole preface rather than for one byte: hyper's keepalive starts only after it, so a client that stops
+/// in the middle would stay for ever.
+async fn read_preface(mut stream: Encrypted) -> Result<Prefaced, NotAdmitted> {
+    let mut preface = [0; HTTP2_PREFACE.len()];
+    stream.read_exact(&mut preface).await.map_err(|_| NotAdmitted::Silent)?;
+    if &preface == HTTP2_PREFACE {
+        Ok(Prefaced { unread: HTTP2_PREFACE, stream })
+    } else {
+        Err(NotAdmitted::NotHttp2)
+    }
+}
+
+/// A stream that gives the preface, already read, to its reader again.
+pub(super) struct Prefaced {
+    unread: &'static [u8],
+    stream: Encrypted,
+}
+
+impl AsyncRead for Prefaced {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.unread.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let (now, later) = self.unread.split_at(self.unread.len().min(buffer.remaining()));
+        buffer.put_slice(now);
+        self.unread = later;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Prefaced {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// One IPv6 subscriber has a whole /64 to choose addresses from.
+fn source_of(address: SocketAddr) -> IpAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_ipv6_network_count_as_one_and_mapped_ones_as_ipv4() {
+        let source = |text: &str| source_of(text.parse().expect("address"));
+        assert_eq!(source("[2001:db8:1:2::3]:1"), source("[2001:db8:1:2:ffff::4]:9"));
+        assert_ne!(source("[2001:db8:1:2::3]:1"), source("[2001:db8:1:3::3]:1"));
+        assert_eq!(source("[::ffff:192.0.2.7]:1"), source("192.0.2.7:5"));
+    }
+}

@@ -1,0 +1,370 @@
+//! Outgoing connections: to the agency that is meant, and to no other.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError as TlsCertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::Channel;
+
+use super::certificate::{CertificateError, PeerCertificate};
+use super::credentials::Credentials;
+use super::{ClockTime, HTTP2, HTTP2_PREFACE, crypto_provider};
+use crate::clock::Clock;
+use crate::domain::agency::CreditCode;
+
+/// Where an agency can be reached, and who must answer there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `host:port` to connect to.
+    pub address: String,
+    /// The DNS name or IP address that the server's certificate must be for.
+    pub server_name: String,
+    /// The agency that the server's certificate must name.
+    pub agency: CreditCode,
+}
+
+/// Connects to agencies with the gateway's own certificate. Cheap to clone; clones use the same credentials.
+#[derive(Clone)]
+pub struct Dialler {
+    credentials: Arc<ArcSwap<Credentials>>,
+    limits: DiallerLimits,
+    clock: Clock,
+}
+
+/// How long a connection may take to come about.
+#[derive(Clone, Copy, Debug)]
+pub struct DiallerLimits {
+    /// Name resolution and TCP. 5 s.
+    pub connect_timeout: Duration,
+    /// The TLS handshake after it; and, in [`Dialler::probe`], the wait for the server's first frame. 10 s.
+    pub handshake_timeout: Duration,
+}
+
+impl Default for DiallerLimits {
+    fn default() -> Self {
+        Self { connect_timeout: Duration::from_secs(5), handshake_timeout: Duration::from_secs(10) }
+    }
+}
+
+impl Dialler {
+    /// A dialler that shows `credentials` and believes their authorities; `clock` decides on validity periods.
+    pub fn new(credentials: &Credentials, clock: Clock) -> Self {
+        let credentials = Arc::new(ArcSwap::from_pointee(credentials.clone()));
+        Self { credentials, limits: DiallerLimits::default(), clock }
+    }
+
+    /// The same with other limits.
+    pub fn with_limits(self, limits: DiallerLimits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Uses `credentials` for every later connection, also of channels that exist already.
+    pub fn replace_credentials(&self, credentials: &Credentials) {
+        self.credentials.store(Arc::new(credentials.clone()));
+    }
+
+    /// A channel that connects on first use and again whenever its connection is lost.
+    ///
+    /// A failed connection surfaces in the first call as `UNAVAILABLE`, with a [`DialError`] among its sources. A server
+    /// that refuses the gateway's certificate does so after the handshake (TLS 1.3), so then the source is the alert.
+    ///
+    /// # Errors
+    /// When `endpoint` is not an address and a name.
+    pub fn channel(&self, endpoint: &Endpoint) -> Result<Channel, DialError> {
+        let target = Target::parse(endpoint)?;
+        // The scheme of the URI is http because tonic must not add TLS of its own; the origin, which is what the server
+        // sees in `:scheme` and `:authority`, is https.
+        let connect_to = uri("http", &endpoint.address, &endpoint.address)?;
+        let origin = uri("https", &target.authority, &endpoint.address)?;
+        let dialler = self.clone();
+        let connector = tower::service_fn(move |_: Uri| {
+            let (dialler, target) = (dialler.clone(), target.clone());
+            async move { dialler.connect(&target).await.map(TokioIo::new) }
+        });
+        let channel = tonic::transport::Endpoint::from(connect_to)
+            .origin(origin)
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(256 * 1024)
+            .initial_connection_window_size(1024 * 1024)
+            .http2_max_header_list_size(16 * 1024)
+            .http2_max_local_error_reset_streams(100)
+            .buffer_size(256)
+            .connect_with_connector_lazy(connector);
+        Ok(channel)
+    }
+
+    /// Connects, and learns whether both sides accept each other.
+    ///
+    /// With TLS 1.3 a client's handshake ends before the server has judged its certificate. So the probe begins HTTP/2
+    /// and waits for the server's first bytes: they are frames, or an alert.
+    ///
+    /// # Errors
+    /// What went wrong, down to the alert with which the server refused.
+    pub async fn probe(&self, endpoint: &Endpoint) -> Result<PeerCertificate, DialError> {
+        let target = Target::parse(endpoint)?;
+        let mut stream = self.connect(&target).await?;
+        let certificate = peer_of(&stream).ok_or(DialError::NoHttp2)?;
+        timeout(self.limits.handshake_timeout, begin_http2(&mut stream))
+            .await
+            .map_err(|_| DialError::Silent)?
+            .map_err(|error| DialError::from_tls(error, DialError::Closed))?;
+        Ok(certificate)
+    }
+
+    async fn connect(&self, target: &Target) -> Result<TlsStream<TcpStream>, DialError> {
+        let tcp = timeout(self.limits.connect_timeout, TcpStream::connect(&target.address))
+            .await
+            .map_err(|_| DialError::ConnectTimedOut { address: target.address.clone() })?
+            .map_err(|source| DialError::Connect { address: target.address.clone(), source })?;
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let connector = TlsConnector::from(Arc::new(self.config(target.agency)?));
+        let stream =
+            timeout(self.limits.handshake_timeout, connector.connect(target.server_name.clone(), tcp))
+                .await
+                .map_err(|_| DialError::HandshakeTimedOut)?
+                .map_err(|error| DialError::from_tls(error, DialError::Handshake))?;
+        if stream.get_ref().1.alpn_protocol() == Some(HTTP2) { Ok(stream) } else { Err(DialError::NoHttp2) }
+    }
+
+    /// Built anew for each connection, so that replaced credentials take hold at once.
+    fn config(&self, agency: CreditCode) -> Result<ClientConfig, DialError> {
+        let credentials = self.credentials.load();
+        let verifier = AgencyVerifier { chain: credentials.server_verifier(), expected: agency };
+        let time = Arc::new(ClockTime(self.clock.clone()));
+        let mut config = ClientConfig::builder_with_details(crypto_provider(), time)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(DialError::Tls)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_cert_resolver(credentials.resolver());
+        config.alpn_protocols = vec![HTTP2.to_vec()];
+        config.resumption = Resumption::disabled();
+        Ok(config)
+    }
+}
+
+impl fmt::Debug for Dialler {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Dialler").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// Why a connection to an agency did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The endpoint's address is not `host:port`, or its server name neither a DNS name nor an IP address.
+    #[error("{0:?} is not a usable address or server name")]
+    BadEndpoint(String),
+    /// The name does not resolve, or nothing listens there.
+    #[error("cannot connect to {address}")]
+    Connect {
+        /// Where to.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nothing answered in [`DiallerLimits::connect_timeout`].
+    #[error("no connection to {address} in time")]
+    ConnectTimedOut {
+        /// Where to.
+        address: String,
+    },
+    /// TCP works, but the TLS handshake did not end in [`DiallerLimits::handshake_timeout`].
+    #[error("the TLS handshake did not finish in time")]
+    HandshakeTimedOut,
+    /// The handshake was cut off.
+    #[error("the connection was lost during the TLS handshake")]
+    Handshake(#[source] io::Error),
+    /// The handshake failed: the server's certificate is not believed, or the two sides have nothing in common.
+    #[error("the TLS handshake failed")]
+    Tls(#[source] rustls::Error),
+    /// The server's certificate is good, but another agency's.
+    #[error("the server is agency {presented}, not {expected}")]
+    WrongAgency {
+        /// Who should answer.
+        expected: CreditCode,
+        /// Who did.
+        presented: CreditCode,
+    },
+    /// The server's certificate is good, but names no agency.
+    #[error("the server's certificate names no agency")]
+    NoAgency(#[source] CertificateError),
+    /// The server sent a TLS alert: mostly, that it does not accept the gateway's certificate (`access_denied`: the
+    /// gateway is not enrolled there, or suspended).
+    #[error("the server refused the connection with the TLS alert {0:?}")]
+    Refused(rustls::AlertDescription),
+    /// The server did not agree on HTTP/2.
+    #[error("the server does not speak HTTP/2")]
+    NoHttp2,
+    /// The server closed the connection instead of beginning HTTP/2.
+    #[error("the server closed the connection")]
+    Closed(#[source] io::Error),
+    /// The server said nothing after the handshake.
+    #[error("the server is silent after the TLS handshake")]
+    Silent,
+}
+
+impl DialError {
+    /// tokio-rustls wraps TLS errors in I/O errors; anything else becomes what `otherwise` makes of it.
+    fn from_tls(error: io::Error, otherwise: fn(io::Error) -> Self) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).cloned();
+        match tls {
+            Some(rustls::Error::AlertReceived(alert)) => Self::Refused(alert),
+            Some(rustls::Error::InvalidCertificate(TlsCertificateError::Other(other))) => {
+                match other.0.downcast_ref::<NotTheAgency>() {
+                    Some(NotTheAgency::Another { expected, presented }) => {
+                        Self::WrongAgency { expected: *expected, presented: *presented }
+                    }
+                    Some(NotTheAgency::Unnamed(reason)) => Self::NoAgency(reason.clone()),
+                    None => Self::Tls(TlsCertificateError::Other(other).into()),
+                }
+            }
+            Some(tls) => Self::Tls(tls),
+            None => otherwise(error),
+        }
+    }
+}
+
+/// An endpoint, parsed.
+#[derive(Clone)]
+struct Target {
+    address: String,
+    server_name: ServerName<'static>,
+    /// What the server is called in `:authority`.
+    authority: String,
+    agency: CreditCode,
+}
+
+impl Target {
+    fn parse(endpoint: &Endpoint) -> Result<Self, DialError> {
+        let bad = |text: &str| DialError::BadEndpoint(text.to_owned());
+        let port = endpoint
+            .address
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse::<u16>().ok())
+            .ok_or_else(|| bad(&endpoint.address))?;
+        let server_name =
+            ServerName::try_from(endpoint.server_name.clone()).map_err(|_| bad(&endpoint.server_name))?;
+        let authority = match &server_name {
+            ServerName::IpAddress(rustls::pki_types::IpAddr::V6(_)) => {
+                format!("[{}]:{port}", endpoint.server_name)
+            }
+            _ => format!("{}:{port}", endpoint.server_name),
+        };
+        Ok(Self { address: endpoint.address.clone(), server_name, authority, agency: endpoint.agency })
+    }
+}
+
+fn uri(scheme: &str, authority: &str, named_in_error: &str) -> Result<Uri, DialError> {
+    Uri::builder()
+        .scheme(scheme)
+        .authority(authority)
+        .path_and_query("/")
+        .build()
+        .map_err(|_| DialError::BadEndpoint(named_in_error.to_owned()))
+}
+
+fn peer_of(stream: &TlsStream<TcpStream>) -> Option<PeerCertificate> {
+    let leaf = stream.get_ref().1.peer_certificates()?.first()?;
+    PeerCertificate::parse(leaf).ok()
+}
+
+async fn begin_http2(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
+    /// Length 0, type SETTINGS, no flags, stream 0 (RFC 9113 section 6.5).
+    const EMPTY_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    // The server may have refused already: its alert is then still there to be read.
+    let written = async {
+        stream.write_all(HTTP2_PREFACE).await?;
+        stream.write_all(&EMPTY_SETTINGS).await?;
+        stream.flush().await
+    }
+    .await;
+    stream.read_u8().await?;
+    written
+}
+
+/// Believes a server only when its chain, its name and its agency are right.
+#[derive(Debug)]
+struct AgencyVerifier {
+    chain: Arc<WebPkiServerVerifier>,
+    expected: CreditCode,
+}
+
+impl AgencyVerifier {
+    fn agency_is_expected(&self, leaf: &CertificateDer<'_>) -> Result<(), NotTheAgency> {
+        let presented = PeerCertificate::parse(leaf).map_err(NotTheAgency::Unnamed)?.agency;
+        if presented == self.expected {
+            Ok(())
+        } else {
+            Err(NotTheAgency::Another { expected: self.expected, presented })
+        }
+    }
+}
+
+impl ServerCertVerifier for AgencyVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified =
+            self.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        self.agency_is_expected(end_entity).map_err(|reason| {
+            let reason: Arc<dyn StdError + Send + Sync> = Arc::new(reason);
+            TlsCertificateError::Other(rustls::OtherError(reason))
+        })?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
+
+/// Carried through rustls from the verifier to [`DialError`].
+#[derive(Debug, thiserror::Error)]
+enum NotTheAgency {
+    #[error("the certificate is of agency {presented}, not {expected}")]
+    Another { expected: CreditCode, presented: CreditCode },
+    #[error("the certificate names no agency")]
+    Unnamed(#[source] CertificateError),
+}

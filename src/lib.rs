@@ -1,0 +1,12 @@
+//! The legal-aid exchange gateway.
+
+#![forbid(unsafe_code)]
+
+pub mod access;
+pub mod audit;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod grpc;
+pub mod identity;
+pub mod store;

@@ -1,0 +1,171 @@
+//! Where exchanges, deliveries, outcomes and the audit log are kept.
+//!
+//! All that is written goes through the audit log's batches (see [`Effect`]); this room adds the reading side.
+//! Today the database is SQLite; nothing outside this room knows that.
+
+mod deliveries;
+mod effect;
+mod exchanges;
+mod log;
+mod outcomes;
+mod seal;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Row, SqlitePool};
+use thiserror::Error;
+
+pub use self::deliveries::{DeliveryRecord, WaitingRecipient};
+pub use self::effect::{DeliveryOutcome, Effect, NewDelivery, NewExchange, NewMessage, Rejection};
+pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
+pub use self::outcomes::Claim;
+pub use self::seal::{Sealer, UnsealError};
+
+/// Oldest SQLite that is known not to lose committed WAL pages.
+const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
+
+/// Readers beside the one writer.
+const READERS: u32 = 4;
+
+/// The database. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    sealer: Sealer,
+}
+
+/// Why the store did not do what was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The database did not answer or refused.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("database schema: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// The SQLite library is too old.
+    #[error("sqlite {found} can lose committed pages; 3.51.3 or newer is needed")]
+    OldSqlite {
+        /// The version found.
+        found: String,
+    },
+    /// A sealed body cannot be opened.
+    #[error("{0}")]
+    Unseal(#[from] UnsealError),
+    /// A stored value is not what this version writes.
+    #[error("inconsistent row in {table}, column {column}")]
+    Inconsistent {
+        /// Table.
+        table: &'static str,
+        /// Column.
+        column: &'static str,
+    },
+    /// The database's folder or file cannot be used.
+    #[error("cannot open the database {path}: {source}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: sqlx::Error,
+    },
+}
+
+impl Store {
+    /// Opens the database, creating or upgrading it where needed.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or written, or the SQLite library is too old.
+    pub async fn open(path: &Path, sealer: Sealer) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5))
+            .foreign_keys(false);
+        let open_error = |source| StoreError::Open { path: path.to_owned(), source };
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options.clone())
+            .await
+            .map_err(open_error)?;
+        refuse_old_sqlite(&writer).await?;
+        migrations().run(&writer).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .test_before_acquire(false)
+            .connect_with(options.read_only(true))
+            .await
+            .map_err(open_error)?;
+        Ok(Self { writer, readers, sealer })
+    }
+
+    /// Opens an existing database for reading only, such as a copy that an auditor was given.
+    ///
+    /// # Errors
+    /// When the file is not there or is not such a database.
+    pub async fn open_read_only(path: &Path, sealer: Sealer) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true);
+        let readers = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options)
+            .await
+            .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+        Ok(Self { writer: readers.clone(), readers, sealer })
+    }
+
+    /// Whether the database can be written now.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub async fn check_writable(&self) -> Result<(), StoreError> {
+        let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        transaction.rollback().await?;
+        Ok(())
+    }
+
+    /// Seals and opens bodies.
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    /// Closes the connections after the work in progress.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+async fn refuse_old_sqlite(pool: &SqlitePool) -> Result<(), StoreError> {
+    let found: String = sqlx::query("SELECT sqlite_version()").fetch_one(pool).await?.try_get(0)?;
+    let mut parts = found.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if version < OLDEST_SQLITE { Err(StoreError::OldSqlite { found }) } else { Ok(()) }
+}
+
+fn migrations() -> Migrator {
+    Migrator::with_migrations(vec![Migration::new(
+        1,
+        "gateway".into(),
+        MigrationType::Simple,
+        sqlx::SqlSafeStr::into_sql_str(include_str!("../migrations/sqlite/0001_gateway.sql")),
+        false,
+    )])
+}
+
+/// A count or microseconds from a column that is never negative.
+fn unsigned(value: i64, table: &'static str, column: &'static str) -> Result<u64, StoreError> {
+    u64::try_from(value).map_err(|_| StoreError::Inconsistent { table, column })
+}
+
+/// SQLite's integers are signed; nothing here comes near the limit.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

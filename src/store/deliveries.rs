@@ -1,0 +1,125 @@
+//! Reading the outbox.
+
+use jiff::Timestamp;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Store, StoreError};
+use crate::domain::agency::CreditCode;
+use crate::domain::exchange::{DeliveryId, ExchangeId};
+
+/// A delivery in the outbox.
+#[derive(Clone, Debug)]
+pub struct DeliveryRecord {
+    /// Its id.
+    pub delivery_id: DeliveryId,
+    /// The exchange.
+    pub exchange_id: ExchangeId,
+    /// The message's place in the thread.
+    pub sequence: u32,
+    /// To whom.
+    pub recipient: CreditCode,
+    /// Whether it was settled as delivered.
+    pub delivered: bool,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When it was put in the outbox.
+    pub created: Timestamp,
+    /// SHA-256 of the message.
+    pub sha256: [u8; 32],
+}
+
+/// A recipient with open deliveries.
+#[derive(Clone, Debug)]
+pub struct WaitingRecipient {
+    /// The recipient.
+    pub recipient: CreditCode,
+    /// When its first delivery is due.
+    pub due: Timestamp,
+}
+
+const SELECT: &str = "SELECT d.delivery_id, d.exchange_id, d.sequence, d.recipient, d.state, d.attempts, d.created_us, \
+                      m.sha256 FROM deliveries d JOIN messages m ON m.exchange_id = d.exchange_id AND m.sequence = d.sequence ";
+
+impl Store {
+    /// Recipients with open deliveries, and when each has something due.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn waiting_recipients(&self) -> Result<Vec<WaitingRecipient>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT recipient, MIN(due_us) FROM deliveries WHERE state IN ('PENDING', 'LEASED') GROUP BY recipient",
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(WaitingRecipient {
+                    recipient: CreditCode::parse(row.try_get(0)?).map_err(|_| inconsistent("recipient"))?,
+                    due: Timestamp::from_microsecond(row.try_get(1)?).map_err(|_| inconsistent("due_us"))?,
+                })
+            })
+            .collect()
+    }
+
+    /// At most `limit` deliveries of a recipient that are due, oldest first; of one exchange only the first
+    /// that is open, so that its messages arrive in order.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn due_deliveries(
+        &self,
+        recipient: &CreditCode,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<DeliveryRecord>, StoreError> {
+        let text = format!(
+            "{SELECT} WHERE d.recipient = $1 AND d.due_us <= $2 AND d.state IN ('PENDING', 'LEASED') AND NOT EXISTS \
+             (SELECT 1 FROM deliveries e WHERE e.exchange_id = d.exchange_id AND e.sequence < d.sequence \
+              AND e.recipient = d.recipient AND e.state IN ('PENDING', 'LEASED')) \
+             ORDER BY d.due_us, d.delivery_id LIMIT $3"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(recipient.as_str())
+            .bind(now.as_microsecond())
+            .bind(i64::from(limit))
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(delivery).collect()
+    }
+
+    /// A delivery to `recipient`, open or settled. Whether another's exists is not told apart.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn delivery(
+        &self,
+        delivery_id: &DeliveryId,
+        recipient: &CreditCode,
+    ) -> Result<Option<DeliveryRecord>, StoreError> {
+        let text = format!("{SELECT} WHERE d.delivery_id = $1 AND d.recipient = $2");
+        let row = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(delivery_id.as_bytes().as_slice())
+            .bind(recipient.as_str())
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(delivery).transpose()
+    }
+}
+
+fn inconsistent(column: &'static str) -> StoreError {
+    StoreError::Inconsistent { table: "deliveries", column }
+}
+
+fn delivery(row: &SqliteRow) -> Result<DeliveryRecord, StoreError> {
+    Ok(DeliveryRecord {
+        delivery_id: DeliveryId::from_slice(row.try_get(0)?).ok_or_else(|| inconsistent("delivery_id"))?,
+        exchange_id: ExchangeId::from_slice(row.try_get(1)?).ok_or_else(|| inconsistent("exchange_id"))?,
+        sequence: u32::try_from(row.try_get::<i64, _>(2)?).map_err(|_| inconsistent("sequence"))?,
+        recipient: CreditCode::parse(row.try_get(3)?).map_err(|_| inconsistent("recipient"))?,
+        delivered: row.try_get::<&str, _>(4)? == "DELIVERED",
+        attempts: u32::try_from(row.try_get::<i64, _>(5)?).map_err(|_| inconsistent("attempts"))?,
+        created: Timestamp::from_microsecond(row.try_get(6)?).map_err(|_| inconsistent("created_us"))?,
+        sha256: row.try_get::<&[u8], _>(7)?.try_into().map_err(|_| inconsistent("sha256"))?,
+    })
+}

@@ -1,0 +1,449 @@
+//! What becomes durable together with an audit entry.
+
+use std::sync::LazyLock;
+
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+
+use super::{StoreError, signed};
+use crate::audit::log::Batch;
+use crate::domain::agency::CreditCode;
+use crate::domain::exchange::{DeliveryId, ExchangeId, ExchangeState, Kind, RequestId};
+
+/// A change of the store that is made in the transaction of the entry that witnesses it.
+#[derive(Debug)]
+pub enum Effect {
+    /// Takes a request id for a call that is about to have effect.
+    Claim {
+        /// Who calls.
+        caller: CreditCode,
+        /// The caller's id.
+        request_id: RequestId,
+        /// SHA-256 of method and request.
+        digest: [u8; 32],
+    },
+    /// Keeps the answer, to give it again to the same request id.
+    Outcome {
+        /// Index of the REQUEST entry.
+        request_index: u64,
+        /// The sealed answer.
+        response: Vec<u8>,
+        /// When it was given.
+        at: Timestamp,
+    },
+    /// Gives a request id back: the call had no effect and may be tried again.
+    Release {
+        /// Who called.
+        caller: CreditCode,
+        /// The caller's id.
+        request_id: RequestId,
+    },
+    /// Opens an exchange.
+    OpenExchange(Box<NewExchange>),
+    /// Adds a message to an exchange.
+    AddMessage(Box<NewMessage>),
+    /// Takes a delivery for an attempt.
+    Lease {
+        /// The delivery.
+        delivery_id: DeliveryId,
+        /// Attempts made before; guards against two takers.
+        attempts: u32,
+        /// Names the taker.
+        lease: Uuid,
+        /// Until when; then it may be taken again.
+        until: Timestamp,
+    },
+    /// Ends an attempt.
+    Settle {
+        /// The delivery.
+        delivery_id: DeliveryId,
+        /// The taker's lease; `None` when the recipient itself acknowledges a pulled delivery.
+        lease: Option<Uuid>,
+        /// How it ended.
+        outcome: DeliveryOutcome,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// How an attempt to deliver ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryOutcome {
+    /// The recipient has it.
+    Delivered,
+    /// To be tried again.
+    Retry {
+        /// Not before.
+        due: Timestamp,
+        /// Why it failed, in UPPER_SNAKE.
+        reason: &'static str,
+    },
+    /// Given up; an operator can redeliver.
+    Dead {
+        /// Why, in UPPER_SNAKE.
+        reason: &'static str,
+    },
+}
+
+/// An exchange to open, with its first message.
+#[derive(Debug)]
+pub struct NewExchange {
+    /// Its id.
+    pub exchange_id: ExchangeId,
+    /// Its kind.
+    pub kind: Kind,
+    /// Who opens it.
+    pub sender: CreditCode,
+    /// To whom it goes.
+    pub recipient: CreditCode,
+    /// The sender's matter.
+    pub matter_id: String,
+    /// Region code.
+    pub region: String,
+    /// When it was accepted.
+    pub at: Timestamp,
+    /// The sealed opening message.
+    pub message: Vec<u8>,
+    /// SHA-256 of the clear message.
+    pub sha256: [u8; 32],
+    /// The delivery to the recipient.
+    pub delivery: NewDelivery,
+}
+
+/// A message to add to an exchange.
+#[derive(Debug)]
+pub struct NewMessage {
+    /// The exchange.
+    pub exchange_id: ExchangeId,
+    /// Its place in the thread; guards against two at once.
+    pub sequence: u32,
+    /// State of the exchange before; guards likewise.
+    pub from: ExchangeState,
+    /// State after.
+    pub to: ExchangeState,
+    /// When it was accepted.
+    pub at: Timestamp,
+    /// The sealed message.
+    pub message: Vec<u8>,
+    /// SHA-256 of the clear message.
+    pub sha256: [u8; 32],
+    /// The delivery to the other party; none for a receipt that only the gateway records.
+    pub delivery: NewDelivery,
+}
+
+/// A delivery to put in the outbox.
+#[derive(Debug)]
+pub struct NewDelivery {
+    /// Its id.
+    pub delivery_id: DeliveryId,
+    /// To whom.
+    pub recipient: CreditCode,
+}
+
+/// Why an effect cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// The request id is taken.
+    Claimed,
+    /// The exchange or delivery changed meanwhile.
+    Conflict,
+}
+
+/// Makes all effects of a batch. Returns those that cannot be made, by place of their leaf.
+pub(super) async fn apply(
+    connection: &mut SqliteConnection,
+    batch: &Batch<Effect>,
+) -> Result<Vec<(usize, Rejection)>, StoreError> {
+    let mut rejections = claim(connection, batch).await?;
+    if !rejections.is_empty() {
+        return Ok(rejections);
+    }
+    keep_outcomes(connection, batch).await?;
+    for (place, leaf) in batch.leaves.iter().enumerate() {
+        for effect in &leaf.effects {
+            if let Err(rejection) = apply_one(connection, effect).await? {
+                rejections.push((place, rejection));
+                break;
+            }
+        }
+    }
+    Ok(rejections)
+}
+
+const CLAIMS_AT_ONCE: [usize; 6] = [32, 16, 8, 4, 2, 1];
+static INSERT_CLAIMS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    insert_texts(
+        "INSERT INTO claims (caller, request_id, digest, request_index) VALUES",
+        4,
+        " ON CONFLICT DO NOTHING",
+    )
+});
+static INSERT_OUTCOMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    insert_texts("INSERT INTO outcomes (request_index, response_index, response, created_us) VALUES", 4, "")
+});
+
+fn insert_texts(head: &str, columns: usize, tail: &str) -> Vec<String> {
+    CLAIMS_AT_ONCE.iter().map(|rows| insert_text(head, *rows, columns, tail)).collect()
+}
+
+/// An INSERT of several rows. Few sizes keep the statement cache small.
+pub(super) fn insert_text(head: &str, rows: usize, columns: usize, tail: &str) -> String {
+    let row = |at: usize| {
+        let places: Vec<String> = (1..=columns).map(|column| format!("${}", at * columns + column)).collect();
+        format!("({})", places.join(","))
+    };
+    let rows: Vec<String> = (0..rows).map(row).collect();
+    format!("{head} {}{tail}", rows.join(","))
+}
+
+/// Splits `items` into runs of the given sizes, largest first.
+pub(super) fn in_runs<'a, T>(
+    mut items: &'a [T],
+    sizes: &'static [usize],
+) -> impl Iterator<Item = (usize, &'a [T])> {
+    std::iter::from_fn(move || {
+        let size = sizes.iter().position(|size| *size <= items.len())?;
+        let (run, rest) = items.split_at(sizes[size]);
+        items = rest;
+        Some((size, run))
+    })
+}
+
+async fn claim(
+    connection: &mut SqliteConnection,
+    batch: &Batch<Effect>,
+) -> Result<Vec<(usize, Rejection)>, StoreError> {
+    let claims: Vec<(usize, &CreditCode, &RequestId, &[u8; 32])> = batch
+        .leaves
+        .iter()
+        .enumerate()
+        .flat_map(|(place, leaf)| leaf.effects.iter().map(move |effect| (place, effect)))
+        .filter_map(|(place, effect)| match effect {
+            Effect::Claim { caller, request_id, digest } => Some((place, caller, request_id, digest)),
+            _ => None,
+        })
+        .collect();
+    let mut made = 0;
+    for (size, run) in in_runs(&claims, &CLAIMS_AT_ONCE) {
+        let mut insert = sqlx::query(INSERT_CLAIMS[size].as_str());
+        for (place, caller, request_id, digest) in run {
+            insert = insert
+                .bind(caller.as_str())
+                .bind(request_id.as_bytes().as_slice())
+                .bind(digest.as_slice())
+                .bind(signed(batch.first_index) + *place as i64);
+        }
+        made += insert.execute(&mut *connection).await?.rows_affected();
+    }
+    if made == claims.len() as u64 {
+        return Ok(Vec::new());
+    }
+    let mut rejections = Vec::new();
+    for (place, caller, request_id, _) in claims {
+        let owner: i64 =
+            sqlx::query_scalar("SELECT request_index FROM claims WHERE caller = $1 AND request_id = $2")
+                .bind(caller.as_str())
+                .bind(request_id.as_bytes().as_slice())
+                .fetch_one(&mut *connection)
+                .await?;
+        if owner != signed(batch.first_index) + place as i64 {
+            rejections.push((place, Rejection::Claimed));
+        }
+    }
+    Ok(rejections)
+}
+
+async fn keep_outcomes(connection: &mut SqliteConnection, batch: &Batch<Effect>) -> Result<(), StoreError> {
+    let outcomes: Vec<(usize, u64, &[u8], Timestamp)> = batch
+        .leaves
+        .iter()
+        .enumerate()
+        .flat_map(|(place, leaf)| leaf.effects.iter().map(move |effect| (place, effect)))
+        .filter_map(|(place, effect)| match effect {
+            Effect::Outcome { request_index, response, at } => {
+                Some((place, *request_index, response.as_slice(), *at))
+            }
+            _ => None,
+        })
+        .collect();
+    for (size, run) in in_runs(&outcomes, &CLAIMS_AT_ONCE) {
+        let mut insert = sqlx::query(INSERT_OUTCOMES[size].as_str());
+        for (place, request_index, response, at) in run {
+            insert = insert
+                .bind(signed(*request_index))
+                .bind(signed(batch.first_index) + *place as i64)
+                .bind(*response)
+                .bind(at.as_microsecond());
+        }
+        insert.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn apply_one(
+    connection: &mut SqliteConnection,
+    effect: &Effect,
+) -> Result<Result<(), Rejection>, StoreError> {
+    match effect {
+        Effect::Claim { .. } | Effect::Outcome { .. } => Ok(Ok(())),
+        Effect::Release { caller, request_id } => {
+            sqlx::query("DELETE FROM claims WHERE caller = $1 AND request_id = $2")
+                .bind(caller.as_str())
+                .bind(request_id.as_bytes().as_slice())
+                .execute(connection)
+                .await?;
+            Ok(Ok(()))
+        }
+        Effect::OpenExchange(exchange) => open_exchange(connection, exchange).await.map(Ok),
+        Effect::AddMessage(message) => add_message(connection, message).await,
+        Effect::Lease { delivery_id, attempts, lease, until } => {
+            let taken = sqlx::query(
+                "UPDATE deliveries SET state = 'LEASED', attempts = attempts + 1, lease = $1, due_us = $2 \
+                 WHERE delivery_id = $3 AND attempts = $4 AND state IN ('PENDING', 'LEASED')",
+            )
+            .bind(lease.as_bytes().as_slice())
+            .bind(until.as_microsecond())
+            .bind(delivery_id.as_bytes().as_slice())
+            .bind(i64::from(*attempts))
+            .execute(connection)
+            .await?;
+            Ok(exactly_one(taken.rows_affected()))
+        }
+        Effect::Settle { delivery_id, lease, outcome, at } => {
+            settle(connection, delivery_id, lease.as_ref(), outcome, *at).await
+        }
+    }
+}
+
+async fn open_exchange(connection: &mut SqliteConnection, new: &NewExchange) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO exchanges (exchange_id, kind, state, sender, recipient, matter_id, region, messages, \
+         created_us, updated_us) VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $8)",
+    )
+    .bind(new.exchange_id.as_bytes().as_slice())
+    .bind(new.kind.as_str())
+    .bind(ExchangeState::Submitted.as_str())
+    .bind(new.sender.as_str())
+    .bind(new.recipient.as_str())
+    .bind(&new.matter_id)
+    .bind(&new.region)
+    .bind(new.at.as_microsecond())
+    .execute(&mut *connection)
+    .await?;
+    insert_message(connection, &new.exchange_id, 1, &new.message, &new.sha256).await?;
+    insert_delivery(connection, &new.exchange_id, 1, &new.delivery, new.at).await
+}
+
+async fn add_message(
+    connection: &mut SqliteConnection,
+    new: &NewMessage,
+) -> Result<Result<(), Rejection>, StoreError> {
+    let changed = sqlx::query(
+        "UPDATE exchanges SET state = $1, messages = $2, updated_us = $3 \
+         WHERE exchange_id = $4 AND messages = $5 AND state = $6",
+    )
+    .bind(new.to.as_str())
+    .bind(i64::from(new.sequence))
+    .bind(new.at.as_microsecond())
+    .bind(new.exchange_id.as_bytes().as_slice())
+    .bind(i64::from(new.sequence) - 1)
+    .bind(new.from.as_str())
+    .execute(&mut *connection)
+    .await?;
+    if let Err(rejection) = exactly_one(changed.rows_affected()) {
+        return Ok(Err(rejection));
+    }
+    insert_message(connection, &new.exchange_id, new.sequence, &new.message, &new.sha256).await?;
+    insert_delivery(connection, &new.exchange_id, new.sequence, &new.delivery, new.at).await?;
+    Ok(Ok(()))
+}
+
+async fn insert_message(
+    connection: &mut SqliteConnection,
+    exchange_id: &ExchangeId,
+    sequence: u32,
+    message: &[u8],
+    sha256: &[u8; 32],
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO messages (exchange_id, sequence, message, sha256) VALUES ($1, $2, $3, $4)")
+        .bind(exchange_id.as_bytes().as_slice())
+        .bind(i64::from(sequence))
+        .bind(message)
+        .bind(sha256.as_slice())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn insert_delivery(
+    connection: &mut SqliteConnection,
+    exchange_id: &ExchangeId,
+    sequence: u32,
+    new: &NewDelivery,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO deliveries (delivery_id, exchange_id, sequence, recipient, state, attempts, due_us, created_us) \
+         VALUES ($1, $2, $3, $4, 'PENDING', 0, $5, $5)",
+    )
+    .bind(new.delivery_id.as_bytes().as_slice())
+    .bind(exchange_id.as_bytes().as_slice())
+    .bind(i64::from(sequence))
+    .bind(new.recipient.as_str())
+    .bind(at.as_microsecond())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn settle(
+    connection: &mut SqliteConnection,
+    delivery_id: &DeliveryId,
+    lease: Option<&Uuid>,
+    outcome: &DeliveryOutcome,
+    at: Timestamp,
+) -> Result<Result<(), Rejection>, StoreError> {
+    let (state, due, reason, settled) = match outcome {
+        DeliveryOutcome::Delivered => ("DELIVERED", at, None, Some(at)),
+        DeliveryOutcome::Retry { due, reason } => ("PENDING", *due, Some(*reason), None),
+        DeliveryOutcome::Dead { reason } => ("DEAD", at, Some(*reason), Some(at)),
+    };
+    // A taker that lost its lease must not settle what another took over.
+    let changed = sqlx::query(
+        "UPDATE deliveries SET state = $1, due_us = $2, reason = $3, settled_us = $4, lease = NULL \
+         WHERE delivery_id = $5 AND state IN ('PENDING', 'LEASED') AND ($6 IS NULL OR lease = $6)",
+    )
+    .bind(state)
+    .bind(due.as_microsecond())
+    .bind(reason)
+    .bind(settled.map(Timestamp::as_microsecond))
+    .bind(delivery_id.as_bytes().as_slice())
+    .bind(lease.map(|lease| lease.as_bytes().to_vec()))
+    .execute(&mut *connection)
+    .await?;
+    if let Err(rejection) = exactly_one(changed.rows_affected()) {
+        return Ok(Err(rejection));
+    }
+    let exchange_state = match outcome {
+        DeliveryOutcome::Delivered => ExchangeState::Delivered,
+        DeliveryOutcome::Dead { .. } => ExchangeState::Undeliverable,
+        DeliveryOutcome::Retry { .. } => return Ok(Ok(())),
+    };
+    // Only the opening message's delivery moves the exchange, and only where nothing else has moved it on.
+    sqlx::query(
+        "UPDATE exchanges SET state = $1, updated_us = $2 WHERE state = $3 AND exchange_id = \
+         (SELECT exchange_id FROM deliveries WHERE delivery_id = $4 AND sequence = 1)",
+    )
+    .bind(exchange_state.as_str())
+    .bind(at.as_microsecond())
+    .bind(ExchangeState::Submitted.as_str())
+    .bind(delivery_id.as_bytes().as_slice())
+    .execute(connection)
+    .await?;
+    Ok(Ok(()))
+}
+
+fn exactly_one(rows: u64) -> Result<(), Rejection> {
+    if rows == 1 { Ok(()) } else { Err(Rejection::Conflict) }
+}

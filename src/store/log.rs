@@ -1,0 +1,159 @@
+//! The audit log's tables.
+
+use std::sync::LazyLock;
+
+use sqlx::{Row, SqliteConnection};
+
+use super::effect::{self, Effect, Rejection, in_runs, insert_text};
+use super::{Store, StoreError, signed, unsigned};
+use crate::audit::log::{Batch, Head, Storage};
+use crate::audit::merkle::Hash;
+use crate::audit::tile::{TileId, TileSet};
+use crate::audit::verifier::StoredEntry;
+
+const ENTRIES_AT_ONCE: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
+static INSERT_ENTRIES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let text =
+        |rows: &usize| insert_text("INSERT INTO audit_entries (idx, entry, salt) VALUES", *rows, 3, "");
+    ENTRIES_AT_ONCE.iter().map(text).collect()
+});
+
+impl Storage for Store {
+    type Effect = Effect;
+    type Rejection = Rejection;
+    type Error = StoreError;
+
+    async fn head(&self) -> Result<Option<Head>, StoreError> {
+        let row = sqlx::query("SELECT size, root, open_from, checkpoint FROM audit_head WHERE id = 1")
+            .fetch_optional(&self.readers)
+            .await?;
+        row.map(|row| {
+            Ok(Head {
+                size: unsigned(row.try_get(0)?, "audit_head", "size")?,
+                root: hash(row.try_get::<&[u8], _>(1)?, "audit_head", "root")?,
+                open_from: unsigned(row.try_get(2)?, "audit_head", "open_from")?,
+                checkpoint: row.try_get(3)?,
+            })
+        })
+        .transpose()
+    }
+
+    async fn tiles(&self, ids: &[TileId]) -> Result<TileSet, StoreError> {
+        let mut tiles = TileSet::default();
+        for id in ids {
+            let row = sqlx::query("SELECT hashes FROM audit_tiles WHERE level = $1 AND idx = $2")
+                .bind(i64::from(id.level))
+                .bind(signed(id.index))
+                .fetch_optional(&self.readers)
+                .await?;
+            if let Some(row) = row {
+                let hashes = row
+                    .try_get::<&[u8], _>(0)?
+                    .chunks(32)
+                    .map(|bytes| hash(bytes, "audit_tiles", "hashes"))
+                    .collect::<Result<Vec<_>, _>>()?;
+                tiles.insert(*id, hashes);
+            }
+        }
+        Ok(tiles)
+    }
+
+    async fn entries(&self, from: u64, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        let rows = sqlx::query("SELECT idx, entry FROM audit_entries WHERE idx >= $1 ORDER BY idx LIMIT $2")
+            .bind(signed(from))
+            .bind(i64::from(limit))
+            .fetch_all(&self.readers)
+            .await?;
+        rows.into_iter()
+            .map(|row| {
+                let index = unsigned(row.try_get(0)?, "audit_entries", "idx")?;
+                Ok(StoredEntry { index, entry: row.try_get(1)?, leaf_hash: None })
+            })
+            .collect()
+    }
+
+    async fn commit(&self, batch: &Batch<Effect>) -> Result<Vec<(usize, Rejection)>, StoreError> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let rejections = effect::apply(&mut transaction, batch).await?;
+        if !rejections.is_empty() {
+            transaction.rollback().await?;
+            return Ok(rejections);
+        }
+        insert_entries(&mut transaction, batch).await?;
+        for (id, hashes) in &batch.tiles {
+            let bytes: Vec<u8> = hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
+            sqlx::query(
+                "INSERT INTO audit_tiles (level, idx, hashes) VALUES ($1, $2, $3) \
+                 ON CONFLICT (level, idx) DO UPDATE SET hashes = excluded.hashes",
+            )
+            .bind(i64::from(id.level))
+            .bind(signed(id.index))
+            .bind(bytes)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        sqlx::query(
+            "INSERT INTO audit_head (id, size, root, open_from, checkpoint) VALUES (1, $1, $2, $3, $4) \
+             ON CONFLICT (id) DO UPDATE SET size = excluded.size, root = excluded.root, \
+             open_from = excluded.open_from, checkpoint = excluded.checkpoint",
+        )
+        .bind(signed(batch.head.size))
+        .bind(batch.head.root.as_bytes().as_slice())
+        .bind(signed(batch.head.open_from))
+        .bind(&batch.head.checkpoint)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(Vec::new())
+    }
+}
+
+async fn insert_entries(connection: &mut SqliteConnection, batch: &Batch<Effect>) -> Result<(), StoreError> {
+    let mut index = signed(batch.first_index);
+    for (size, run) in in_runs(&batch.leaves, &ENTRIES_AT_ONCE) {
+        let mut insert = sqlx::query(INSERT_ENTRIES[size].as_str());
+        for leaf in run {
+            insert = insert.bind(index).bind(leaf.entry.as_slice()).bind(leaf.salt.0.as_slice());
+            index += 1;
+        }
+        insert.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+impl Store {
+    /// One entry with the leaf hash that the log recorded for it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn entry(&self, index: u64) -> Result<Option<StoredEntry>, StoreError> {
+        let mut found = self.entries_with_hashes(index, 1).await?;
+        found.retain(|stored| stored.index == index);
+        Ok(found.pop())
+    }
+
+    /// At most `limit` entries from index `from`, each with the leaf hash that the log recorded for it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn entries_with_hashes(&self, from: u64, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        let mut entries = self.entries(from, limit).await?;
+        let mut ids: Vec<TileId> =
+            entries.iter().map(|stored| TileId { level: 0, index: stored.index / 256 }).collect();
+        ids.dedup();
+        let tiles = self.tiles(&ids).await?;
+        for stored in &mut entries {
+            let place = usize::try_from(stored.index % 256).unwrap_or(usize::MAX);
+            stored.leaf_hash = tiles
+                .get(TileId { level: 0, index: stored.index / 256 })
+                .and_then(|hashes| hashes.get(place))
+                .copied();
+        }
+        Ok(entries)
+    }
+}
+
+fn hash(bytes: &[u8], table: &'static str, column: &'static str) -> Result<Hash, StoreError> {
+    let bytes: [u8; 32] = bytes.try_into().map_err(|_| StoreError::Inconsistent { table, column })?;
+    Ok(Hash::from_bytes(bytes))
+}

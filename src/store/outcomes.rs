@@ -1,0 +1,94 @@
+//! Request ids and the outcomes they got.
+
+use jiff::Timestamp;
+use sqlx::Row;
+
+use super::{Store, StoreError, signed, unsigned};
+use crate::domain::agency::CreditCode;
+use crate::domain::exchange::RequestId;
+
+/// A taken request id.
+#[derive(Debug)]
+pub struct Claim {
+    /// SHA-256 of method and request.
+    pub digest: [u8; 32],
+    /// Index of the REQUEST entry.
+    pub request_index: u64,
+    /// The answer that was given, with the index of its RESPONSE entry; `None` while the call runs.
+    pub outcome: Option<(u64, Vec<u8>)>,
+}
+
+impl Store {
+    /// What a request id was used for, if it was.
+    ///
+    /// # Errors
+    /// When the database does not answer or the kept answer does not open.
+    pub async fn claim(
+        &self,
+        caller: &CreditCode,
+        request_id: &RequestId,
+    ) -> Result<Option<Claim>, StoreError> {
+        let row = sqlx::query(
+            "SELECT c.digest, c.request_index, o.response_index, o.response FROM claims c \
+             LEFT JOIN outcomes o ON o.request_index = c.request_index WHERE c.caller = $1 AND c.request_id = $2",
+        )
+        .bind(caller.as_str())
+        .bind(request_id.as_bytes().as_slice())
+        .fetch_optional(&self.readers)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let inconsistent = |column| StoreError::Inconsistent { table: "claims", column };
+        let request_index = unsigned(row.try_get(1)?, "claims", "request_index")?;
+        let outcome = match (row.try_get::<Option<i64>, _>(2)?, row.try_get::<Option<&[u8]>, _>(3)?) {
+            (Some(index), Some(sealed)) => Some((
+                unsigned(index, "outcomes", "response_index")?,
+                self.sealer.open(&outcome_place(request_index), sealed)?,
+            )),
+            _ => None,
+        };
+        Ok(Some(Claim {
+            digest: row.try_get::<&[u8], _>(0)?.try_into().map_err(|_| inconsistent("digest"))?,
+            request_index,
+            outcome,
+        }))
+    }
+
+    /// Seals an answer for keeping under its REQUEST's index.
+    pub fn seal_outcome(&self, request_index: u64, response: &[u8]) -> Vec<u8> {
+        self.sealer.seal(&outcome_place(request_index), response)
+    }
+
+    /// Forgets outcomes given before `before`, and their request ids. Returns how many.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn forget_outcomes(&self, before: Timestamp) -> Result<u64, StoreError> {
+        // Outcomes are kept in log order, which is time order: the newest forgotten one bounds both tables.
+        let newest: Option<i64> =
+            sqlx::query_scalar("SELECT MAX(request_index) FROM outcomes WHERE created_us < $1")
+                .bind(before.as_microsecond())
+                .fetch_one(&self.readers)
+                .await?;
+        let Some(newest) = newest else { return Ok(0) };
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query(
+            "DELETE FROM claims WHERE request_index IN \
+             (SELECT request_index FROM outcomes WHERE request_index <= $1 AND created_us < $2)",
+        )
+        .bind(newest)
+        .bind(before.as_microsecond())
+        .execute(&mut *transaction)
+        .await?;
+        let gone = sqlx::query("DELETE FROM outcomes WHERE request_index <= $1 AND created_us < $2")
+            .bind(newest)
+            .bind(before.as_microsecond())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(gone.rows_affected())
+    }
+}
+
+fn outcome_place(request_index: u64) -> String {
+    format!("outcome/{}", signed(request_index))
+}
