@@ -392,8 +392,8 @@ mod tests {
             methods = ["VerifyLowIncome"]
             counterparts = ["{REGISTRY}"]
             purposes = ["AID_ELIGIBILITY"]
-            from = 2026-01-01
-            until = 2026-12-31
+            from = "2026-01-01"
+            until = "2026-12-31"
             "#
         ))
         .unwrap()
@@ -449,7 +449,7 @@ mod tests {
         let agreement = |extra: &str| {
             format!(
                 "[[agreement]]\nid = \"A\"\nversion = 1\ncaller = \"{CENTRE}\"\nmethods = []\npurposes = []\n\
-                 from = 2026-01-01\nuntil = 2026-12-31\n{extra}"
+                 from = \"2026-01-01\"\nuntil = \"2026-12-31\"\n{extra}"
             )
         };
         assert!(matches!(Directory::parse(&agreement("")), Err(DirectoryError::UnknownAgency { .. })));

@@ -1,4 +1,4 @@
-//! The contract on the wire.
+//! The contract on the wire: services, and what stands before them.
 
 /// Types generated from `proto/`. They have no `Debug`: a message holds personal values.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -7,3 +7,22 @@ pub mod generated {
 }
 
 pub use generated::legalaid::exchange::v1 as proto;
+
+mod audit;
+mod call;
+mod exchange;
+mod exchange_views;
+mod front;
+mod intake;
+mod page;
+mod pull;
+mod status;
+mod verification;
+pub(crate) mod wire;
+
+pub use self::audit::Audit;
+pub use self::exchange::Exchanges;
+pub use self::front::{CallLimits, Front};
+pub use self::intake::{AuditLog, Intake};
+pub use self::status::{ERROR_DOMAIN, LOG_INDEX_HEADER};
+pub use self::verification::Verification;

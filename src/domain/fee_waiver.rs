@@ -6,7 +6,6 @@ use super::agency::CreditCode;
 use super::court_fee::{ClaimKind, expected_fee};
 use super::law::Article;
 use super::money::Fen;
-use super::person::Person;
 use super::violation::Violations;
 use super::vocabulary::vocabulary;
 
@@ -84,15 +83,14 @@ impl Ground {
     }
 }
 
-/// A fee-waiver request whose fields are each right by themselves.
-#[derive(Clone, Debug)]
-pub struct FeeWaiverRequest {
-    /// Who asks.
-    pub applicant: Person,
+/// The terms of a fee-waiver request, as far as each could be read: what is unreadable is `None` and has its own
+/// violation already, and the rules between the others still hold.
+#[derive(Clone, Debug, Default)]
+pub struct FeeWaiverTerms {
     /// What the applicant is.
-    pub applicant_kind: ApplicantKind,
+    pub applicant_kind: Option<ApplicantKind>,
     /// The court that has the case.
-    pub court: CreditCode,
+    pub court: Option<CreditCode>,
     /// Whether a case number is given.
     pub has_case_number: bool,
     /// Whether the case is in second instance.
@@ -102,23 +100,25 @@ pub struct FeeWaiverRequest {
     /// When the appeal was filed.
     pub appealed_on: Option<Date>,
     /// What is claimed.
-    pub claim_kind: ClaimKind,
+    pub claim_kind: Option<ClaimKind>,
+    /// Whether a claimed sum is given.
+    pub has_claimed_sum: bool,
     /// Sum claimed.
     pub claimed_sum: Option<Fen>,
     /// Fee that the court asks.
-    pub fee: Fen,
+    pub fee: Option<Fen>,
     /// What is asked.
-    pub relief: Relief,
+    pub relief: Option<Relief>,
     /// Part to be remitted, permille.
     pub reduction_permille: Option<u32>,
     /// Ground.
-    pub ground: Ground,
+    pub ground: Option<Ground>,
     /// Whether a legal-aid decision is given.
     pub has_aid_decision: bool,
     /// Whether a proof of hardship is given.
     pub has_hardship_proof: bool,
     /// The day, in Asia/Shanghai, on which the request was made.
-    pub filed_on: Date,
+    pub filed_on: Option<Date>,
 }
 
 /// A remark that does not stop the request.
@@ -136,10 +136,12 @@ pub struct Remark {
     pub article: Article,
 }
 
-impl FeeWaiverRequest {
+impl FeeWaiverTerms {
     /// Checks the rules between fields against the exchange's `recipient`.
     pub fn check(&self, recipient: Option<&CreditCode>, violations: &mut Violations) {
-        if self.relief == Relief::Exempt && self.applicant_kind != ApplicantKind::NaturalPerson {
+        if self.relief == Some(Relief::Exempt)
+            && self.applicant_kind.is_some_and(|kind| kind != ApplicantKind::NaturalPerson)
+        {
             violations.add_by_article(
                 "relief",
                 "EXEMPTION_IS_FOR_NATURAL_PERSONS",
@@ -148,20 +150,24 @@ impl FeeWaiverRequest {
                 Article::court_fee_measures("44"),
             );
         }
-        if self.ground.relief() != self.relief {
+        if let (Some(ground), Some(relief)) = (self.ground, self.relief)
+            && ground.relief() != relief
+        {
             violations.add_by_article(
                 "ground",
                 "GROUND_FITS_RELIEF",
                 "the ground belongs to another relief: article 45 exempts, 46 reduces, 47 defers",
                 "理由与请求不符：第四十五条为免交，第四十六条为减交，第四十七条为缓交",
-                Article::court_fee_measures(match self.relief {
+                Article::court_fee_measures(match relief {
                     Relief::Exempt => "45",
                     Relief::Reduce => "46",
                     Relief::Defer => "47",
                 }),
             );
         }
-        if self.ground == Ground::WelfareBody && self.applicant_kind != ApplicantKind::WelfareBody {
+        if self.ground == Some(Ground::WelfareBody)
+            && self.applicant_kind.is_some_and(|kind| kind != ApplicantKind::WelfareBody)
+        {
             violations.add_by_article(
                 "ground",
                 "GROUND_IS_FOR_WELFARE_BODIES",
@@ -173,7 +179,7 @@ impl FeeWaiverRequest {
         self.check_reduction(violations);
         self.check_proof(violations);
         self.check_case(recipient, violations);
-        if self.claim_kind == ClaimKind::Property && self.claimed_sum.is_none() {
+        if self.claim_kind == Some(ClaimKind::Property) && !self.has_claimed_sum {
             violations.add_by_article(
                 "claimed_sum_fen",
                 "REQUIRED",
@@ -187,14 +193,14 @@ impl FeeWaiverRequest {
     fn check_reduction(&self, violations: &mut Violations) {
         let article = Article::court_fee_measures("46");
         match (self.relief, self.reduction_permille) {
-            (Relief::Reduce, None) => violations.add_by_article(
+            (Some(Relief::Reduce), None) => violations.add_by_article(
                 "reduction_permille",
                 "REQUIRED",
                 "a reduction needs the part of the fee to be remitted",
                 "申请减交须填写减交比例",
                 article,
             ),
-            (Relief::Reduce, Some(permille)) if !(LEAST_REDUCTION_PERMILLE..1000).contains(&permille) => {
+            (Some(Relief::Reduce), Some(permille)) if !(LEAST_REDUCTION_PERMILLE..1000).contains(&permille) => {
                 violations.add_by_article(
                     "reduction_permille",
                     "REDUCTION_AT_LEAST_30_PERCENT",
@@ -203,7 +209,7 @@ impl FeeWaiverRequest {
                     article,
                 )
             }
-            (Relief::Defer | Relief::Exempt, Some(_)) => violations.add_by_article(
+            (Some(Relief::Defer | Relief::Exempt), Some(_)) => violations.add_by_article(
                 "reduction_permille",
                 "ONLY_FOR_REDUCTION",
                 "only a reduction has a part to be remitted",
@@ -215,7 +221,7 @@ impl FeeWaiverRequest {
     }
 
     fn check_proof(&self, violations: &mut Violations) {
-        if self.ground == Ground::LegalAid && !self.has_aid_decision {
+        if self.ground == Some(Ground::LegalAid) && !self.has_aid_decision {
             violations.add_by_article(
                 "aid_decision",
                 "REQUIRED",
@@ -225,7 +231,7 @@ impl FeeWaiverRequest {
             );
         }
         match (self.has_aid_decision, self.has_hardship_proof) {
-            (false, false) if self.ground != Ground::LegalAid => violations.add_by_article(
+            (false, false) if self.ground.is_some_and(|ground| ground != Ground::LegalAid) => violations.add_by_article(
                 "hardship_proof",
                 "REQUIRED",
                 "without a legal-aid decision, proof of hardship is needed",
@@ -244,7 +250,9 @@ impl FeeWaiverRequest {
     }
 
     fn check_case(&self, recipient: Option<&CreditCode>, violations: &mut Violations) {
-        if recipient.is_some_and(|recipient| *recipient != self.court) {
+        if let (Some(recipient), Some(court)) = (recipient, &self.court)
+            && recipient != court
+        {
             violations.add(
                 "court_case.court",
                 "COURT_IS_THE_RECIPIENT",
@@ -271,7 +279,9 @@ impl FeeWaiverRequest {
             );
         }
         let latest = if self.second_instance { self.appealed_on } else { self.docketed_on };
-        if latest.is_some_and(|latest| self.filed_on > latest) {
+        if let (Some(filed), Some(latest)) = (self.filed_on, latest)
+            && filed > latest
+        {
             violations.add_by_article(
                 "filed_at",
                 "AT_FILING_OR_APPEAL",
@@ -284,10 +294,11 @@ impl FeeWaiverRequest {
 
     /// What is worth saying although it stops nothing: a fee that disagrees with the ladder of art 13.
     pub fn remarks(&self) -> Vec<Remark> {
-        let Some(expected) = expected_fee(self.claim_kind, self.claimed_sum).filter(|fee| *fee != self.fee)
-        else {
+        let expected = self.claim_kind.and_then(|kind| expected_fee(kind, self.claimed_sum));
+        let (Some(expected), Some(fee)) = (expected, self.fee) else { return Vec::new() };
+        if expected == fee {
             return Vec::new();
-        };
+        }
         vec![Remark {
             field: "content.fee_waiver.fee_fen",
             rule: "FEE_DISAGREES_WITH_LADDER",
@@ -314,25 +325,26 @@ vocabulary! {
     }
 }
 
-/// A court's decision whose fields are each right by themselves.
-#[derive(Clone, Debug)]
-pub struct FeeWaiverDecision {
+/// The terms of a court's decision, as far as each could be read.
+#[derive(Clone, Debug, Default)]
+pub struct DecisionTerms {
     /// What was decided.
-    pub outcome: Outcome,
-    /// Sum still to be paid.
-    pub payable: Option<Fen>,
+    pub outcome: Option<Outcome>,
+    /// Whether the sum still to be paid is given.
+    pub has_payable: bool,
     /// Until when payment is deferred.
     pub deferred_until: Option<Date>,
     /// Whether written reasons are given.
     pub has_reasons: bool,
     /// Day of the decision.
-    pub decided_on: Date,
+    pub decided_on: Option<Date>,
 }
 
-impl FeeWaiverDecision {
+impl DecisionTerms {
     /// Checks the rules between fields.
     pub fn check(&self, violations: &mut Violations) {
-        if self.outcome == Outcome::Refused && !self.has_reasons {
+        let Some(outcome) = self.outcome else { return };
+        if outcome == Outcome::Refused && !self.has_reasons {
             violations.add_by_article(
                 "reasons",
                 "REFUSAL_NEEDS_REASONS",
@@ -341,7 +353,7 @@ impl FeeWaiverDecision {
                 Article::court_fee_measures("48"),
             );
         }
-        if (self.outcome == Outcome::Reduced) != self.payable.is_some() {
+        if (outcome == Outcome::Reduced) != self.has_payable {
             violations.add_by_article(
                 "payable_fen",
                 "SUM_WITH_REDUCTION",
@@ -350,7 +362,7 @@ impl FeeWaiverDecision {
                 Article::court_fee_measures("46"),
             );
         }
-        if (self.outcome == Outcome::Deferred) != self.deferred_until.is_some() {
+        if (outcome == Outcome::Deferred) != self.deferred_until.is_some() {
             violations.add_by_article(
                 "deferred_until",
                 "DATE_WITH_DEFERRAL",
@@ -359,7 +371,9 @@ impl FeeWaiverDecision {
                 Article::court_fee_measures("47"),
             );
         }
-        if self.deferred_until.is_some_and(|until| until < self.decided_on) {
+        if let (Some(until), Some(decided)) = (self.deferred_until, self.decided_on)
+            && until < decided
+        {
             violations.add(
                 "deferred_until",
                 "NOT_BEFORE_THE_DECISION",
@@ -367,5 +381,153 @@ impl FeeWaiverDecision {
                 "缓交期限不得早于决定日期",
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Receives legal aid and asks to pay later, before docketing: nothing is wrong with it.
+    fn sound() -> FeeWaiverTerms {
+        FeeWaiverTerms {
+            applicant_kind: Some(ApplicantKind::NaturalPerson),
+            court: CreditCode::parse("91110000600037341L").ok(),
+            claim_kind: Some(ClaimKind::Property),
+            has_claimed_sum: true,
+            claimed_sum: Some(Fen::yuan(100_000)),
+            fee: Some(Fen::yuan(2_300)),
+            relief: Some(Relief::Defer),
+            ground: Some(Ground::LegalAid),
+            has_aid_decision: true,
+            filed_on: Some(Date::constant(2026, 3, 2)),
+            ..FeeWaiverTerms::default()
+        }
+    }
+
+    fn rules(terms: &FeeWaiverTerms) -> Vec<&'static str> {
+        let mut violations = Violations::new();
+        terms.check(terms.court.as_ref(), &mut violations);
+        violations.into_vec().iter().map(|violation| violation.rule).collect()
+    }
+
+    #[test]
+    fn a_sound_request_breaks_no_rule_and_earns_no_remark() {
+        assert!(rules(&sound()).is_empty());
+        assert!(sound().remarks().is_empty());
+    }
+
+    #[test]
+    fn exemption_is_for_natural_persons_only() {
+        let terms = FeeWaiverTerms {
+            applicant_kind: Some(ApplicantKind::LegalPerson),
+            relief: Some(Relief::Exempt),
+            ground: Some(Ground::Disabled),
+            ..sound()
+        };
+        assert_eq!(rules(&terms), ["EXEMPTION_IS_FOR_NATURAL_PERSONS"]);
+    }
+
+    #[test]
+    fn a_reduction_below_30_percent_is_refused_and_at_30_percent_accepted() {
+        let reduce = |permille| FeeWaiverTerms {
+            relief: Some(Relief::Reduce),
+            ground: Some(Ground::Disaster),
+            reduction_permille: permille,
+            ..sound()
+        };
+        assert_eq!(rules(&reduce(Some(299))), ["REDUCTION_AT_LEAST_30_PERCENT"]);
+        assert!(rules(&reduce(Some(300))).is_empty());
+        assert!(rules(&reduce(Some(999))).is_empty());
+        assert_eq!(rules(&reduce(Some(1000))), ["REDUCTION_AT_LEAST_30_PERCENT"]);
+        assert_eq!(rules(&reduce(None)), ["REQUIRED"]);
+    }
+
+    #[test]
+    fn the_ground_must_fit_the_relief() {
+        for ground in Ground::ALL {
+            for relief in Relief::ALL {
+                let terms = FeeWaiverTerms {
+                    applicant_kind: Some(ApplicantKind::NaturalPerson),
+                    ground: Some(*ground),
+                    relief: Some(*relief),
+                    ..sound()
+                };
+                let fits = !rules(&terms).contains(&"GROUND_FITS_RELIEF");
+                assert_eq!(fits, ground.relief() == *relief, "{ground} {relief}");
+            }
+        }
+    }
+
+    #[test]
+    fn hardship_is_proven_once_by_decision_or_by_proof() {
+        let without = FeeWaiverTerms { has_aid_decision: false, ..sound() };
+        assert_eq!(rules(&without), ["REQUIRED"]);
+        let twice = FeeWaiverTerms { has_hardship_proof: true, ..sound() };
+        assert_eq!(rules(&twice), ["NOT_BESIDE_AN_AID_DECISION"]);
+        let other_ground = FeeWaiverTerms { has_aid_decision: false, ground: Some(Ground::InjuryVictim), ..sound() };
+        assert_eq!(rules(&other_ground), ["REQUIRED"]);
+        let proven = FeeWaiverTerms { has_hardship_proof: true, ..other_ground };
+        assert!(rules(&proven).is_empty());
+    }
+
+    #[test]
+    fn relief_is_asked_at_or_before_docketing_or_appeal() {
+        let docketed = |day| FeeWaiverTerms {
+            has_case_number: true,
+            docketed_on: Some(Date::constant(2026, 3, day)),
+            ..sound()
+        };
+        assert!(rules(&docketed(2)).is_empty());
+        assert_eq!(rules(&docketed(1)), ["AT_FILING_OR_APPEAL"]);
+        let appealed = FeeWaiverTerms {
+            second_instance: true,
+            appealed_on: Some(Date::constant(2026, 3, 2)),
+            ..docketed(1)
+        };
+        assert!(rules(&appealed).is_empty(), "in second instance the appeal counts");
+        assert_eq!(rules(&FeeWaiverTerms { appealed_on: None, ..appealed }), ["REQUIRED"]);
+    }
+
+    #[test]
+    fn a_fee_off_the_ladder_is_a_remark_with_the_computed_figure() {
+        let remarks = FeeWaiverTerms { fee: Some(Fen::yuan(9_999)), ..sound() }.remarks();
+        assert_eq!(remarks.len(), 1);
+        assert!(remarks[0].description.contains("2,300.00"), "{:?}", remarks[0]);
+    }
+
+    #[test]
+    fn what_is_unreadable_hides_no_other_violation() {
+        let terms = FeeWaiverTerms {
+            applicant_kind: Some(ApplicantKind::LegalPerson),
+            relief: Some(Relief::Exempt),
+            ground: None,
+            court: None,
+            filed_on: None,
+            reduction_permille: Some(200),
+            ..sound()
+        };
+        assert_eq!(rules(&terms), ["EXEMPTION_IS_FOR_NATURAL_PERSONS", "ONLY_FOR_REDUCTION"]);
+    }
+
+    #[test]
+    fn a_refusal_needs_reasons_and_other_outcomes_their_terms() {
+        let broken = |terms: DecisionTerms| {
+            let mut violations = Violations::new();
+            terms.check(&mut violations);
+            violations.into_vec().iter().map(|violation| violation.rule).collect::<Vec<_>>()
+        };
+        let decided = |outcome| DecisionTerms {
+            outcome: Some(outcome),
+            decided_on: Some(Date::constant(2026, 3, 2)),
+            ..DecisionTerms::default()
+        };
+        assert_eq!(broken(decided(Outcome::Refused)), ["REFUSAL_NEEDS_REASONS"]);
+        assert!(broken(DecisionTerms { has_reasons: true, ..decided(Outcome::Refused) }).is_empty());
+        assert_eq!(broken(decided(Outcome::Reduced)), ["SUM_WITH_REDUCTION"]);
+        assert_eq!(broken(decided(Outcome::Deferred)), ["DATE_WITH_DEFERRAL"]);
+        let early = DecisionTerms { deferred_until: Some(Date::constant(2026, 3, 1)), ..decided(Outcome::Deferred) };
+        assert_eq!(broken(early), ["NOT_BEFORE_THE_DECISION"]);
+        assert!(broken(decided(Outcome::Exempted)).is_empty());
     }
 }

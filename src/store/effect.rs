@@ -288,8 +288,12 @@ async fn apply_one(
     match effect {
         Effect::Claim { .. } | Effect::Outcome { .. } => Ok(Ok(())),
         Effect::Release { caller, request_id } => {
-            sqlx::query("DELETE FROM claims WHERE caller = $1 AND request_id = $2")
-                .bind(caller.as_str())
+            // Never a claim that has an outcome: its call did have effect.
+            sqlx::query(
+                "DELETE FROM claims WHERE caller = $1 AND request_id = $2 AND NOT EXISTS \
+                 (SELECT 1 FROM outcomes WHERE outcomes.request_index = claims.request_index)",
+            )
+            .bind(caller.as_str())
                 .bind(request_id.as_bytes().as_slice())
                 .execute(connection)
                 .await?;

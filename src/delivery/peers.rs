@@ -1,0 +1,48 @@
+//! Connections to agencies' own servers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tonic::transport::Channel;
+
+use crate::access::AgencyEndpoint;
+use crate::domain::agency::CreditCode;
+use crate::identity::dialler::{DialError, Dialler, Endpoint};
+
+/// One channel for each agency, opened when first needed and reopened by itself. Cheap to clone.
+#[derive(Clone)]
+pub struct Peers {
+    dialler: Dialler,
+    channels: Arc<Mutex<HashMap<(CreditCode, AgencyEndpoint), Channel>>>,
+}
+
+impl Peers {
+    /// Peers that are dialled with the gateway's own certificate.
+    pub fn new(dialler: Dialler) -> Self {
+        Self { dialler, channels: Arc::default() }
+    }
+
+    /// The channel to an agency at an endpoint.
+    ///
+    /// # Errors
+    /// When the endpoint is malformed.
+    pub fn channel(&self, agency: CreditCode, endpoint: &AgencyEndpoint) -> Result<Channel, DialError> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = channels.get(&(agency, endpoint.clone())) {
+            return Ok(channel.clone());
+        }
+        let channel = self.dialler.channel(&dial(agency, endpoint))?;
+        channels.insert((agency, endpoint.clone()), channel.clone());
+        Ok(channel)
+    }
+
+    /// The dialler, for a connection outside the channels.
+    pub fn dialler(&self) -> &Dialler {
+        &self.dialler
+    }
+}
+
+/// Where and whom to dial.
+pub fn dial(agency: CreditCode, endpoint: &AgencyEndpoint) -> Endpoint {
+    Endpoint { address: endpoint.address.clone(), server_name: endpoint.server_name.clone(), agency }
+}

@@ -1,0 +1,89 @@
+//! One call, as the layer in front hands it to a method.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use data_encoding::HEXLOWER;
+use jiff::Timestamp;
+use tonic::Status;
+
+use super::status::Refusal;
+use crate::access::Method;
+use crate::domain::agency::CreditCode;
+use crate::identity::server::Peer;
+
+/// A call: who, what, when, until when.
+#[derive(Clone)]
+pub(crate) struct Call {
+    /// `None` for a path that is not in the contract. It is not repeated anywhere: it is the caller's text.
+    method: Option<Method>,
+    slot: Arc<Slot>,
+}
+
+/// What the layer in front learns of a call before it is read; it travels in the request's extensions.
+pub(crate) struct Slot {
+    pub(crate) peer: Peer,
+    pub(crate) arrived: Timestamp,
+    pub(crate) started: Instant,
+    pub(crate) deadline: Instant,
+    pub(crate) trace: String,
+    /// Whether an entry was written for the answer; if not, the layer writes one.
+    pub(crate) witnessed: AtomicBool,
+}
+
+impl Call {
+    /// The call that a tonic request belongs to, and its message.
+    pub(crate) fn of<M>(method: Method, request: tonic::Request<M>) -> Result<(Self, M), Status> {
+        let (_, extensions, message) = request.into_parts();
+        let slot = extensions.get::<Arc<Slot>>().cloned();
+        let slot = slot.ok_or_else(|| Refusal::Internal.into_status(None))?;
+        Ok((Self { method: Some(method), slot }, message))
+    }
+
+    /// The call at a path, before it is read.
+    pub(crate) fn at_path(path: &str, slot: Arc<Slot>) -> Self {
+        Self { method: Method::at_path(path), slot }
+    }
+
+    pub(crate) fn caller(&self) -> CreditCode {
+        self.slot.peer.certificate.agency
+    }
+
+    /// SHA-256 of the caller's public key, in hex.
+    pub(crate) fn certificate(&self) -> String {
+        HEXLOWER.encode(&self.slot.peer.certificate.spki_sha256)
+    }
+
+    pub(crate) fn service_and_method(&self) -> (&'static str, &'static str) {
+        self.method.map_or(("unknown", "unknown"), |method| (method.service(), method.name()))
+    }
+
+    pub(crate) fn method_name(&self) -> &'static str {
+        self.service_and_method().1
+    }
+
+    pub(crate) fn arrived(&self) -> Timestamp {
+        self.slot.arrived
+    }
+
+    pub(crate) fn trace(&self) -> &str {
+        &self.slot.trace
+    }
+
+    pub(crate) fn time_left(&self) -> Duration {
+        self.slot.deadline.saturating_duration_since(Instant::now())
+    }
+
+    pub(crate) fn elapsed_us(&self) -> u64 {
+        u64::try_from(self.slot.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn mark_witnessed(&self) {
+        self.slot.witnessed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_witnessed(&self) -> bool {
+        self.slot.witnessed.load(Ordering::Acquire)
+    }
+}

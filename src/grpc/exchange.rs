@@ -1,0 +1,305 @@
+//! `ExchangeService`: submitting and answering. Reading is in [`super::exchange_views`], taking deliveries in
+//! [`super::pull`].
+
+use std::sync::Arc;
+
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use super::call::Call;
+use super::exchange_views::{GetExchange, ListExchanges};
+use super::intake::{Done, Effectful, Facts, Intake, Operation, Reading, store_refusal};
+use super::proto;
+use super::proto::content::Kind as ContentArm;
+use super::proto::exchange_service_server::ExchangeService;
+use super::pull::{AcknowledgeDelivery, PullDeliveries};
+use super::status::Refusal;
+use super::wire::{Answer, Expectation, envelope, exchange_of, fee_waiver_request, response, timestamp, warning};
+use crate::access::Method;
+use crate::domain::agency::CreditCode;
+use crate::domain::envelope::Envelope;
+use crate::domain::exchange::{DeliveryId, ExchangeId, ExchangeState, Kind, Party, ResponseKind, next_state};
+use crate::domain::violation::Violations;
+use crate::entropy;
+use crate::store::{Effect, ExchangeRecord, NewDelivery, NewExchange, NewMessage};
+
+/// Implements the service.
+#[derive(Clone)]
+pub struct Exchanges(pub Arc<Intake>);
+
+#[tonic::async_trait]
+impl ExchangeService for Exchanges {
+    async fn submit_exchange(
+        &self,
+        request: Request<proto::SubmitExchangeRequest>,
+    ) -> Result<Response<proto::SubmitExchangeResponse>, Status> {
+        let answer = self.0.carry_out::<SubmitExchange>(request).await?;
+        self.0.outbox.notify_one();
+        Ok(answer)
+    }
+
+    async fn respond_to_exchange(
+        &self,
+        request: Request<proto::RespondToExchangeRequest>,
+    ) -> Result<Response<proto::RespondToExchangeResponse>, Status> {
+        let answer = self.0.carry_out::<RespondToExchange>(request).await?;
+        self.0.outbox.notify_one();
+        Ok(answer)
+    }
+
+    async fn get_exchange(
+        &self,
+        request: Request<proto::GetExchangeRequest>,
+    ) -> Result<Response<proto::GetExchangeResponse>, Status> {
+        self.0.look_up::<GetExchange>(request).await
+    }
+
+    async fn list_exchanges(
+        &self,
+        request: Request<proto::ListExchangesRequest>,
+    ) -> Result<Response<proto::ListExchangesResponse>, Status> {
+        self.0.look_up::<ListExchanges>(request).await
+    }
+
+    async fn pull_deliveries(
+        &self,
+        request: Request<proto::PullDeliveriesRequest>,
+    ) -> Result<Response<proto::PullDeliveriesResponse>, Status> {
+        self.0.carry_out::<PullDeliveries>(request).await
+    }
+
+    async fn acknowledge_delivery(
+        &self,
+        request: Request<proto::AcknowledgeDeliveryRequest>,
+    ) -> Result<Response<proto::AcknowledgeDeliveryResponse>, Status> {
+        let answer = self.0.carry_out::<AcknowledgeDelivery>(request).await?;
+        self.0.outbox.notify_one();
+        Ok(answer)
+    }
+}
+
+struct SubmitExchange;
+
+/// A submission as read.
+struct Submit {
+    wire: proto::Envelope,
+    content: proto::Content,
+    envelope: Envelope,
+    recipient: CreditCode,
+    warnings: Vec<proto::Warning>,
+}
+
+impl Operation for SubmitExchange {
+    const METHOD: Method = Method::SubmitExchange;
+    type Request = proto::SubmitExchangeRequest;
+    type Response = proto::SubmitExchangeResponse;
+    type Task = Submit;
+
+    fn read(request: Self::Request, reading: &mut Reading) -> Option<Submit> {
+        let Reading { caller, now, violations, facts } = reading;
+        let expect = Expectation { caller: *caller, recipient_optional: false, is_response: false };
+        let envelope = envelope(violations, request.envelope.as_ref(), expect);
+        if let Some(envelope) = &envelope {
+            facts.of_envelope(envelope);
+        }
+        let recipient = envelope.as_ref().and_then(|envelope| envelope.recipient);
+        let arm = request.content.as_ref().and_then(|content| content.kind.as_ref());
+        let arm = violations.require("content", arm)?;
+        let (kind, warnings) = violations.within("content", |v| match arm {
+            ContentArm::FeeWaiver(fee_waiver) => v.within("fee_waiver", |v| {
+                let read = fee_waiver_request(v, fee_waiver, recipient.as_ref(), *now);
+                facts.subject = read.applicant.map(|person| person.id);
+                (Kind::FeeWaiver, read.terms.remarks().iter().map(warning).collect())
+            }),
+        });
+        if envelope.as_ref().is_some_and(|envelope| envelope.kind != kind) {
+            violations.add("envelope.kind", "KIND_FITS_CONTENT", "must be the kind of the content", "类型须与内容一致");
+        }
+        Some(Submit {
+            wire: request.envelope?,
+            content: request.content?,
+            envelope: envelope?,
+            recipient: recipient?,
+            warnings,
+        })
+    }
+}
+
+impl Effectful for SubmitExchange {
+    async fn prepare(_: &Intake, _: &Call, _: &mut Submit, _: &mut Facts) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    async fn act(intake: &Intake, call: &Call, task: Submit) -> Result<Done<Self::Response>, Refusal> {
+        let now = intake.clock.now();
+        let exchange_id = ExchangeId::new(entropy::uuid_v7(now));
+        let body = proto::exchange_message::Body::Content(task.content);
+        let message = message_bytes(exchange_id, 1, task.wire, body, now);
+        let record = ExchangeRecord {
+            exchange_id,
+            kind: task.envelope.kind,
+            state: ExchangeState::Submitted,
+            sender: call.caller(),
+            recipient: task.recipient,
+            matter_id: task.envelope.matter_id.as_str().to_owned(),
+            region: task.envelope.region.to_string(),
+            messages: 1,
+            created: now,
+            updated: now,
+        };
+        let response = proto::SubmitExchangeResponse {
+            exchange: Some(exchange_of(&record)),
+            warnings: task.warnings,
+            audit: None,
+        };
+        let open = NewExchange {
+            exchange_id,
+            kind: record.kind,
+            sender: record.sender,
+            recipient: record.recipient,
+            matter_id: record.matter_id,
+            region: record.region,
+            at: now,
+            sha256: sha256(&message),
+            message: intake.store.seal_message(&exchange_id, 1, &message),
+            delivery: new_delivery(intake, task.recipient),
+        };
+        let effects = vec![Effect::OpenExchange(Box::new(open))];
+        Ok(Done { response, effects, reason: None, exchange: Some(exchange_id) })
+    }
+}
+
+struct RespondToExchange;
+
+/// A response as read.
+struct Respond {
+    wire: proto::Envelope,
+    response: proto::Response,
+    envelope: Envelope,
+    answer: Answer,
+    exchange_id: ExchangeId,
+    found: Option<(ExchangeRecord, ExchangeState)>,
+}
+
+impl Operation for RespondToExchange {
+    const METHOD: Method = Method::RespondToExchange;
+    type Request = proto::RespondToExchangeRequest;
+    type Response = proto::RespondToExchangeResponse;
+    type Task = Respond;
+
+    fn read(request: Self::Request, reading: &mut Reading) -> Option<Respond> {
+        let Reading { caller, now, violations, facts } = reading;
+        let expect = Expectation { caller: *caller, recipient_optional: false, is_response: true };
+        let envelope = envelope(violations, request.envelope.as_ref(), expect);
+        if let Some(envelope) = &envelope {
+            facts.of_envelope(envelope);
+        }
+        let answer = response(violations, request.response.as_ref(), *now);
+        let envelope = envelope?;
+        let exchange_id = envelope.in_reply_to?;
+        Some(Respond {
+            wire: request.envelope?,
+            response: request.response?,
+            envelope,
+            answer: answer?,
+            exchange_id,
+            found: None,
+        })
+    }
+}
+
+impl Effectful for RespondToExchange {
+    async fn prepare(intake: &Intake, call: &Call, task: &mut Respond, facts: &mut Facts) -> Result<(), Refusal> {
+        let found = intake.store.exchange(&task.exchange_id, &call.caller()).await;
+        let record = found.map_err(|error| store_refusal(&error))?.ok_or(Refusal::NotFound)?;
+        let (party, other) = if record.sender == call.caller() {
+            (Party::Sender, record.recipient)
+        } else {
+            (Party::Recipient, record.sender)
+        };
+        facts.counterpart = Some(other);
+        let mut violations = Violations::new();
+        if task.envelope.recipient != Some(other) {
+            violations.add(
+                "envelope.recipient",
+                "RECIPIENT_IS_THE_OTHER_PARTY",
+                "must be the other party of the exchange",
+                "接收机构须为本事项的对方机构",
+            );
+        }
+        if task.envelope.kind != record.kind {
+            violations.add("envelope.kind", "KIND_FITS_EXCHANGE", "must be the kind of the exchange", "类型须与本事项一致");
+        }
+        if task.answer.only_for.is_some_and(|kind| kind != record.kind) {
+            violations.add("response", "RESPONSE_FITS_EXCHANGE", "does not fit this kind of exchange", "答复与本事项类型不符");
+        }
+        if let (ResponseKind::Receipt, Some(confirmed)) = (task.answer.kind, task.answer.confirms) {
+            let opening = intake.store.message(&task.exchange_id, 1).await;
+            if opening.map_err(|error| store_refusal(&error))?.sha256 != confirmed {
+                violations.add(
+                    "response.receipt.message_sha256",
+                    "RECEIPT_BINDS_TO_MESSAGE",
+                    "must be the digest of the delivered message",
+                    "须为所送达消息的摘要",
+                );
+            }
+        }
+        if !violations.is_empty() {
+            return Err(Refusal::Invalid(violations.into_vec()));
+        }
+        let to = next_state(record.state, party, task.answer.kind).map_err(Refusal::IllegalTransition)?;
+        task.found = Some((record, to));
+        Ok(())
+    }
+
+    async fn act(intake: &Intake, _: &Call, task: Respond) -> Result<Done<Self::Response>, Refusal> {
+        let Some((record, to)) = task.found else { return Err(Refusal::Internal) };
+        let Some(recipient) = task.envelope.recipient else { return Err(Refusal::Internal) };
+        let (now, sequence) = (intake.clock.now(), record.messages + 1);
+        let body = proto::exchange_message::Body::Response(task.response);
+        let message = message_bytes(record.exchange_id, sequence, task.wire, body, now);
+        let add = NewMessage {
+            exchange_id: record.exchange_id,
+            sequence,
+            from: record.state,
+            to,
+            at: now,
+            sha256: sha256(&message),
+            message: intake.store.seal_message(&record.exchange_id, sequence, &message),
+            delivery: new_delivery(intake, recipient),
+        };
+        let after = ExchangeRecord { state: to, messages: sequence, updated: now, ..record };
+        let response = proto::RespondToExchangeResponse { exchange: Some(exchange_of(&after)), audit: None };
+        let effects = vec![Effect::AddMessage(Box::new(add))];
+        Ok(Done { response, effects, reason: None, exchange: Some(after.exchange_id) })
+    }
+}
+
+/// The message as it is kept and delivered.
+fn message_bytes(
+    exchange_id: ExchangeId,
+    sequence: u32,
+    envelope: proto::Envelope,
+    body: proto::exchange_message::Body,
+    accepted: jiff::Timestamp,
+) -> Vec<u8> {
+    proto::ExchangeMessage {
+        exchange_id: exchange_id.to_string(),
+        sequence,
+        envelope: Some(envelope),
+        body: Some(body),
+        accept_time: Some(timestamp(accepted)),
+    }
+    .encode_to_vec()
+}
+
+fn new_delivery(intake: &Intake, recipient: CreditCode) -> NewDelivery {
+    NewDelivery { delivery_id: DeliveryId::new(entropy::uuid_v7(intake.clock.now())), recipient }
+}
+
+/// SHA-256.
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
+    digest
+}

@@ -1,0 +1,223 @@
+//! What stands before every method: is it gRPC, is the agency still active, is there room, is there time, and was
+//! the answer witnessed.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use data_encoding::HEXLOWER;
+use http::{Method as HttpMethod, Request, Response, header};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::Code;
+use tonic::body::Body;
+use tower::Service;
+
+use super::call::{Call, Slot};
+use super::intake::{Facts, Intake};
+use super::status::Refusal;
+use crate::domain::agency::CreditCode;
+use crate::entropy;
+use crate::identity::server::Peer;
+
+/// Time that a call gets beyond its deadline to write its last entry and be answered.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Standard health checking: of no one's data, so neither agreed upon nor witnessed.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
+/// Bounds on calls.
+#[derive(Clone, Copy, Debug)]
+pub struct CallLimits {
+    /// Calls at once.
+    pub calls: usize,
+    /// Calls at once of one agency.
+    pub calls_per_agency: usize,
+    /// Deadline of a call that brings none.
+    pub default_deadline: Duration,
+    /// Longest deadline; a longer one is cut to it.
+    pub longest_deadline: Duration,
+}
+
+/// The layer.
+#[derive(Clone)]
+pub struct Front<S> {
+    inner: S,
+    intake: Arc<Intake>,
+    limits: CallLimits,
+    all: Arc<Semaphore>,
+    agencies: Arc<Mutex<HashMap<CreditCode, Arc<Semaphore>>>>,
+}
+
+impl<S> Front<S> {
+    /// Stands before `inner`.
+    pub fn new(inner: S, intake: Arc<Intake>, limits: CallLimits) -> Self {
+        Self { inner, intake, limits, all: Arc::new(Semaphore::new(limits.calls)), agencies: Arc::default() }
+    }
+
+    /// A place among all calls and one among the agency's.
+    fn places(&self, agency: CreditCode) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), Refusal> {
+        let of_agency = {
+            let mut agencies = self.agencies.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = || Arc::new(Semaphore::new(self.limits.calls_per_agency));
+            // Bounded by the enrolled agencies: others do not get past the handshake.
+            Arc::clone(agencies.entry(agency).or_insert_with(new))
+        };
+        let of_agency = of_agency.try_acquire_owned().map_err(|_| Refusal::AgencyOverloaded)?;
+        let of_all = Arc::clone(&self.all).try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
+        Ok((of_all, of_agency))
+    }
+}
+
+impl<S> Service<Request<Body>> for Front<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let ready = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, ready);
+        let Some(peer) = request.extensions().get::<Peer>().cloned() else {
+            return Box::pin(async { Ok(Refusal::Internal.into_status(None).into_http()) });
+        };
+        if request.uri().path().starts_with(HEALTH) {
+            return Box::pin(inner.call(request));
+        }
+        let agency = peer.certificate.agency;
+        let timeout = requested_timeout(&request);
+        let allowed = timeout.as_ref().ok().copied().flatten().unwrap_or(self.limits.default_deadline);
+        let started = Instant::now();
+        let deadline = started + allowed.min(self.limits.longest_deadline);
+        let slot = Arc::new(Slot {
+            peer,
+            arrived: self.intake.clock.now(),
+            started,
+            deadline,
+            trace: trace_id(&request),
+            witnessed: AtomicBool::new(false),
+        });
+        let call = Call::at_path(request.uri().path(), Arc::clone(&slot));
+        let refusal = if !self.intake.directory.load().is_active(&agency) {
+            Some(Refusal::AgencyNotActive)
+        } else if !is_grpc(&request) {
+            Some(Refusal::NotGrpc)
+        } else {
+            timeout.err()
+        };
+        let places = self.places(agency);
+        let intake = Arc::clone(&self.intake);
+        Box::pin(async move {
+            if let Some(refusal) = refusal {
+                return Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http());
+            }
+            let _places = match places {
+                Ok(places) => places,
+                Err(refusal) => return Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http()),
+            };
+            request.extensions_mut().insert(slot);
+            let answered = tokio::time::timeout_at((deadline + GRACE).into(), inner.call(request)).await;
+            let Ok(answered) = answered else {
+                // A body that never came to its end, or work that did not; the latter closes its own entries.
+                return Ok(intake.refuse(&call, &Facts::default(), Refusal::DeadlineExceeded).await.into_http());
+            };
+            let response = match answered {
+                Ok(response) => response,
+                Err(never) => match never {},
+            };
+            if call.is_witnessed() {
+                return Ok(response);
+            }
+            // Refused by the transport before a method saw it.
+            let refusal = match code_of(&response) {
+                Code::Internal => Refusal::Internal,
+                code => Refusal::Unreadable(code),
+            };
+            Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http())
+        })
+    }
+}
+
+fn is_grpc(request: &Request<Body>) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_grpc = matches!(content_type, Some("application/grpc" | "application/grpc+proto"));
+    request.method() == HttpMethod::POST && is_grpc
+}
+
+/// The caller's `grpc-timeout`: 1 to 8 digits and a unit.
+fn requested_timeout(request: &Request<Body>) -> Result<Option<Duration>, Refusal> {
+    let Some(value) = request.headers().get("grpc-timeout") else { return Ok(None) };
+    let text = value.to_str().map_err(|_| Refusal::BadTimeout)?;
+    let (digits, unit) = text.split_at_checked(text.len().wrapping_sub(1)).ok_or(Refusal::BadTimeout)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Refusal::BadTimeout);
+    }
+    let number: u64 = digits.parse().map_err(|_| Refusal::BadTimeout)?;
+    Ok(Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return Err(Refusal::BadTimeout),
+    }))
+}
+
+/// The trace id of a W3C traceparent, or a new one.
+fn trace_id(request: &Request<Body>) -> String {
+    let given = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    let id = given.and_then(|text| text.split('-').nth(1)).filter(|id| {
+        let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        id.len() == 32 && id.bytes().all(is_hex)
+    });
+    id.map_or_else(|| HEXLOWER.encode(&entropy::bytes::<16>()), str::to_owned)
+}
+
+fn code_of(response: &Response<Body>) -> Code {
+    let status = response.headers().get("grpc-status");
+    status.map_or(Code::Internal, |value| Code::from_bytes(value.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timeout_of(value: &str) -> Result<Option<Duration>, &'static str> {
+        let request = Request::builder().header("grpc-timeout", value).body(Body::empty()).unwrap();
+        requested_timeout(&request).map_err(|refusal| refusal.reason())
+    }
+
+    #[test]
+    fn a_timeout_is_read_or_refused() {
+        assert_eq!(timeout_of("10S"), Ok(Some(Duration::from_secs(10))));
+        assert_eq!(timeout_of("0n"), Ok(Some(Duration::ZERO)));
+        assert_eq!(timeout_of("99999999H"), Ok(Some(Duration::from_secs(99_999_999 * 3600))));
+        for bad in ["", "S", "10", "10s", "-1S", "123456789S", "1 S"] {
+            assert_eq!(timeout_of(bad), Err("BAD_TIMEOUT"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_well_formed_trace_id_is_taken_over() {
+        let traced = |value: &str| {
+            let request = Request::builder().header("traceparent", value).body(Body::empty()).unwrap();
+            trace_id(&request)
+        };
+        let id = "0af7651916cd43dd8448eb211c80319c";
+        assert_eq!(traced(&format!("00-{id}-b7ad6b7169203331-01")), id);
+        // A name or number in its place is not taken over into the log.
+        assert_ne!(traced("00-11010519491231002X00000000000000-b7ad6b7169203331-01"), "11010519491231002X00000000000000");
+    }
+}

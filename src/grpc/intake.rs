@@ -1,0 +1,607 @@
+//! How a call is taken in: allowed, read, witnessed, carried out, witnessed again, answered.
+//!
+//! No answer leaves before its entry is durable. A call with effect has two entries, REQUEST before anything is
+//! dispatched and RESPONSE before the answer; a local read or a refusal has one.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use prost::Message;
+use tokio::time::timeout;
+use tonic::{Response, Status};
+
+use super::call::Call;
+use super::proto;
+use super::status::{LOG_INDEX_HEADER, Refusal};
+use super::wire::shanghai_day;
+use crate::access::{Directory, Method};
+use crate::audit::entry::{AgreementReference, Decision, Entry, Phase, PseudonymKey, Salt};
+use crate::audit::log::{AppendError, Log};
+use crate::clock::Clock;
+use crate::delivery::peers::Peers;
+use crate::domain::agency::{CreditCode, MatterId, PurposeCode};
+use crate::domain::envelope::{CallContext, Envelope, Operator, auditable};
+use crate::domain::exchange::{DeliveryId, ExchangeId, RequestId};
+use crate::domain::person::IdDocument;
+use crate::domain::violation::Violations;
+use crate::entropy;
+use crate::store::{Effect, Rejection, Store, StoreError};
+
+/// The audit log with the store's effects.
+pub type AuditLog = Log<Effect, Rejection>;
+
+/// Everything that calls are carried out with.
+pub struct Intake {
+    /// The database.
+    pub store: Store,
+    /// The audit log.
+    pub log: AuditLog,
+    /// Agencies and agreements.
+    pub directory: Arc<ArcSwap<Directory>>,
+    /// Registries and inboxes.
+    pub peers: Peers,
+    /// What time it is.
+    pub clock: Clock,
+    /// Makes pseudonyms and page tokens.
+    pub pseudonyms: PseudonymKey,
+    /// This node's name.
+    pub node: String,
+    /// How long a pulled delivery is leased.
+    pub lease: Duration,
+    /// Woken when something new waits in the outbox.
+    pub outbox: Arc<tokio::sync::Notify>,
+}
+
+/// A method: what it takes, gives, and reads out of a request.
+pub(crate) trait Operation: Send + Sync + 'static {
+    /// The method.
+    const METHOD: Method;
+    /// Its request.
+    type Request: Message + Default + Send + Sync + 'static;
+    /// Its answer.
+    type Response: Witnessed;
+    /// The request as read.
+    type Task: Send + Sync + 'static;
+
+    /// Reads the request; what is wrong with it goes to `reading`. `None` only with a violation.
+    fn read(request: Self::Request, reading: &mut Reading) -> Option<Self::Task>;
+}
+
+/// A method with effect, or whose request leaves the gateway: two entries.
+pub(crate) trait Effectful: Operation {
+    /// Looks up what access and the rules depend on; nothing is dispatched yet.
+    fn prepare(
+        intake: &Intake,
+        call: &Call,
+        task: &mut Self::Task,
+        facts: &mut Facts,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// Carries it out; what it changes is returned, to become durable with the RESPONSE.
+    fn act(
+        intake: &Intake,
+        call: &Call,
+        task: Self::Task,
+    ) -> impl Future<Output = Result<Done<Self::Response>, Refusal>> + Send;
+}
+
+/// A method that only reads locally: one entry.
+pub(crate) trait Lookup: Operation {
+    /// Looks it up.
+    fn look_up(
+        intake: &Intake,
+        call: &Call,
+        task: Self::Task,
+        facts: &mut Facts,
+    ) -> impl Future<Output = Result<Self::Response, Refusal>> + Send;
+}
+
+/// What an effectful method did.
+pub(crate) struct Done<R> {
+    /// The answer.
+    pub(crate) response: R,
+    /// What becomes durable with it.
+    pub(crate) effects: Vec<Effect>,
+    /// What the log should say of it beyond its code, in UPPER_SNAKE.
+    pub(crate) reason: Option<&'static str>,
+    /// The exchange that it made.
+    pub(crate) exchange: Option<ExchangeId>,
+}
+
+/// An answer with a place for its evidence.
+pub(crate) trait Witnessed: Message + Default + Send + 'static {
+    /// Says where the answer's entry stands.
+    fn witness(&mut self, receipt: proto::AuditReceipt);
+}
+
+macro_rules! witnessed {
+    ($($response:ident),+ $(,)?) => {
+        $(impl Witnessed for proto::$response {
+            fn witness(&mut self, receipt: proto::AuditReceipt) {
+                self.audit = Some(receipt);
+            }
+        })+
+    };
+}
+
+witnessed!(
+    VerifyLowIncomeResponse,
+    SubmitExchangeResponse,
+    RespondToExchangeResponse,
+    GetExchangeResponse,
+    ListExchangesResponse,
+    PullDeliveriesResponse,
+    AcknowledgeDeliveryResponse,
+    ListEntriesResponse,
+    GetEntryResponse,
+    GetCheckpointResponse,
+    GetInclusionProofResponse,
+);
+
+/// Reading one request.
+pub(crate) struct Reading {
+    /// The calling agency, from its certificate.
+    pub(crate) caller: CreditCode,
+    /// When the call arrived.
+    pub(crate) now: Timestamp,
+    /// What is wrong so far.
+    pub(crate) violations: Violations,
+    /// What the log will say of the call.
+    pub(crate) facts: Facts,
+}
+
+/// What of a request the audit log says. Only values that were read into their types get here, so that a
+/// malformed request cannot smuggle anything into the log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) request_id: Option<RequestId>,
+    pub(crate) operator: Option<Operator>,
+    pub(crate) purpose: Option<PurposeCode>,
+    pub(crate) legal_basis: Vec<String>,
+    pub(crate) matter: Option<MatterId>,
+    pub(crate) counterpart: Option<CreditCode>,
+    pub(crate) exchange: Option<ExchangeId>,
+    pub(crate) delivery: Option<DeliveryId>,
+    /// The person concerned; leaves as a pseudonym only.
+    pub(crate) subject: Option<IdDocument>,
+    pub(crate) agreement: Option<AgreementReference>,
+}
+
+impl Facts {
+    /// Takes what an envelope says.
+    pub(crate) fn of_envelope(&mut self, envelope: &Envelope) {
+        self.request_id = Some(envelope.request_id);
+        self.operator = Some(envelope.operator.clone());
+        self.purpose = Some(envelope.purpose.clone());
+        self.legal_basis = envelope.legal_basis.iter().map(auditable).collect();
+        self.matter = Some(envelope.matter_id.clone());
+        self.counterpart = envelope.recipient;
+        self.exchange = envelope.in_reply_to;
+    }
+
+    /// Takes what a call context says.
+    pub(crate) fn of_context(&mut self, context: &CallContext) {
+        self.request_id = Some(context.request_id);
+        self.operator = Some(context.operator.clone());
+        self.purpose = Some(context.purpose.clone());
+    }
+}
+
+impl Intake {
+    /// Takes in a call with effect. It runs in its own task: a caller that goes away does not cut it in two.
+    pub(crate) async fn carry_out<O: Effectful>(
+        self: &Arc<Self>,
+        request: tonic::Request<O::Request>,
+    ) -> Result<Response<O::Response>, Status> {
+        let (call, message) = Call::of(O::METHOD, request)?;
+        let intake = Arc::clone(self);
+        let task = tokio::spawn(async move { intake.conduct::<O>(&call, message).await });
+        task.await.unwrap_or_else(|_| Err(Refusal::Internal.into_status(None)))
+    }
+
+    /// Takes in a call that only reads.
+    pub(crate) async fn look_up<O: Lookup>(
+        self: &Arc<Self>,
+        request: tonic::Request<O::Request>,
+    ) -> Result<Response<O::Response>, Status> {
+        let (call, message) = Call::of(O::METHOD, request)?;
+        let intake = Arc::clone(self);
+        let task = tokio::spawn(async move { intake.read::<O>(&call, message).await });
+        task.await.unwrap_or_else(|_| Err(Refusal::Internal.into_status(None)))
+    }
+
+    async fn conduct<O: Effectful>(&self, call: &Call, message: O::Request) -> Result<Response<O::Response>, Status> {
+        let request = message.encode_to_vec();
+        let (task, mut facts) = match self.admit::<O>(call, message) {
+            Ok(admitted) => admitted,
+            Err((facts, refusal)) => return Err(self.refuse(call, &facts, refusal).await),
+        };
+        let mut task = task;
+        if let Err(refusal) = O::prepare(self, call, &mut task, &mut facts).await {
+            return Err(self.refuse(call, &facts, refusal).await);
+        }
+        if let Err(refusal) = self.allow::<O>(call, &mut facts) {
+            return Err(self.refuse(call, &facts, refusal).await);
+        }
+        let Some(request_id) = facts.request_id else {
+            return Err(self.refuse(call, &facts, Refusal::Internal).await);
+        };
+        let digest = request_digest(O::METHOD, &request);
+        let salt = Salt(entropy::bytes());
+        let mut entry = self.entry(call, Phase::Request, &facts, &salt);
+        entry.decision = Some(Decision::Allow);
+        entry.request_commitment = Some(salt.commit("request", &request));
+        let claim = Effect::Claim { caller: call.caller(), request_id, digest };
+        let request_index = match self.log.append(entry, salt, vec![claim]).await {
+            Ok(index) => index,
+            Err(AppendError::Rejected(_)) => return self.replay::<O>(call, &facts, request_id, digest).await,
+            Err(error) => return Err(self.unwitnessed(call, &error)),
+        };
+        let outcome = match timeout(call.time_left(), O::act(self, call, task)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Refusal::DeadlineExceeded),
+        };
+        match outcome {
+            Ok(done) => self.answer(call, facts, request_id, request_index, done).await,
+            Err(refusal) => self.fail(call, facts, request_id, request_index, refusal).await,
+        }
+    }
+
+    async fn read<O: Lookup>(&self, call: &Call, message: O::Request) -> Result<Response<O::Response>, Status> {
+        let request = message.encode_to_vec();
+        let (task, mut facts) = match self.admit::<O>(call, message) {
+            Ok(admitted) => admitted,
+            Err((facts, refusal)) => return Err(self.refuse(call, &facts, refusal).await),
+        };
+        if let Err(refusal) = self.allow::<O>(call, &mut facts) {
+            return Err(self.refuse(call, &facts, refusal).await);
+        }
+        let found = match timeout(call.time_left(), O::look_up(self, call, task, &mut facts)).await {
+            Ok(found) => found,
+            Err(_) => Err(Refusal::DeadlineExceeded),
+        };
+        // Access is decided again where looking it up has told the counterpart.
+        let found = match found {
+            Ok(response) if facts.counterpart.is_some() => self.allow::<O>(call, &mut facts).map(|()| response),
+            other => other,
+        };
+        let mut response = match found {
+            Ok(response) => response,
+            Err(refusal) => return Err(self.refuse(call, &facts, refusal).await),
+        };
+        let salt = Salt(entropy::bytes());
+        let mut entry = self.entry(call, Phase::Read, &facts, &salt);
+        entry.decision = Some(Decision::Allow);
+        entry.code = Some("OK".to_owned());
+        entry.request_commitment = Some(salt.commit("request", &request));
+        entry.response_commitment = Some(salt.commit("response", &response.encode_to_vec()));
+        let index = self.log.append(entry, salt, Vec::new()).await.map_err(|error| self.unwitnessed(call, &error))?;
+        call.mark_witnessed();
+        response.witness(proto::AuditReceipt { log_index: index });
+        Ok(answer_with_index(response, index))
+    }
+
+    /// Whether the caller may call at all, and what it asks.
+    fn admit<O: Operation>(
+        &self,
+        call: &Call,
+        message: O::Request,
+    ) -> Result<(O::Task, Facts), (Facts, Refusal)> {
+        let mut reading = Reading {
+            caller: call.caller(),
+            now: call.arrived(),
+            violations: Violations::new(),
+            facts: Facts::default(),
+        };
+        // Before anything else: who may not call is told nothing about what would be right.
+        let may_call = self.directory.load().may_call(&call.caller(), O::METHOD);
+        let task = O::read(message, &mut reading);
+        let Reading { violations, facts, .. } = reading;
+        if let Err(denial) = may_call {
+            return Err((facts, Refusal::Denied(denial)));
+        }
+        if !violations.is_empty() {
+            return Err((facts, Refusal::Invalid(violations.into_vec())));
+        }
+        if call.time_left().is_zero() {
+            return Err((facts, Refusal::DeadlineExceeded));
+        }
+        match task {
+            Some(task) => Ok((task, facts)),
+            None => Err((facts, Refusal::Internal)),
+        }
+    }
+
+    /// Whether an agreement in force allows the call.
+    fn allow<O: Operation>(&self, call: &Call, facts: &mut Facts) -> Result<(), Refusal> {
+        let Some(purpose) = &facts.purpose else { return Err(Refusal::Internal) };
+        let today = shanghai_day(call.arrived());
+        let decision = self.directory.load().decide(
+            &call.caller(),
+            O::METHOD,
+            facts.counterpart.as_ref(),
+            purpose,
+            today,
+        );
+        facts.agreement = Some(decision.map_err(Refusal::Denied)?);
+        Ok(())
+    }
+
+    /// Refuses a call before anything was dispatched: one entry, then the answer.
+    pub(crate) async fn refuse(&self, call: &Call, facts: &Facts, refusal: Refusal) -> Status {
+        let salt = Salt(entropy::bytes());
+        let mut entry = self.entry(call, Phase::Refused, facts, &salt);
+        entry.decision = matches!(refusal, Refusal::Denied(_) | Refusal::AgencyNotActive).then_some(Decision::Deny);
+        entry.code = Some(code_name(refusal.code()).to_owned());
+        entry.reason = Some(refusal.reason().to_owned());
+        match self.log.append(entry, salt, Vec::new()).await {
+            Ok(index) => {
+                call.mark_witnessed();
+                tracing::info!(
+                    method = call.method_name(),
+                    caller = %call.caller(),
+                    reason = refusal.reason(),
+                    log_index = index,
+                    "refused"
+                );
+                refusal.into_status(Some(index))
+            }
+            Err(error) => self.unwitnessed(call, &error),
+        }
+    }
+
+    /// Gives the first outcome of a request id again.
+    async fn replay<O: Operation>(
+        &self,
+        call: &Call,
+        facts: &Facts,
+        request_id: RequestId,
+        digest: [u8; 32],
+    ) -> Result<Response<O::Response>, Status> {
+        let mut head = self.log.watch_head();
+        loop {
+            head.mark_unchanged();
+            let claim = match self.store.claim(&call.caller(), &request_id).await {
+                Ok(claim) => claim,
+                Err(error) => return Err(self.refuse(call, facts, store_refusal(&error)).await),
+            };
+            // A claim that is gone was released: the first call had no effect, and this one may be tried again.
+            let Some(claim) = claim else {
+                return Err(self.refuse(call, facts, Refusal::StillRunning).await);
+            };
+            if claim.digest != digest {
+                return Err(self.refuse(call, facts, Refusal::RequestIdReused).await);
+            }
+            if let Some((response_index, response)) = claim.outcome {
+                let Ok(mut response) = O::Response::decode(response.as_slice()) else {
+                    return Err(self.refuse(call, facts, Refusal::Internal).await);
+                };
+                let salt = Salt(entropy::bytes());
+                let mut entry = self.entry(call, Phase::Read, facts, &salt);
+                entry.decision = Some(Decision::Allow);
+                entry.code = Some("OK".to_owned());
+                entry.reason = Some("REPLAYED".to_owned());
+                entry.response_commitment = Some(salt.commit("response", &response.encode_to_vec()));
+                let appended = self.log.append(entry, salt, Vec::new()).await;
+                appended.map_err(|error| self.unwitnessed(call, &error))?;
+                call.mark_witnessed();
+                response.witness(proto::AuditReceipt { log_index: response_index });
+                return Ok(answer_with_index(response, response_index));
+            }
+            // The first call still runs: every answer moves the log's head.
+            if timeout(call.time_left(), head.changed()).await.is_err() {
+                return Err(self.refuse(call, facts, Refusal::StillRunning).await);
+            }
+        }
+    }
+
+    /// Witnesses what was done, makes it durable, and answers.
+    async fn answer<R: Witnessed>(
+        &self,
+        call: &Call,
+        mut facts: Facts,
+        request_id: RequestId,
+        request_index: u64,
+        done: Done<R>,
+    ) -> Result<Response<R>, Status> {
+        let Done { mut response, mut effects, reason, exchange } = done;
+        facts.exchange = exchange.or(facts.exchange);
+        let bytes = response.encode_to_vec();
+        let salt = Salt(entropy::bytes());
+        let mut entry = self.response_entry(call, &facts, request_index);
+        entry.code = Some("OK".to_owned());
+        entry.reason = reason.map(str::to_owned);
+        entry.response_commitment = Some(salt.commit("response", &bytes));
+        effects.push(Effect::Outcome {
+            request_index,
+            response: self.store.seal_outcome(request_index, &bytes),
+            at: self.clock.now(),
+        });
+        match self.log.append(entry, salt, effects).await {
+            Ok(index) => {
+                call.mark_witnessed();
+                response.witness(proto::AuditReceipt { log_index: index });
+                Ok(answer_with_index(response, index))
+            }
+            Err(AppendError::Rejected(_)) => {
+                self.fail(call, facts, request_id, request_index, Refusal::Conflict).await
+            }
+            Err(error) => {
+                self.close_later(call, facts, request_id, request_index);
+                Err(self.unwitnessed(call, &error))
+            }
+        }
+    }
+
+    /// Witnesses that a call failed after its REQUEST, gives its request id back, and answers.
+    async fn fail<R>(
+        &self,
+        call: &Call,
+        facts: Facts,
+        request_id: RequestId,
+        request_index: u64,
+        refusal: Refusal,
+    ) -> Result<Response<R>, Status> {
+        let mut entry = self.response_entry(call, &facts, request_index);
+        entry.code = Some(code_name(refusal.code()).to_owned());
+        entry.reason = Some(refusal.reason().to_owned());
+        let release = Effect::Release { caller: call.caller(), request_id };
+        match self.log.append(entry, Salt(entropy::bytes()), vec![release]).await {
+            Ok(index) => {
+                call.mark_witnessed();
+                Err(refusal.into_status(Some(index)))
+            }
+            Err(error) => {
+                self.close_later(call, facts, request_id, request_index);
+                Err(self.unwitnessed(call, &error))
+            }
+        }
+    }
+
+    /// Closes a REQUEST as interrupted once the log can be written again. How many wait is bounded by the calls
+    /// that were in progress when it failed: no new REQUEST is written meanwhile.
+    fn close_later(&self, call: &Call, facts: Facts, request_id: RequestId, request_index: u64) {
+        let (log, store, clock, caller) = (self.log.clone(), self.store.clone(), self.clock.clone(), call.caller());
+        let mut entry = self.response_entry(call, &facts, request_index);
+        entry.phase = Phase::Interrupted;
+        entry.reason = Some("INTERRUPTED".to_owned());
+        tokio::spawn(async move {
+            let mut wait = Duration::from_millis(200);
+            loop {
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_secs(5));
+                // The failed batch may have become durable after all; then there is nothing to close.
+                let outcome = store.claim(&caller, &request_id).await;
+                if outcome.is_ok_and(|claim| claim.is_some_and(|claim| claim.outcome.is_some())) {
+                    return;
+                }
+                let mut entry = entry.clone();
+                entry.id = entropy::uuid_v7(clock.now());
+                let release = Effect::Release { caller, request_id };
+                if log.append(entry, Salt(entropy::bytes()), vec![release]).await.is_ok() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// No evidence, no answer but this one.
+    fn unwitnessed<R>(&self, call: &Call, error: &AppendError<R>) -> Status {
+        call.mark_witnessed();
+        tracing::warn!(method = call.method_name(), error = %brief(error), "not answered for want of evidence");
+        match error {
+            AppendError::Overloaded => Refusal::Overloaded.into_status(None),
+            _ => Refusal::LogUnavailable.into_status(None),
+        }
+    }
+
+    fn entry(&self, call: &Call, phase: Phase, facts: &Facts, salt: &Salt) -> Entry {
+        let mut entry = self.bare_entry(call, phase);
+        entry.certificate = Some(call.certificate());
+        if let Some(operator) = &facts.operator {
+            entry.unit = Some(operator.unit.as_str().to_owned());
+            entry.operator = Some(operator.staff_number.as_str().to_owned());
+            entry.operator_name =
+                operator.name.as_ref().map(|name| salt.commit("operator_name", name.reveal().as_bytes()));
+        }
+        entry.purpose = facts.purpose.as_ref().map(|purpose| purpose.as_str().to_owned());
+        entry.legal_basis.clone_from(&facts.legal_basis);
+        entry.agreement.clone_from(&facts.agreement);
+        entry.matter = facts.matter.as_ref().map(|matter| matter.as_str().to_owned());
+        entry.subject =
+            facts.subject.as_ref().map(|id| self.pseudonyms.pseudonym(id.kind().as_str(), id.reveal()));
+        name_things(&mut entry, facts);
+        if phase != Phase::Request {
+            entry.duration_us = Some(call.elapsed_us());
+        }
+        entry
+    }
+
+    /// A RESPONSE says how its REQUEST ended; on whose behalf and why stands there already.
+    fn response_entry(&self, call: &Call, facts: &Facts, request_index: u64) -> Entry {
+        let mut entry = self.bare_entry(call, Phase::Response);
+        name_things(&mut entry, facts);
+        entry.request_index = Some(request_index);
+        entry.duration_us = Some(call.elapsed_us());
+        entry
+    }
+
+    fn bare_entry(&self, call: &Call, phase: Phase) -> Entry {
+        let id = entropy::uuid_v7(self.clock.now());
+        let (service, method) = call.service_and_method();
+        let mut entry = Entry::new(id, phase, call.arrived(), service, method, &self.node);
+        entry.caller = Some(call.caller().to_string());
+        entry.trace = Some(call.trace().to_owned());
+        entry
+    }
+}
+
+fn name_things(entry: &mut Entry, facts: &Facts) {
+    entry.counterpart = facts.counterpart.map(|code| code.to_string());
+    entry.request = facts.request_id.map(|id| id.uuid());
+    entry.exchange = facts.exchange.map(|id| id.uuid());
+    entry.delivery = facts.delivery.map(|id| id.uuid());
+}
+
+/// The refusal that a store error amounts to; its detail is for the operator alone.
+pub(crate) fn store_refusal(error: &StoreError) -> Refusal {
+    tracing::error!(%error, "store");
+    match error {
+        StoreError::Database(_) => Refusal::StoreUnavailable,
+        _ => Refusal::Internal,
+    }
+}
+
+/// SHA-256 of method and request.
+fn request_digest(method: Method, request: &[u8]) -> [u8; 32] {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    context.update(method.service().as_bytes());
+    context.update(b"/");
+    context.update(method.name().as_bytes());
+    context.update(b"\0");
+    context.update(request);
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}
+
+fn answer_with_index<R>(response: R, index: u64) -> Response<R> {
+    let mut response = Response::new(response);
+    response.metadata_mut().insert(LOG_INDEX_HEADER, index.into());
+    response
+}
+
+fn brief<R>(error: &AppendError<R>) -> &'static str {
+    match error {
+        AppendError::Rejected(_) => "rejected",
+        AppendError::Overloaded => "queue full",
+        AppendError::Unavailable => "log unavailable",
+    }
+}
+
+/// The code's name as in the gRPC specification.
+pub(crate) fn code_name(code: tonic::Code) -> &'static str {
+    use tonic::Code;
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

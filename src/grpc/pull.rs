@@ -1,0 +1,133 @@
+//! Taking deliveries: for agencies that have no server of their own.
+
+use jiff::Timestamp;
+
+use super::call::Call;
+use super::intake::{Done, Effectful, Facts, Intake, Operation, Reading, store_refusal};
+use super::proto;
+use super::status::Refusal;
+use super::wire::{call_context, delivery_id, digest, timestamp};
+use crate::access::Method;
+use crate::domain::exchange::DeliveryId;
+use crate::domain::violation::Violations;
+use crate::entropy;
+use crate::store::{DeliveryOutcome, DeliveryRecord, Effect};
+
+/// `ExchangeService.PullDeliveries`.
+pub(super) struct PullDeliveries;
+
+impl Operation for PullDeliveries {
+    const METHOD: Method = Method::PullDeliveries;
+    type Request = proto::PullDeliveriesRequest;
+    type Response = proto::PullDeliveriesResponse;
+    type Task = u32;
+
+    fn read(request: Self::Request, reading: &mut Reading) -> Option<u32> {
+        if let Some(context) = call_context(&mut reading.violations, request.context.as_ref()) {
+            reading.facts.of_context(&context);
+        }
+        match u32::try_from(request.max_deliveries) {
+            Ok(0) => Some(10),
+            Ok(most) if most <= 100 => Some(most),
+            _ => {
+                let violations = &mut reading.violations;
+                violations.add("max_deliveries", "RANGE", "must be 0 to 100", "须为0至100");
+                None
+            }
+        }
+    }
+}
+
+impl Effectful for PullDeliveries {
+    async fn prepare(_: &Intake, _: &Call, _: &mut u32, _: &mut Facts) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    async fn act(intake: &Intake, call: &Call, most: u32) -> Result<Done<Self::Response>, Refusal> {
+        let now = intake.clock.now();
+        let due = intake.store.due_deliveries(&call.caller(), now, most).await;
+        let due = due.map_err(|error| store_refusal(&error))?;
+        let until = now.checked_add(intake.lease).unwrap_or(Timestamp::MAX);
+        let mut deliveries = Vec::with_capacity(due.len());
+        let mut effects = Vec::with_capacity(due.len());
+        for record in due {
+            let stored = intake.store.message(&record.exchange_id, record.sequence).await;
+            let stored = stored.map_err(|error| store_refusal(&error))?;
+            deliveries.push(proto::Delivery {
+                delivery_id: record.delivery_id.to_string(),
+                message: stored.message,
+                message_sha256: stored.sha256.to_vec(),
+                attempt: record.attempts + 1,
+            });
+            effects.push(Effect::Lease {
+                delivery_id: record.delivery_id,
+                attempts: record.attempts,
+                lease: entropy::uuid_v7(now),
+                until,
+            });
+        }
+        let response =
+            proto::PullDeliveriesResponse { deliveries, lease_expire_time: Some(timestamp(until)), audit: None };
+        Ok(Done { response, effects, reason: None, exchange: None })
+    }
+}
+
+/// `ExchangeService.AcknowledgeDelivery`.
+pub(super) struct AcknowledgeDelivery;
+
+/// An acknowledgement as read.
+pub(super) struct Acknowledge {
+    delivery_id: DeliveryId,
+    sha256: [u8; 32],
+    found: Option<DeliveryRecord>,
+}
+
+impl Operation for AcknowledgeDelivery {
+    const METHOD: Method = Method::AcknowledgeDelivery;
+    type Request = proto::AcknowledgeDeliveryRequest;
+    type Response = proto::AcknowledgeDeliveryResponse;
+    type Task = Acknowledge;
+
+    fn read(request: Self::Request, reading: &mut Reading) -> Option<Acknowledge> {
+        if let Some(context) = call_context(&mut reading.violations, request.context.as_ref()) {
+            reading.facts.of_context(&context);
+        }
+        let delivery_id = delivery_id(&mut reading.violations, "delivery_id", &request.delivery_id);
+        reading.facts.delivery = delivery_id;
+        let sha256 = digest(&mut reading.violations, "message_sha256", &request.message_sha256);
+        Some(Acknowledge { delivery_id: delivery_id?, sha256: sha256?, found: None })
+    }
+}
+
+impl Effectful for AcknowledgeDelivery {
+    async fn prepare(intake: &Intake, call: &Call, task: &mut Acknowledge, facts: &mut Facts) -> Result<(), Refusal> {
+        let found = intake.store.delivery(&task.delivery_id, &call.caller()).await;
+        let record = found.map_err(|error| store_refusal(&error))?.ok_or(Refusal::NotFound)?;
+        facts.exchange = Some(record.exchange_id);
+        if record.sha256 != task.sha256 {
+            let mut violations = Violations::new();
+            violations.add(
+                "message_sha256",
+                "ACKNOWLEDGES_THE_MESSAGE",
+                "must be the digest of the delivered message",
+                "须为所送达消息的摘要",
+            );
+            return Err(Refusal::Invalid(violations.into_vec()));
+        }
+        task.found = Some(record);
+        Ok(())
+    }
+
+    async fn act(intake: &Intake, _: &Call, task: Acknowledge) -> Result<Done<Self::Response>, Refusal> {
+        let already = task.found.as_ref().is_some_and(|record| record.delivered);
+        let settle = Effect::Settle {
+            delivery_id: task.delivery_id,
+            lease: None,
+            outcome: DeliveryOutcome::Delivered,
+            at: intake.clock.now(),
+        };
+        let response = proto::AcknowledgeDeliveryResponse { already_acknowledged: already, audit: None };
+        let effects = if already { Vec::new() } else { vec![settle] };
+        Ok(Done { response, effects, reason: None, exchange: task.found.map(|record| record.exchange_id) })
+    }
+}

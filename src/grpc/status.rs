@@ -1,0 +1,309 @@
+//! The one place where a refusal becomes a `tonic::Status`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{BadRequest, ErrorDetail, ErrorInfo, FieldViolation, LocalizedMessage, RetryInfo, StatusExt};
+
+use crate::access::Denial;
+use crate::domain::exchange::IllegalTransition;
+use crate::domain::violation::Violation;
+
+/// The `domain` of every `google.rpc.ErrorInfo`.
+pub const ERROR_DOMAIN: &str = "exchange.legalaid";
+
+/// Header of an answer that carries the index of its audit entry.
+pub const LOG_INDEX_HEADER: &str = "audit-log-index";
+
+/// Bytes of violations in one answer. Clients limit headers to 8 KiB, and these travel in base64.
+const VIOLATION_BYTES: usize = 4_800;
+
+/// Why a call is not carried out, or not to its end.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Everything that is wrong with the request.
+    Invalid(Vec<Violation>),
+    /// No agreement allows it.
+    Denied(Denial),
+    /// Nothing of that id that the caller may see.
+    NotFound,
+    /// No registry is responsible for the region.
+    NoRegistry,
+    /// The exchange's state does not allow it.
+    IllegalTransition(IllegalTransition),
+    /// The request id was used for something else.
+    RequestIdReused,
+    /// The same request id is being worked on.
+    StillRunning,
+    /// Something changed meanwhile.
+    Conflict,
+    /// The caller's deadline passed.
+    DeadlineExceeded,
+    /// The `grpc-timeout` cannot be read.
+    BadTimeout,
+    /// Too many calls at once.
+    Overloaded,
+    /// Too many calls at once of this agency.
+    AgencyOverloaded,
+    /// The agency is not active any more.
+    AgencyNotActive,
+    /// Not a gRPC request.
+    NotGrpc,
+    /// The audit log cannot be written: no work without evidence.
+    LogUnavailable,
+    /// The database does not answer.
+    StoreUnavailable,
+    /// A fault of the gateway.
+    Internal,
+    /// Refused by the transport before it was read: too large, not decodable, no such method.
+    Unreadable(Code),
+}
+
+/// Code, reason, English, Chinese, and when to try again.
+struct Wording(Code, &'static str, String, String, Option<Duration>);
+
+impl Refusal {
+    /// The reason in UPPER_SNAKE, as in `google.rpc.ErrorInfo` and in the audit log.
+    pub(crate) fn reason(&self) -> &'static str {
+        self.wording().1
+    }
+
+    /// The gRPC code.
+    pub(crate) fn code(&self) -> Code {
+        self.wording().0
+    }
+
+    /// The answer, with the index of its audit entry where there is one.
+    pub(crate) fn into_status(self, log_index: Option<u64>) -> Status {
+        let Wording(code, reason, english, chinese, retry) = self.wording();
+        let metadata: HashMap<_, _> =
+            log_index.map(|index| ("log_index".to_owned(), index.to_string())).into_iter().collect();
+        let mut details: Vec<ErrorDetail> = vec![ErrorInfo::new(reason, ERROR_DOMAIN, metadata).into()];
+        if let Self::Invalid(violations) = &self {
+            details.push(BadRequest::new(field_violations(violations)).into());
+        }
+        if let Some(delay) = retry {
+            details.push(RetryInfo::new(Some(delay)).into());
+        }
+        details.push(LocalizedMessage::new("zh-CN", chinese).into());
+        details.push(LocalizedMessage::new("en", english.as_str()).into());
+        let mut status = Status::with_error_details_vec(code, english, details);
+        if let Some(index) = log_index {
+            status.metadata_mut().insert(LOG_INDEX_HEADER, index.into());
+        }
+        status
+    }
+
+    fn wording(&self) -> Wording {
+        let say = |code, reason, english: &str, chinese: &str| {
+            Wording(code, reason, english.to_owned(), chinese.to_owned(), None)
+        };
+        let retry = |wording: Wording, after| Wording(wording.0, wording.1, wording.2, wording.3, Some(after));
+        let second = Duration::from_secs(1);
+        match self {
+            Self::Invalid(violations) => say(
+                Code::InvalidArgument,
+                "INVALID_REQUEST",
+                &format!("{} rule(s) broken; every one is listed in BadRequest", violations.len()),
+                &format!("请求有{}处不符合规定，详见各字段说明", violations.len()),
+            ),
+            Self::Denied(denial) => Wording(
+                Code::PermissionDenied,
+                denial.reason(),
+                denial.to_string(),
+                denial.description_zh().to_owned(),
+                None,
+            ),
+            Self::NotFound => say(
+                Code::NotFound,
+                "NOT_FOUND",
+                "there is no such thing that this agency may see",
+                "未找到本机构可查看的对应记录",
+            ),
+            Self::NoRegistry => say(
+                Code::FailedPrecondition,
+                "NO_REGISTRY_FOR_REGION",
+                "no enrolled registry is responsible for the household's region; ask the operator to enrol one",
+                "没有已登记的民政系统负责该户籍地区，请联系运维人员",
+            ),
+            Self::IllegalTransition(error) => Wording(
+                Code::FailedPrecondition,
+                "ILLEGAL_TRANSITION",
+                error.to_string(),
+                format!("当前状态{}不允许此操作{}", error.state, error.response),
+                None,
+            ),
+            Self::RequestIdReused => say(
+                Code::AlreadyExists,
+                "REQUEST_ID_REUSED",
+                "this request id was used for another request; take a new one",
+                "该请求编号已用于其他请求，请使用新的编号",
+            ),
+            Self::StillRunning => retry(
+                say(
+                    Code::Aborted,
+                    "REQUEST_STILL_RUNNING",
+                    "the same request is being worked on; ask again with the same request id",
+                    "相同请求正在处理，请用同一请求编号稍后重试",
+                ),
+                second,
+            ),
+            Self::Conflict => retry(
+                say(
+                    Code::Aborted,
+                    "CHANGED_MEANWHILE",
+                    "the exchange or delivery changed meanwhile; read it and try again",
+                    "该事项已被同时修改，请重新读取后再试",
+                ),
+                Duration::from_millis(100),
+            ),
+            Self::DeadlineExceeded => {
+                say(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the call's deadline has passed", "已超过调用时限")
+            }
+            Self::BadTimeout => say(
+                Code::InvalidArgument,
+                "BAD_TIMEOUT",
+                "grpc-timeout must be 1 to 8 digits and one of H M S m u n",
+                "grpc-timeout格式不正确",
+            ),
+            Self::Overloaded => retry(
+                say(
+                    Code::ResourceExhausted,
+                    "OVERLOADED",
+                    "the gateway has too many calls at once; try again shortly",
+                    "系统繁忙，请稍后重试",
+                ),
+                second,
+            ),
+            Self::AgencyOverloaded => retry(
+                say(
+                    Code::ResourceExhausted,
+                    "AGENCY_OVERLOADED",
+                    "this agency has too many calls at once; try again shortly",
+                    "本机构并发调用过多，请稍后重试",
+                ),
+                second,
+            ),
+            Self::AgencyNotActive => say(
+                Code::PermissionDenied,
+                "AGENCY_NOT_ACTIVE",
+                "this agency is not enrolled or not active; ask the operator",
+                "本机构未登记或已停用，请联系运维人员",
+            ),
+            Self::NotGrpc => say(
+                Code::InvalidArgument,
+                "NOT_GRPC",
+                "only POST with content type application/grpc is served",
+                "仅支持gRPC请求",
+            ),
+            Self::LogUnavailable => retry(
+                say(
+                    Code::Unavailable,
+                    "AUDIT_LOG_UNAVAILABLE",
+                    "the audit log cannot be written, so no work is taken; try again shortly",
+                    "审计日志暂时无法写入，系统暂停受理，请稍后重试",
+                ),
+                second,
+            ),
+            Self::StoreUnavailable => retry(
+                say(
+                    Code::Unavailable,
+                    "STORE_UNAVAILABLE",
+                    "the database does not answer; try again shortly",
+                    "数据库暂时不可用，请稍后重试",
+                ),
+                second,
+            ),
+            Self::Internal => say(
+                Code::Internal,
+                "INTERNAL",
+                "a fault of the gateway; its operator finds it by the log index",
+                "系统内部错误，运维人员可凭日志序号查找",
+            ),
+            Self::Unreadable(code) => say(
+                *code,
+                match code {
+                    Code::OutOfRange | Code::ResourceExhausted => "MESSAGE_TOO_LARGE",
+                    Code::Unimplemented => "NO_SUCH_METHOD",
+                    _ => "UNREADABLE_REQUEST",
+                },
+                match code {
+                    Code::OutOfRange | Code::ResourceExhausted => "the message is larger than this gateway takes",
+                    Code::Unimplemented => "there is no such method",
+                    _ => "the request cannot be read",
+                },
+                match code {
+                    Code::OutOfRange | Code::ResourceExhausted => "消息超过允许的大小",
+                    Code::Unimplemented => "没有此方法",
+                    _ => "无法读取请求",
+                },
+            ),
+        }
+    }
+}
+
+fn field_violations(violations: &[Violation]) -> Vec<FieldViolation> {
+    let mut used = 0;
+    let mut listed = Vec::with_capacity(violations.len());
+    for (place, violation) in violations.iter().enumerate() {
+        let article = violation.article.map(|article| format!(" ({article})")).unwrap_or_default();
+        let description = format!("{}{article}", violation.description);
+        let chinese = format!("{}{article}", violation.description_zh);
+        used += violation.field.len() + violation.rule.len() + description.len() + chinese.len() + 20;
+        if used > VIOLATION_BYTES {
+            let left = violations.len() - place;
+            listed.push(FieldViolation {
+                field: String::new(),
+                reason: "AND_MORE".to_owned(),
+                description: format!("and {left} more that do not fit into an answer"),
+                localized_message: Some(LocalizedMessage::new("zh-CN", format!("另有{left}处"))),
+            });
+            break;
+        }
+        listed.push(FieldViolation {
+            field: violation.field.clone(),
+            reason: violation.rule.to_owned(),
+            description,
+            localized_message: Some(LocalizedMessage::new("zh-CN", chinese)),
+        });
+    }
+    listed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::law::Article;
+
+    fn violation(field: usize) -> Violation {
+        Violation {
+            field: format!("content.fee_waiver.applicant.field_{field}"),
+            rule: "REQUIRED",
+            description: "is mandatory".to_owned(),
+            description_zh: "必填".to_owned(),
+            article: Some(Article::court_fee_measures("48")),
+        }
+    }
+
+    #[test]
+    fn an_answer_lists_every_violation_with_its_article_and_the_log_index() {
+        let refusal = Refusal::Invalid((0..20).map(violation).collect());
+        let status = refusal.into_status(Some(7));
+        let details = status.get_error_details();
+        let listed = &details.bad_request().unwrap().field_violations;
+        assert_eq!(listed.len(), 20);
+        assert!(listed[0].description.contains("诉讼费用交纳办法 art 48"), "{}", listed[0].description);
+        assert_eq!(details.error_info().unwrap().metadata["log_index"], "7");
+        assert_eq!(status.metadata().get(LOG_INDEX_HEADER).unwrap(), "7");
+    }
+
+    #[test]
+    fn an_answer_stays_below_what_clients_take_as_headers() {
+        let refusal = Refusal::Invalid((0..2_000).map(violation).collect());
+        let status = refusal.into_status(Some(7));
+        assert!(status.details().len() * 4 / 3 < 7_800, "{}", status.details().len());
+        let details = status.get_error_details();
+        assert_eq!(details.bad_request().unwrap().field_violations.last().unwrap().reason, "AND_MORE");
+    }
+}

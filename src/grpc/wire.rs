@@ -1,0 +1,74 @@
+//! Between protobuf and domain: reads everything that is wrong with a message at once.
+
+mod envelope;
+mod fee_waiver;
+mod person;
+mod response;
+mod time;
+mod verification;
+mod view;
+
+pub(crate) use self::envelope::{Expectation, call_context, delivery_id, envelope, exchange_id};
+pub(crate) use self::fee_waiver::fee_waiver_request;
+pub(crate) use self::response::{Answer, response};
+pub(crate) use self::time::{shanghai_day, timestamp};
+pub(crate) use self::verification::{low_income_query, unavailable};
+pub(crate) use self::view::{exchange_of, state_of, warning};
+
+use crate::domain::violation::Violations;
+
+/// Reads a mandatory enum value: not unspecified, and known to this version.
+fn word<P: TryFrom<i32>, D>(
+    violations: &mut Violations,
+    field: &str,
+    value: i32,
+    known: impl FnOnce(P) -> Option<D>,
+) -> Option<D> {
+    if value == 0 {
+        return violations.require(field, None);
+    }
+    let found = P::try_from(value).ok().and_then(known);
+    if found.is_none() {
+        violations.add(field, "UNKNOWN_VALUE", "not a value that this version knows", "无法识别的取值");
+    }
+    found
+}
+
+/// Reads a mandatory text of `least` to `most` characters.
+fn text<'t>(
+    violations: &mut Violations,
+    field: &str,
+    value: &'t str,
+    least: usize,
+    most: usize,
+) -> Option<&'t str> {
+    if value.trim().is_empty() {
+        return violations.require(field, None);
+    }
+    length(violations, field, value, least, most).then_some(value)
+}
+
+fn length(violations: &mut Violations, field: &str, value: &str, least: usize, most: usize) -> bool {
+    let fits = (least..=most).contains(&value.chars().count());
+    if !fits {
+        violations.add(
+            field,
+            "LENGTH",
+            format!("must have {least} to {most} characters"),
+            format!("长度须为{least}至{most}个字符"),
+        );
+    }
+    fits
+}
+
+/// Reads a mandatory SHA-256 digest.
+pub(crate) fn digest(violations: &mut Violations, field: &str, value: &[u8]) -> Option<[u8; 32]> {
+    if value.is_empty() {
+        return violations.require(field, None);
+    }
+    let digest = value.try_into().ok();
+    if digest.is_none() {
+        violations.add(field, "SHA256_HAS_32_BYTES", "a SHA-256 digest has 32 bytes", "SHA-256摘要须为32字节");
+    }
+    digest
+}

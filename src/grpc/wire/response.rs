@@ -1,0 +1,94 @@
+//! What a party adds to an exchange.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+
+use super::fee_waiver::fee_waiver_decision;
+use super::time::{mandatory_date, past_date, past_instant, shanghai_day};
+use super::{digest, length, text};
+use crate::domain::exchange::{Kind, ResponseKind};
+use crate::domain::law::{Article, LegalBasis};
+use crate::domain::violation::Violations;
+use crate::grpc::proto;
+use crate::grpc::proto::response::Kind as Arm;
+
+/// Most papers that one supplement request names.
+const MOST_MISSING: usize = 50;
+
+/// A response as read.
+#[derive(Clone, Copy)]
+pub(crate) struct Answer {
+    /// What it is to the state machine.
+    pub(crate) kind: ResponseKind,
+    /// The only kind of exchange that it fits, if it is not for all.
+    pub(crate) only_for: Option<Kind>,
+    /// The digest that a receipt confirms.
+    pub(crate) confirms: Option<[u8; 32]>,
+}
+
+/// Reads a response; `field` paths start at `response`.
+pub(crate) fn response(
+    violations: &mut Violations,
+    value: Option<&proto::Response>,
+    now: Timestamp,
+) -> Option<Answer> {
+    let arm = violations.require("response", value.and_then(|value| value.kind.as_ref()))?;
+    let today = shanghai_day(now);
+    violations.within("response", |v| {
+        let answer = |kind| Answer { kind, only_for: None, confirms: None };
+        Some(match arm {
+            Arm::Receipt(receipt) => v.within("receipt", |v| {
+                let confirms = digest(v, "message_sha256", &receipt.message_sha256);
+                past_instant(v, "received_at", receipt.received_at.as_ref(), now);
+                length(v, "receipt_number", &receipt.receipt_number, 0, 64);
+                Answer { confirms, ..answer(ResponseKind::Receipt) }
+            }),
+            Arm::SupplementRequest(request) => {
+                v.within("supplement_request", |v| supplement_request(v, request, today));
+                answer(ResponseKind::SupplementRequest)
+            }
+            Arm::Supplement(supplement) => {
+                text(v, "supplement.note", &supplement.note, 1, 2000);
+                answer(ResponseKind::Supplement)
+            }
+            Arm::Withdrawal(withdrawal) => {
+                text(v, "withdrawal.reason", &withdrawal.reason, 1, 2000);
+                answer(ResponseKind::Withdrawal)
+            }
+            Arm::Closure(closure) => {
+                past_date(v, "closure.closed_on", closure.closed_on.as_ref(), today);
+                length(v, "closure.final_allocation", &closure.final_allocation, 0, 2000);
+                answer(ResponseKind::Closure)
+            }
+            Arm::FeeWaiverDecision(decision) => {
+                v.within("fee_waiver_decision", |v| fee_waiver_decision(v, decision, today));
+                Answer { only_for: Some(Kind::FeeWaiver), ..answer(ResponseKind::Decision) }
+            }
+        })
+    })
+}
+
+fn supplement_request(violations: &mut Violations, value: &proto::SupplementRequest, today: Date) {
+    if value.missing.is_empty() || value.missing.len() > MOST_MISSING {
+        violations.add_by_article(
+            "missing",
+            "ALL_MISSING_PAPERS_AT_ONCE",
+            format!("everything missing is named once and all together: 1 to {MOST_MISSING} papers"),
+            format!("应当一次性告知需要补充的材料，1至{MOST_MISSING}项"),
+            Article::legal_aid_law("43"),
+        );
+    }
+    for (place, paper) in value.missing.iter().take(MOST_MISSING).enumerate() {
+        violations.within(&format!("missing[{place}]"), |v| {
+            text(v, "description", &paper.description, 2, 200);
+            length(v, "form_number", &paper.form_number, 0, 64);
+            if let Some(basis) = &paper.required_by {
+                v.check("required_by", LegalBasis::parse(&basis.law, &basis.article));
+            }
+        });
+    }
+    let due = mandatory_date(violations, "due_on", value.due_on.as_ref());
+    if due.is_some_and(|due| due < today) {
+        violations.add("due_on", "NOT_IN_THE_PAST", "must not be in the past", "补正期限不得早于今日");
+    }
+}

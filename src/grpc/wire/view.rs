@@ -1,0 +1,62 @@
+//! From the domain to the wire.
+
+use super::timestamp;
+use crate::domain::exchange::{ExchangeState, Kind};
+use crate::domain::fee_waiver::Remark;
+use crate::grpc::proto;
+use crate::store::ExchangeRecord;
+
+/// An exchange without its thread.
+pub(crate) fn exchange_of(record: &ExchangeRecord) -> proto::Exchange {
+    proto::Exchange {
+        exchange_id: record.exchange_id.to_string(),
+        kind: kind_of(record.kind).into(),
+        state: state_on_wire(record.state).into(),
+        sender: record.sender.to_string(),
+        recipient: record.recipient.to_string(),
+        matter_id: record.matter_id.clone(),
+        region: record.region.clone(),
+        create_time: Some(timestamp(record.created)),
+        update_time: Some(timestamp(record.updated)),
+        thread: Vec::new(),
+    }
+}
+
+/// A kind on the wire.
+fn kind_of(kind: Kind) -> proto::Kind {
+    match kind {
+        Kind::LowIncomeQuery => proto::Kind::LowIncomeQuery,
+        Kind::FeeWaiver => proto::Kind::FeeWaiver,
+    }
+}
+
+/// A state from the wire; `None` for unspecified and unknown.
+pub(crate) fn state_of(value: i32) -> Option<ExchangeState> {
+    ExchangeState::ALL.iter().copied().find(|state| state_on_wire(*state) as i32 == value)
+}
+
+fn state_on_wire(state: ExchangeState) -> proto::ExchangeState {
+    match state {
+        ExchangeState::Submitted => proto::ExchangeState::Submitted,
+        ExchangeState::Delivered => proto::ExchangeState::Delivered,
+        ExchangeState::Received => proto::ExchangeState::Received,
+        ExchangeState::SupplementRequested => proto::ExchangeState::SupplementRequested,
+        ExchangeState::Supplemented => proto::ExchangeState::Supplemented,
+        ExchangeState::Decided => proto::ExchangeState::Decided,
+        ExchangeState::Closed => proto::ExchangeState::Closed,
+        ExchangeState::Withdrawn => proto::ExchangeState::Withdrawn,
+        ExchangeState::Undeliverable => proto::ExchangeState::Undeliverable,
+        ExchangeState::DeemedWithdrawn => proto::ExchangeState::DeemedWithdrawn,
+    }
+}
+
+/// A remark on the wire.
+pub(crate) fn warning(remark: &Remark) -> proto::Warning {
+    proto::Warning {
+        field: remark.field.to_owned(),
+        rule: remark.rule.to_owned(),
+        description: remark.description.clone(),
+        description_zh: remark.description_zh.clone(),
+        article: remark.article.to_string(),
+    }
+}
