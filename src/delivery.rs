@@ -1,4 +1,5 @@
 //! What the gateway itself sends: questions to registries, messages to inboxes.
 
+pub mod courier;
 pub mod peers;
 pub mod registry;

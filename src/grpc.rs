@@ -23,6 +23,7 @@ pub(crate) mod wire;
 pub use self::audit::Audit;
 pub use self::exchange::Exchanges;
 pub use self::front::{CallLimits, Front};
+pub(crate) use self::intake::code_name;
 pub use self::intake::{AuditLog, Intake};
 pub use self::status::{ERROR_DOMAIN, LOG_INDEX_HEADER};
 pub use self::verification::Verification;

@@ -9,6 +9,7 @@ pub mod config;
 pub mod delivery;
 pub mod domain;
 pub mod entropy;
+pub mod gateway;
 pub mod grpc;
 pub mod identity;
 pub mod store;

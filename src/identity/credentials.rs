@@ -15,6 +15,7 @@ use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use zeroize::Zeroizing;
 
+use super::key_file;
 use super::certificate::{CertificateError, PeerCertificate};
 use super::crypto_provider;
 
@@ -285,21 +286,10 @@ fn read(path: &Path) -> Result<Vec<u8>, CredentialsError> {
     fs::read(path).map_err(|source| CredentialsError::Read { path: path.to_owned(), source })
 }
 
-#[cfg(unix)]
 fn refuse_key_open_to_others(path: &Path) -> Result<(), CredentialsError> {
-    use std::os::unix::fs::PermissionsExt;
-
-    let metadata =
-        fs::metadata(path).map_err(|source| CredentialsError::Read { path: path.to_owned(), source })?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 {
-        Ok(())
-    } else {
-        Err(CredentialsError::KeyOpenToOthers { path: path.to_owned(), mode })
+    match key_file::open_to_others(path) {
+        Ok(None) => Ok(()),
+        Ok(Some(mode)) => Err(CredentialsError::KeyOpenToOthers { path: path.to_owned(), mode }),
+        Err(source) => Err(CredentialsError::Read { path: path.to_owned(), source }),
     }
-}
-
-#[cfg(not(unix))]
-fn refuse_key_open_to_others(_path: &Path) -> Result<(), CredentialsError> {
-    Ok(())
 }

@@ -18,6 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use super::key_file;
 use super::certificate::{AGENCY_URI_PREFIX, CertificateError, parse_certificate};
 use crate::domain::agency::CreditCode;
 
@@ -91,7 +92,7 @@ impl DevelopmentAuthority {
     /// When a file exists or cannot be written.
     pub fn save(&self, directory: &Path) -> Result<(), DevelopmentError> {
         fs::create_dir_all(directory)?;
-        write_new_key(&directory.join(AUTHORITY_KEY_FILE), &self.key_pem)?;
+        key_file::create(&directory.join(AUTHORITY_KEY_FILE), &self.key_pem)?;
         write_new(&directory.join(AUTHORITY_CERTIFICATE_FILE), &self.certificate_pem)?;
         Ok(())
     }
@@ -188,7 +189,7 @@ impl IssuedCertificate {
     /// When a file exists or cannot be written.
     pub fn write_to(&self, directory: &Path, name: &str) -> Result<(), DevelopmentError> {
         fs::create_dir_all(directory)?;
-        write_new_key(&directory.join(format!("{name}.key.pem")), &self.key_pem)?;
+        key_file::create(&directory.join(format!("{name}.key.pem")), &self.key_pem)?;
         write_new(&directory.join(format!("{name}.crt.pem")), &self.certificate_pem)?;
         Ok(())
     }
@@ -257,13 +258,4 @@ fn certificate_time(time: Timestamp) -> Result<OffsetDateTime, DevelopmentError>
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
-}
-
-/// Created with its final mode: a file that is restricted afterwards was readable for a moment.
-fn write_new_key(path: &Path, text: &str) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)?.write_all(text.as_bytes())
 }

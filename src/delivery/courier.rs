@@ -1,0 +1,310 @@
+//! The courier: takes what waits in the outbox to the agencies that have an inbox of their own.
+//!
+//! A delivery is leased together with the REQUEST entry that witnesses the attempt, and settled together with the
+//! RESPONSE entry. If the gateway stops in between, the lease runs out and the delivery is made again: at least
+//! once on the way, and once in effect, because its id and digest stay the same.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use data_encoding::HEXLOWER;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::access::{Agency, Directory, PACKAGE};
+use crate::audit::entry::{Entry, Phase, Salt};
+use crate::audit::log::AppendError;
+use crate::clock::Clock;
+use crate::delivery::peers::Peers;
+use crate::domain::agency::CreditCode;
+use crate::entropy;
+use crate::grpc::proto::inbox_service_client::InboxServiceClient;
+use crate::grpc::{AuditLog, code_name, proto};
+use crate::identity::certificate::PeerCertificate;
+use crate::store::{DeliveryOutcome, DeliveryRecord, Effect, Store, StoreError};
+
+/// How often the outbox is looked through when nothing wakes the courier: leases run out silently.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// When and how often to try.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    /// Time for one attempt.
+    pub attempt: Duration,
+    /// How long an attempt holds its delivery; longer than the attempt.
+    pub lease: Duration,
+    /// Wait after the first failed attempt; doubled after each further one.
+    pub first_retry: Duration,
+    /// Longest wait.
+    pub longest_retry: Duration,
+    /// Age at which a delivery is given up.
+    pub give_up_after: Duration,
+    /// Deliveries at once to one recipient.
+    pub per_recipient: usize,
+}
+
+/// What the courier works with.
+#[derive(Clone)]
+pub struct Courier {
+    /// The database.
+    pub store: Store,
+    /// The audit log.
+    pub log: AuditLog,
+    /// Who has an inbox.
+    pub directory: Arc<ArcSwap<Directory>>,
+    /// Connections to inboxes.
+    pub peers: Peers,
+    /// What time it is.
+    pub clock: Clock,
+    /// This node's name.
+    pub node: String,
+    /// The gateway's own certificate: it is the caller of an inbox.
+    pub own: PeerCertificate,
+    /// Wakes the courier when something new waits.
+    pub outbox: Arc<Notify>,
+    /// When and how often to try.
+    pub schedule: Schedule,
+}
+
+impl Courier {
+    /// Delivers until `stop` ends; attempts in progress are brought to their end.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut rounds = JoinSet::new();
+        let mut busy = HashSet::new();
+        loop {
+            match self.waiting().await {
+                Ok(waiting) => {
+                    for agency in waiting {
+                        if busy.insert(agency.code) {
+                            let courier = self.clone();
+                            rounds.spawn(async move { courier.round(agency).await });
+                        }
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "outbox cannot be read"),
+            }
+            tokio::select! {
+                () = &mut stop => break,
+                () = self.outbox.notified() => {}
+                Some(ended) = rounds.join_next(), if !rounds.is_empty() => {
+                    // A round that panicked leaves its recipient for the restart; none is known to.
+                    if let Ok(recipient) = ended {
+                        busy.remove(&recipient);
+                    }
+                }
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+        while rounds.join_next().await.is_some() {}
+    }
+
+    /// Agencies with an inbox for which something is due.
+    async fn waiting(&self) -> Result<Vec<Agency>, StoreError> {
+        let now = self.clock.now();
+        let directory = self.directory.load();
+        let waiting = self.store.waiting_recipients().await?;
+        Ok(waiting
+            .iter()
+            .filter(|waiting| waiting.due <= now && directory.is_active(&waiting.recipient))
+            .filter_map(|waiting| directory.agency(&waiting.recipient))
+            .filter(|agency| agency.endpoint.is_some())
+            .cloned()
+            .collect())
+    }
+
+    /// Delivers to one agency what is due now. Others have rounds of their own, so that a dead or slow agency
+    /// slows nobody else.
+    async fn round(&self, agency: Agency) -> CreditCode {
+        let at_once = u32::try_from(self.schedule.per_recipient).unwrap_or(u32::MAX);
+        loop {
+            let due = match self.store.due_deliveries(&agency.code, self.clock.now(), at_once).await {
+                Ok(due) => due,
+                Err(error) => {
+                    tracing::warn!(%error, "due deliveries cannot be read");
+                    break;
+                }
+            };
+            if due.is_empty() {
+                break;
+            }
+            let mut attempts = JoinSet::new();
+            for record in due {
+                let (courier, agency) = (self.clone(), agency.clone());
+                attempts.spawn(async move { courier.attempt(&agency, &record).await });
+            }
+            let mut any = false;
+            while let Some(attempted) = attempts.join_next().await {
+                any |= attempted.unwrap_or(false);
+            }
+            if !any {
+                break;
+            }
+        }
+        agency.code
+    }
+
+    /// One attempt, with its two entries. Returns whether the delivery moved: if not, looking again at once would
+    /// find it again.
+    async fn attempt(&self, agency: &Agency, record: &DeliveryRecord) -> bool {
+        let started = self.clock.now();
+        let lease = entropy::uuid_v7(started);
+        let until = started.checked_add(self.schedule.lease).unwrap_or(Timestamp::MAX);
+        let taken = Effect::Lease { delivery_id: record.delivery_id, attempts: record.attempts, lease, until };
+        let salt = Salt(entropy::bytes());
+        let mut entry = self.entry(Phase::Request, started, record);
+        entry.certificate = Some(HEXLOWER.encode(&self.own.spki_sha256));
+        entry.request_commitment = Some(salt.commit("request", &record.sha256));
+        let request_index = match self.log.append(entry, salt, vec![taken]).await {
+            Ok(index) => index,
+            Err(AppendError::Rejected(_)) => return true,
+            Err(_) => return false,
+        };
+        let (outcome, code) = self.deliver(agency, record).await;
+        self.settle(record, lease, request_index, started, outcome, code).await
+    }
+
+    /// Hands the message over.
+    async fn deliver(&self, agency: &Agency, record: &DeliveryRecord) -> (DeliveryOutcome, Code) {
+        let stored = match self.store.message(&record.exchange_id, record.sequence).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::error!(%error, delivery = %record.delivery_id, "message cannot be read");
+                return (self.retry(record, "MESSAGE_UNREADABLE"), Code::Internal);
+            }
+        };
+        let channel = agency.endpoint.as_ref().map(|endpoint| self.peers.channel(agency.code, endpoint));
+        let Some(Ok(channel)) = channel else {
+            return (self.retry(record, "INBOX_UNREACHABLE"), Code::Unavailable);
+        };
+        let mut request = tonic::Request::new(proto::DeliverRequest {
+            delivery: Some(proto::Delivery {
+                delivery_id: record.delivery_id.to_string(),
+                message: stored.message,
+                message_sha256: stored.sha256.to_vec(),
+                attempt: record.attempts + 1,
+            }),
+        });
+        request.set_timeout(self.schedule.attempt);
+        let mut client = InboxServiceClient::new(channel);
+        match tokio::time::timeout(self.schedule.attempt, client.deliver(request)).await {
+            Ok(Ok(answer)) if answer.get_ref().message_sha256 == stored.sha256 => {
+                (DeliveryOutcome::Delivered, Code::Ok)
+            }
+            Ok(Ok(_)) => (self.retry(record, "INBOX_DIGEST_DIFFERS"), Code::Internal),
+            Ok(Err(status)) => (self.retry(record, "INBOX_UNREACHABLE"), status.code()),
+            Err(_) => (self.retry(record, "INBOX_UNREACHABLE"), Code::DeadlineExceeded),
+        }
+    }
+
+    /// Later, or given up for age.
+    fn retry(&self, record: &DeliveryRecord, reason: &'static str) -> DeliveryOutcome {
+        let now = self.clock.now();
+        let age = now.duration_since(record.created);
+        if age >= SignedDuration::try_from(self.schedule.give_up_after).unwrap_or(SignedDuration::MAX) {
+            tracing::error!(
+                delivery = %record.delivery_id,
+                exchange = %record.exchange_id,
+                recipient = %record.recipient,
+                attempts = record.attempts + 1,
+                reason,
+                "delivery given up"
+            );
+            return DeliveryOutcome::Dead { reason };
+        }
+        let wait = backoff(&self.schedule, record.attempts, entropy::bytes::<1>()[0]);
+        DeliveryOutcome::Retry { due: now.checked_add(wait).unwrap_or(Timestamp::MAX), reason }
+    }
+
+    /// Writes how the attempt ended, as long as it takes: until then the lease keeps others off.
+    async fn settle(
+        &self,
+        record: &DeliveryRecord,
+        lease: Uuid,
+        request_index: u64,
+        started: Timestamp,
+        outcome: DeliveryOutcome,
+        code: Code,
+    ) -> bool {
+        let mut wait = Duration::from_millis(100);
+        loop {
+            let now = self.clock.now();
+            let mut entry = self.entry(Phase::Response, started, record);
+            entry.request_index = Some(request_index);
+            entry.code = Some(code_name(code).to_owned());
+            entry.duration_us = u64::try_from(now.duration_since(started).as_micros()).ok();
+            entry.reason = match outcome {
+                DeliveryOutcome::Delivered => None,
+                DeliveryOutcome::Retry { reason, .. } | DeliveryOutcome::Dead { reason } => Some(reason.to_owned()),
+            };
+            let settle = Effect::Settle { delivery_id: record.delivery_id, lease: Some(lease), outcome, at: now };
+            match self.log.append(entry.clone(), Salt(entropy::bytes()), vec![settle]).await {
+                Ok(_) => return true,
+                Err(AppendError::Rejected(_)) => {
+                    // The lease ran out, or the recipient acknowledged meanwhile: only the entry is left to write.
+                    entry.reason = Some("LEASE_LOST".to_owned());
+                    let _ = self.log.append(entry, Salt(entropy::bytes()), Vec::new()).await;
+                    return true;
+                }
+                Err(AppendError::Overloaded | AppendError::Unavailable) => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(5));
+                    let held = SignedDuration::try_from(self.schedule.lease).unwrap_or(SignedDuration::MAX);
+                    if now.duration_since(started) > held {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    fn entry(&self, phase: Phase, occurred: Timestamp, record: &DeliveryRecord) -> Entry {
+        let id = entropy::uuid_v7(self.clock.now());
+        let service = format!("{PACKAGE}.InboxService");
+        let mut entry = Entry::new(id, phase, occurred, &service, "Deliver", &self.node);
+        entry.caller = Some(self.own.agency.to_string());
+        entry.counterpart = Some(record.recipient.to_string());
+        entry.exchange = Some(record.exchange_id.uuid());
+        entry.delivery = Some(record.delivery_id.uuid());
+        entry
+    }
+}
+
+/// Doubles from the first wait to the longest, give or take a quarter, so that what failed together is not tried
+/// together. `dice` is a random byte.
+fn backoff(schedule: &Schedule, attempts: u32, dice: u8) -> Duration {
+    let doubled = schedule.first_retry.saturating_mul(1 << attempts.min(20));
+    let wait = doubled.min(schedule.longest_retry);
+    wait.mul_f64(0.75 + f64::from(dice) / 255.0 / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SCHEDULE: Schedule = Schedule {
+        attempt: Duration::from_secs(10),
+        lease: Duration::from_secs(60),
+        first_retry: Duration::from_secs(1),
+        longest_retry: Duration::from_secs(900),
+        give_up_after: Duration::from_secs(604_800),
+        per_recipient: 4,
+    };
+
+    proptest! {
+        #[test]
+        fn the_wait_grows_and_stays_within_its_bounds(attempts in 0u32..10_000, dice: u8) {
+            let wait = backoff(&SCHEDULE, attempts, dice);
+            prop_assert!(wait >= SCHEDULE.first_retry.mul_f64(0.75));
+            prop_assert!(wait <= SCHEDULE.longest_retry.mul_f64(1.25));
+            let twice_later = backoff(&SCHEDULE, attempts.saturating_add(2), dice);
+            prop_assert!(twice_later >= wait);
+        }
+    }
+}

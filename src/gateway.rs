@@ -1,0 +1,367 @@
+//! The composition root: the only place that knows every part. Start, reload, drain.
+
+mod admission;
+mod checkpoint_file;
+mod secrets;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use self::admission::Admission;
+pub use self::secrets::{SecretError, Secrets};
+use crate::access::{Directory, DirectoryError};
+use crate::audit::entry::Salt;
+use crate::audit::log::{self, AppendError, OpenError, Orphan, interrupted};
+use crate::audit::note::VerifyingKey;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::delivery::courier::{Courier, Schedule};
+use crate::delivery::peers::Peers;
+use crate::domain::agency::CreditCode;
+use crate::domain::exchange::RequestId;
+use crate::entropy;
+use crate::grpc::proto::audit_service_server::AuditServiceServer;
+use crate::grpc::proto::exchange_service_server::ExchangeServiceServer;
+use crate::grpc::proto::verification_service_server::VerificationServiceServer;
+use crate::grpc::{Audit, AuditLog, CallLimits, Exchanges, Front, Intake, Verification};
+use crate::identity::acceptor::{Acceptor, AcceptorLimits};
+use crate::identity::credentials::{Credentials, CredentialsError};
+use crate::identity::dialler::Dialler;
+use crate::identity::server::{Drained, HttpLimits, serve};
+use crate::store::{Effect, Sealer, Store, StoreError};
+
+/// How often the newest checkpoint is written outside the database, and old outcomes are looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Housekeeping rounds between two searches for outcomes to forget.
+const ROUNDS_BETWEEN_FORGETTING: u64 = 600;
+
+/// Why a gateway does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Certificate, key or authorities.
+    #[error("tls: {0}")]
+    Credentials(#[from] CredentialsError),
+    /// The certificate names another agency than the configuration.
+    #[error("the certificate names agency {certificate}, the configuration says {configured}; use the right one")]
+    WrongCertificate {
+        /// Named by the certificate.
+        certificate: CreditCode,
+        /// Named by `gateway.agency`.
+        configured: CreditCode,
+    },
+    /// A key file.
+    #[error("keys: {0}")]
+    Secrets(#[from] SecretError),
+    /// The directory file.
+    #[error("directory {path}: {source}")]
+    Directory {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: DirectoryError,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The audit log.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}: {source}; is another gateway running there?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A gateway that serves.
+pub struct Gateway {
+    address: SocketAddr,
+    log: AuditLog,
+    log_key: VerifyingKey,
+    config: Config,
+    directory: Arc<ArcSwap<Directory>>,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<Drained>,
+    courier: JoinHandle<()>,
+    housekeeper: JoinHandle<()>,
+    writer: JoinHandle<()>,
+    store: Store,
+}
+
+impl Gateway {
+    /// Starts a gateway; when this returns, it serves.
+    ///
+    /// # Errors
+    /// Whatever is wrong with its configuration, keys, database or log, before the first byte is served.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let tls = &config.tls;
+        let credentials = Credentials::load(&tls.certificate, &tls.private_key, &tls.authorities)?
+            .with_revocation_lists(&tls.revocations)?;
+        let own = credentials.own().clone();
+        if own.agency != config.gateway.agency {
+            let configured = config.gateway.agency;
+            return Err(StartError::WrongCertificate { certificate: own.agency, configured });
+        }
+        let secrets = Secrets::load(&config.keys)?;
+        let log_key = secrets.log.verifying_key().clone();
+        let directory = Arc::new(ArcSwap::from_pointee(read_directory(&config)?));
+        let store = Store::open(&config.store.database, Sealer::new(&secrets.body)).await?;
+        let known = match &config.audit.checkpoint {
+            Some(path) => checkpoint_file::read(path)
+                .map_err(|source| StartError::Unreadable { path: path.clone(), source })?,
+            None => None,
+        };
+        let opened =
+            log::open(Arc::new(store.clone()), secrets.log, clock.clone(), config.audit.queue, known.as_deref()).await?;
+        close_orphans(&opened.log, opened.orphans, &clock, &config.gateway.node).await?;
+
+        let address = config.gateway.listen;
+        let listener =
+            TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
+        let address = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
+
+        let outbox = Arc::new(Notify::new());
+        let peers = Peers::new(Dialler::new(&credentials, clock.clone()));
+        let intake = Arc::new(Intake {
+            store: store.clone(),
+            log: opened.log.clone(),
+            directory: Arc::clone(&directory),
+            peers: peers.clone(),
+            clock: clock.clone(),
+            pseudonyms: secrets.pseudonym,
+            node: config.gateway.node.clone(),
+            lease: config.delivery.lease,
+            outbox: Arc::clone(&outbox),
+        });
+        let admission = Admission {
+            directory: Arc::clone(&directory),
+            log: opened.log.clone(),
+            clock: clock.clone(),
+            node: config.gateway.node.clone(),
+        };
+        let acceptor = Acceptor::new(&credentials, Arc::new(admission), acceptor_limits(&config), clock.clone());
+        let (stop, stopped) = watch::channel(false);
+        let service = Front::new(routes(&intake, &config).await, Arc::clone(&intake), call_limits(&config));
+        let server = serve(listener, acceptor, service, http_limits(&config), until_stopped(stopped.clone()));
+        let courier = Courier {
+            store: store.clone(),
+            log: opened.log.clone(),
+            directory: Arc::clone(&directory),
+            peers,
+            clock: clock.clone(),
+            node: config.gateway.node.clone(),
+            own,
+            outbox,
+            schedule: schedule(&config),
+        };
+        let housekeeper = keep_house(
+            opened.log.clone(),
+            store.clone(),
+            clock,
+            config.audit.checkpoint.clone(),
+            config.limits.keep_outcomes,
+            until_stopped(stopped.clone()),
+        );
+        Ok(Self {
+            address,
+            log: opened.log,
+            log_key,
+            directory,
+            stop,
+            server: tokio::spawn(server),
+            courier: tokio::spawn(courier.run(until_stopped(stopped))),
+            housekeeper: tokio::spawn(housekeeper),
+            writer: opened.writer,
+            store,
+            config,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The key that verifies its log.
+    pub fn log_key(&self) -> &VerifyingKey {
+        &self.log_key
+    }
+
+    /// The newest signed checkpoint.
+    pub fn checkpoint(&self) -> String {
+        self.log.head().checkpoint.to_string()
+    }
+
+    /// Reads agencies and agreements again. On an error the old ones stay in force.
+    ///
+    /// # Errors
+    /// When the file cannot be read or contradicts itself.
+    pub fn reload_directory(&self) -> Result<(), StartError> {
+        self.directory.store(Arc::new(read_directory(&self.config)?));
+        Ok(())
+    }
+
+    /// Stops in order: no new calls, those in progress to their end within the drain limit, then the courier,
+    /// the log and the database.
+    pub async fn stop(self) -> Drained {
+        self.stop.send_replace(true);
+        let drained = self.server.await.unwrap_or(Drained { finished: 0, aborted: 0 });
+        let drain = self.config.limits.drain;
+        let _ = tokio::time::timeout(drain, self.courier).await;
+        let _ = self.housekeeper.await;
+        drop(self.log);
+        // Calls that were aborted may hold the log for a moment longer.
+        let _ = tokio::time::timeout(drain, self.writer).await;
+        self.store.close().await;
+        drained
+    }
+}
+
+fn read_directory(config: &Config) -> Result<Directory, StartError> {
+    let path = &config.gateway.directory;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| StartError::Unreadable { path: path.clone(), source })?;
+    Directory::parse(&text).map_err(|source| StartError::Directory { path: path.clone(), source })
+}
+
+/// Closes REQUESTs that a sudden end left open, and gives their request ids back.
+async fn close_orphans(
+    log: &AuditLog,
+    orphans: Vec<Orphan>,
+    clock: &Clock,
+    node: &str,
+) -> Result<(), OpenError> {
+    for orphan in orphans {
+        let now = clock.now();
+        let entry = interrupted(&orphan, entropy::uuid_v7(now), now, node);
+        let caller = entry.caller.as_deref().and_then(|code| CreditCode::parse(code).ok());
+        let release = match (caller, entry.request) {
+            (Some(caller), Some(request)) => vec![Effect::Release { caller, request_id: RequestId::new(request) }],
+            _ => Vec::new(),
+        };
+        let closed = log.append(entry, Salt(entropy::bytes()), release).await;
+        closed.map_err(|error: AppendError<_>| {
+            let problem = match error {
+                AppendError::Rejected(_) => "an interrupted request cannot be closed",
+                _ => "the audit log cannot be written: is the disk full, or the database read-only?",
+            };
+            OpenError::Storage(problem.into())
+        })?;
+        tracing::warn!(request_index = orphan.index, "a request was interrupted when the gateway last stopped");
+    }
+    Ok(())
+}
+
+async fn routes(intake: &Arc<Intake>, config: &Config) -> tonic::service::Routes {
+    let most = config.limits.message_bytes;
+    let verification =
+        VerificationServiceServer::new(Verification(Arc::clone(intake))).max_decoding_message_size(most);
+    let exchange = ExchangeServiceServer::new(Exchanges(Arc::clone(intake))).max_decoding_message_size(most);
+    let audit = AuditServiceServer::new(Audit(Arc::clone(intake))).max_decoding_message_size(most);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<VerificationServiceServer<Verification>>().await;
+    health.set_serving::<ExchangeServiceServer<Exchanges>>().await;
+    health.set_serving::<AuditServiceServer<Audit>>().await;
+    tonic::service::Routes::new(verification).add_service(exchange).add_service(audit).add_service(health_service)
+}
+
+fn acceptor_limits(config: &Config) -> AcceptorLimits {
+    let limits = &config.limits;
+    AcceptorLimits {
+        handshake_timeout: limits.handshake,
+        first_byte_timeout: limits.first_byte,
+        pending_handshakes: limits.pending_handshakes,
+        pending_per_address: limits.pending_handshakes_per_address,
+    }
+}
+
+fn http_limits(config: &Config) -> HttpLimits {
+    HttpLimits {
+        max_connection_age: config.limits.connection_age,
+        drain_timeout: config.limits.drain,
+        ..HttpLimits::default()
+    }
+}
+
+fn call_limits(config: &Config) -> CallLimits {
+    let limits = &config.limits;
+    CallLimits {
+        calls: limits.calls,
+        calls_per_agency: limits.calls_per_agency,
+        default_deadline: limits.default_deadline,
+        longest_deadline: limits.longest_deadline,
+    }
+}
+
+fn schedule(config: &Config) -> Schedule {
+    let delivery = &config.delivery;
+    Schedule {
+        attempt: delivery.attempt,
+        lease: delivery.lease,
+        first_retry: delivery.first_retry,
+        longest_retry: delivery.longest_retry,
+        give_up_after: delivery.give_up_after,
+        per_recipient: delivery.per_recipient,
+    }
+}
+
+async fn until_stopped(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Keeps the newest checkpoint outside the database, and forgets outcomes past their time.
+async fn keep_house(
+    log: AuditLog,
+    store: Store,
+    clock: Clock,
+    checkpoint: Option<PathBuf>,
+    keep_outcomes: Duration,
+    stop: impl Future<Output = ()>,
+) {
+    let mut stop = std::pin::pin!(stop);
+    let mut written = 0;
+    for round in 0.. {
+        let stopping = tokio::select! {
+            () = &mut stop => true,
+            () = tokio::time::sleep(HOUSEKEEPING) => false,
+        };
+        let head = log.head();
+        if let Some(path) = &checkpoint
+            && head.size > written
+        {
+            match checkpoint_file::write(path, &head.checkpoint) {
+                Ok(()) => written = head.size,
+                Err(error) => tracing::warn!(%error, path = %path.display(), "checkpoint file cannot be written"),
+            }
+        }
+        if stopping {
+            return;
+        }
+        if round % ROUNDS_BETWEEN_FORGETTING == 0
+            && let Ok(before) = clock.now().checked_sub(keep_outcomes)
+            && let Err(error) = store.forget_outcomes(before).await
+        {
+            tracing::warn!(%error, "old outcomes cannot be forgotten");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Who may connect: enrolled, active agencies. Who is turned away by this policy is in the audit log.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use data_encoding::HEXLOWER;
+
+use crate::access::{AgencyStatus, Directory};
+use crate::audit::entry::{Decision, Entry, Phase, Salt};
+use crate::clock::Clock;
+use crate::entropy;
+use crate::grpc::AuditLog;
+use crate::identity::admission::{AdmissionPolicy, BoxFuture, Refusal};
+use crate::identity::certificate::PeerCertificate;
+
+/// The gateway's policy at the handshake.
+pub(super) struct Admission {
+    pub(super) directory: Arc<ArcSwap<Directory>>,
+    pub(super) log: AuditLog,
+    pub(super) clock: Clock,
+    pub(super) node: String,
+}
+
+impl AdmissionPolicy for Admission {
+    fn admit(&self, peer: &PeerCertificate) -> Result<(), Refusal> {
+        let reason = match self.directory.load().agency(&peer.agency).map(|agency| agency.status) {
+            Some(AgencyStatus::Active) => return Ok(()),
+            Some(AgencyStatus::Suspended) => "AGENCY_SUSPENDED",
+            None => "AGENCY_NOT_ENROLLED",
+        };
+        Err(Refusal { reason, agency: Some(peer.agency), spki: Some(peer.spki_sha256) })
+    }
+
+    fn refused(&self, refusal: Refusal, address: SocketAddr) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            tracing::warn!(reason = refusal.reason, agency = refusal.agency.map(tracing::field::display), %address, "connection refused");
+            // A chain that was too long was never verified: a stranger could fill the log with such attempts.
+            if refusal.spki.is_none() {
+                return;
+            }
+            let now = self.clock.now();
+            let id = entropy::uuid_v7(now);
+            let mut entry = Entry::new(id, Phase::HandshakeRefused, now, "tls", "handshake", &self.node);
+            entry.caller = refusal.agency.map(|agency| agency.to_string());
+            entry.certificate = refusal.spki.map(|spki| HEXLOWER.encode(&spki));
+            entry.decision = Some(Decision::Deny);
+            entry.code = Some("PERMISSION_DENIED".to_owned());
+            entry.reason = Some(refusal.reason.to_owned());
+            if self.log.append(entry, Salt(entropy::bytes()), Vec::new()).await.is_err() {
+                tracing::warn!("a refused connection could not be written to the audit log");
+            }
+        })
+    }
+}

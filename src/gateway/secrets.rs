@@ -1,0 +1,107 @@
+//! The gateway's secret keys: made once by `init`, read at start.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER_PERMISSIVE;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::audit::entry::PseudonymKey;
+use crate::audit::note::{KeyError, SigningKey};
+use crate::config::KeysSection;
+use crate::entropy;
+use crate::identity::key_file;
+
+/// The keys of one gateway.
+pub struct Secrets {
+    /// Signs checkpoints.
+    pub log: SigningKey,
+    /// Encrypts bodies.
+    pub body: Zeroizing<[u8; 32]>,
+    /// Makes pseudonyms.
+    pub pseudonym: PseudonymKey,
+}
+
+/// Why a key file cannot be used.
+#[derive(Debug, Error)]
+pub enum SecretError {
+    /// It cannot be read.
+    #[error("cannot read {path}: {source}; `init` makes the key files, and a restored gateway needs its own")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others can read it.
+    #[error("{path} can be read by others (mode {mode:03o}): run chmod 600 {path}", path = .path.display())]
+    OpenToOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Not 64 hex digits.
+    #[error("{path} must hold 64 hex digits", path = .path.display())]
+    NotAKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Not a signing key.
+    #[error("{path}: {source}", path = .path.display())]
+    NotASigningKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: KeyError,
+    },
+}
+
+impl Secrets {
+    /// Reads the key files.
+    ///
+    /// # Errors
+    /// When one is missing, readable by others, or not a key.
+    pub fn load(files: &KeysSection) -> Result<Self, SecretError> {
+        let log = read(&files.log)?;
+        Ok(Self {
+            log: SigningKey::parse(log.trim())
+                .map_err(|source| SecretError::NotASigningKey { path: files.log.clone(), source })?,
+            body: read_key(&files.body)?,
+            pseudonym: PseudonymKey::new(*read_key(&files.pseudonym)?),
+        })
+    }
+
+    /// Makes new key files; `origin` names the log. Never overwrites.
+    ///
+    /// # Errors
+    /// When a file is there already, cannot be written, or the origin is not a name.
+    pub fn create(files: &KeysSection, origin: &str) -> io::Result<()> {
+        let seed = Zeroizing::new(entropy::bytes::<32>());
+        let log = SigningKey::from_seed(origin, &seed).map_err(io::Error::other)?;
+        key_file::create(&files.log, &format!("{}\n", log.encode().as_str()))?;
+        for path in [&files.body, &files.pseudonym] {
+            let key = Zeroizing::new(entropy::bytes::<32>());
+            let text = Zeroizing::new(data_encoding::HEXLOWER.encode(key.as_ref()) + "\n");
+            key_file::create(path, &text)?;
+        }
+        Ok(())
+    }
+}
+
+fn read_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, SecretError> {
+    let text = read(path)?;
+    let bytes = HEXLOWER_PERMISSIVE.decode(text.trim().as_bytes()).map(Zeroizing::new).ok();
+    let key = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
+    key.map(Zeroizing::new).ok_or_else(|| SecretError::NotAKey { path: path.to_owned() })
+}
+
+fn read(path: &Path) -> Result<Zeroizing<String>, SecretError> {
+    let unreadable = |source| SecretError::Unreadable { path: path.to_owned(), source };
+    if let Some(mode) = key_file::open_to_others(path).map_err(unreadable)? {
+        return Err(SecretError::OpenToOthers { path: path.to_owned(), mode });
+    }
+    fs::read_to_string(path).map(Zeroizing::new).map_err(unreadable)
+}
