@@ -14,6 +14,7 @@ mod exchange;
 mod exchange_views;
 mod front;
 mod intake;
+pub mod json;
 mod page;
 mod pull;
 mod status;
@@ -22,6 +23,7 @@ pub(crate) mod wire;
 
 pub use self::audit::Audit;
 pub use self::exchange::Exchanges;
+pub(crate) use self::exchange::sha256;
 pub use self::front::{CallLimits, Front};
 pub(crate) use self::intake::code_name;
 pub use self::intake::{AuditLog, Intake};

@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod delivery;
@@ -12,4 +13,6 @@ pub mod entropy;
 pub mod gateway;
 pub mod grpc;
 pub mod identity;
+pub mod setup;
+pub mod simulator;
 pub mod store;

@@ -27,6 +27,11 @@ pub(crate) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     }
 }
 
+/// A legal date on the wire.
+pub(crate) fn date(day: Date) -> google_type::Date {
+    google_type::Date { year: day.year().into(), month: day.month().into(), day: day.day().into() }
+}
+
 /// A legal date from the wire, if it is a real one.
 fn civil_date(value: &google_type::Date) -> Option<Date> {
     let year = i16::try_from(value.year).ok().filter(|year| *year >= 1)?;

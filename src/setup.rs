@@ -1,0 +1,422 @@
+//! What `init` makes: a folder from which a gateway, and with a development PKI the agencies around it, can run.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::civil::Date;
+use thiserror::Error;
+
+use crate::access::{Agency, AgencyEndpoint, AgencyStatus, Agreement, DirectoryFile, Method};
+use crate::client::{Profile, ProfileGateway, ProfileOperator, ProfileTls};
+use crate::clock::Clock;
+use crate::config::KeysSection;
+use crate::domain::agency::{AgencyKind, CodeError, CreditCode, CreditCodeError, PurposeCode};
+use crate::domain::region::{RegionCode, RegionCodeError};
+use crate::gateway::Secrets;
+use crate::identity::development::{DevelopmentAuthority, DevelopmentError};
+use crate::simulator::court::{CourtConfig, Script};
+use crate::simulator::registry::{Behaviour, Household, RegistryConfig};
+
+/// Credit codes of the development agencies; their check characters are right, the organs do not exist.
+pub mod codes {
+    /// The organ that runs the gateway.
+    pub const GATEWAY: &str = "11331000MB00000011";
+    /// The legal-aid centre.
+    pub const CENTRE: &str = "12331004MB0000002T";
+    /// The court.
+    pub const COURT: &str = "11331004MB00000031";
+    /// The civil-affairs registry.
+    pub const REGISTRY: &str = "11331000MB0000004A";
+    /// The auditor.
+    pub const AUDITOR: &str = "11331000MB0000005D";
+    /// Holds a certificate of the same authority, but is not enrolled.
+    pub const STRANGER: &str = "12331004MB0000009G";
+}
+
+/// Purposes of the development agreements.
+pub mod purposes {
+    /// Checking an applicant's hardship.
+    pub const AID_ELIGIBILITY: &str = "AID_ELIGIBILITY";
+    /// Fee waiver.
+    pub const FEE_WAIVER: &str = "FEE_WAIVER";
+    /// Inspecting the audit log.
+    pub const AUDIT_INSPECTION: &str = "AUDIT_INSPECTION";
+}
+
+/// A synthetic person on the development register: name and resident ID number.
+pub const ON_THE_REGISTER: (&str, &str) = ("测试甲", "331004198001010016");
+/// A synthetic person who is not on it.
+pub const NOT_ON_THE_REGISTER: (&str, &str) = ("测试乙", "331004199002020026");
+
+/// How long development certificates are valid.
+const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where the gateway listens.
+    pub gateway: SocketAddr,
+    /// Where the simulated registry listens.
+    pub registry: SocketAddr,
+    /// Where the simulated court listens.
+    pub court: SocketAddr,
+    /// Whether to make a development PKI and the agencies of it; otherwise places for real certificates.
+    pub development: bool,
+    /// The organ that runs the gateway.
+    pub organ: CreditCode,
+    /// What the simulated court does.
+    pub script: Script,
+}
+
+/// Why a folder cannot be made.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// There is something already.
+    #[error("{0} is not empty; choose a new folder, nothing is overwritten")]
+    NotEmpty(PathBuf),
+    /// A file cannot be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The development PKI.
+    #[error(transparent)]
+    Development(#[from] DevelopmentError),
+    /// A value cannot be written as TOML.
+    #[error(transparent)]
+    Toml(#[from] toml::ser::Error),
+    /// A code of this file is wrong.
+    #[error(transparent)]
+    Code(#[from] CreditCodeError),
+    /// A purpose of this file is wrong.
+    #[error(transparent)]
+    Purpose(#[from] CodeError),
+    /// A region of this file is wrong.
+    #[error(transparent)]
+    Region(#[from] RegionCodeError),
+}
+
+impl Setup {
+    /// Makes the folder.
+    ///
+    /// # Errors
+    /// When it is not empty or cannot be written.
+    pub fn create(&self, folder: &Path, clock: &Clock) -> Result<(), SetupError> {
+        if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(SetupError::NotEmpty(folder.to_owned()));
+        }
+        for sub in ["keys", "tls"] {
+            let path = folder.join(sub);
+            fs::create_dir_all(&path).map_err(|source| SetupError::Write { path, source })?;
+        }
+        restrict(folder).map_err(|source| SetupError::Write { path: folder.to_owned(), source })?;
+        let keys = KeysSection {
+            log: folder.join("keys/log.key"),
+            body: folder.join("keys/body.key"),
+            pseudonym: folder.join("keys/pseudonym.key"),
+        };
+        let origin = format!("{}.legal-aid-exchange", self.organ);
+        Secrets::create(&keys, &origin)
+            .map_err(|source| SetupError::Write { path: folder.join("keys"), source })?;
+        write(folder, "gateway.toml", &self.gateway_toml())?;
+        if self.development {
+            self.development_agencies(folder, clock)?;
+        } else {
+            write(folder, "tls/README.md", REAL_CERTIFICATES)?;
+            write(folder, "directory.toml", EMPTY_DIRECTORY)?;
+        }
+        Ok(())
+    }
+
+    fn gateway_toml(&self) -> String {
+        let Self { organ, gateway, .. } = self;
+        let (certificate, key, authorities) = if self.development {
+            ("tls/gateway.crt.pem", "tls/gateway.key.pem", "tls/authority.crt.pem")
+        } else {
+            ("tls/gateway.crt.pem", "tls/gateway.key.pem", "tls/authorities.pem")
+        };
+        format!(
+            r#"# The gateway's configuration. Paths are relative to this file. A variable
+# LEGAL_AID_GATEWAY__SECTION__KEY replaces a key. What is commented out shows its default.
+
+[gateway]
+agency = "{organ}"         # unified social credit code; the certificate must name it
+listen = "{gateway}"
+directory = "directory.toml"        # agencies and agreements; read again on SIGHUP
+# node = "gateway-1"
+
+[tls]
+certificate = "{certificate}"
+private_key = "{key}"
+authorities = "{authorities}"
+# revocations = ["tls/revoked.crl.pem"]
+
+[store]
+database = "gateway.db"
+
+[keys]
+log = "keys/log.key"
+body = "keys/body.key"
+pseudonym = "keys/pseudonym.key"
+
+[audit]
+checkpoint = "checkpoint"           # newest checkpoint outside the database: a restored backup is noticed
+# queue = 4096
+
+[limits]
+# calls = 2048
+# calls_per_agency = 512
+# message_bytes = 1048576
+# default_deadline = "10s"
+# longest_deadline = "60s"
+# handshake = "10s"
+# first_byte = "10s"
+# pending_handshakes = 256
+# pending_handshakes_per_address = 64
+# connection_age = "6h"
+# drain = "10s"
+# keep_outcomes = "168h"
+
+[delivery]
+# attempt = "10s"
+# lease = "60s"
+# first_retry = "1s"
+# longest_retry = "15m"
+# give_up_after = "168h"
+# per_recipient = 4
+"#
+        )
+    }
+
+    fn development_agencies(&self, folder: &Path, clock: &Clock) -> Result<(), SetupError> {
+        let now = clock.now();
+        let authority = DevelopmentAuthority::create("legal-aid exchange", now)?;
+        let tls = folder.join("tls");
+        authority.save(&tls)?;
+        let parties = [
+            ("gateway", self.organ),
+            ("centre", CreditCode::parse(codes::CENTRE)?),
+            ("court", CreditCode::parse(codes::COURT)?),
+            ("registry", CreditCode::parse(codes::REGISTRY)?),
+            ("auditor", CreditCode::parse(codes::AUDITOR)?),
+            ("stranger", CreditCode::parse(codes::STRANGER)?),
+        ];
+        for (name, code) in parties {
+            let issued = authority.issue(code, name, &["localhost"], now, CERTIFICATE_LIFETIME)?;
+            issued.write_to(&tls, name)?;
+            if name != "gateway" {
+                write(folder, &format!("{name}.toml"), &toml::to_string(&self.profile(name, code))?)?;
+            }
+        }
+        let today = crate::grpc::wire::shanghai_day(now);
+        write(folder, "directory.toml", &toml::to_string(&self.directory(today)?)?)?;
+        let registry = RegistryConfig {
+            listen: self.registry,
+            profile: "registry.toml".into(),
+            name: "模拟民政系统".to_owned(),
+            behaviour: Behaviour::Honest,
+            answer_after_ms: 0,
+            households: households(),
+        };
+        write(folder, "simulate-registry.toml", &toml::to_string(&registry)?)?;
+        let court = CourtConfig { listen: self.court, profile: "court.toml".into(), script: self.script };
+        write(folder, "simulate-court.toml", &toml::to_string(&court)?)?;
+        write(folder, "query.json", &example_query(today))?;
+        write(folder, "fee-waiver.json", &example_fee_waiver(today, now))?;
+        Ok(())
+    }
+
+    fn profile(&self, name: &str, code: CreditCode) -> Profile {
+        Profile {
+            agency: code,
+            region: "331004".to_owned(),
+            operator: ProfileOperator { staff_number: format!("{name}-01"), unit: "main".to_owned() },
+            gateway: ProfileGateway {
+                agency: self.organ,
+                address: self.gateway.to_string(),
+                server_name: "localhost".to_owned(),
+            },
+            tls: ProfileTls {
+                certificate: format!("tls/{name}.crt.pem").into(),
+                private_key: format!("tls/{name}.key.pem").into(),
+                authorities: "tls/authority.crt.pem".into(),
+            },
+        }
+    }
+
+    fn directory(&self, today: Date) -> Result<DirectoryFile, SetupError> {
+        let agency = |code: CreditCode, name: &str, kind, region: &str, at: Option<SocketAddr>| {
+            Ok::<_, SetupError>(Agency {
+                code,
+                name: name.to_owned(),
+                kind,
+                region: RegionCode::parse(region)?,
+                status: AgencyStatus::Active,
+                endpoint: at
+                    .map(|address| AgencyEndpoint { address: address.to_string(), server_name: "localhost".to_owned() }),
+            })
+        };
+        let [centre, court, registry, auditor] =
+            [codes::CENTRE, codes::COURT, codes::REGISTRY, codes::AUDITOR].map(CreditCode::parse);
+        let (centre, court, registry, auditor) = (centre?, court?, registry?, auditor?);
+        let agreement = |id: &str, caller, methods: &[Method], counterparts: &[CreditCode], purpose: &str| {
+            Ok::<_, SetupError>(Agreement {
+                id: id.to_owned(),
+                version: 1,
+                caller,
+                methods: methods.to_vec(),
+                counterparts: counterparts.to_vec(),
+                purposes: vec![PurposeCode::parse(purpose)?],
+                from: today,
+                until: today.saturating_add(jiff::Span::new().years(1)),
+            })
+        };
+        use Method as M;
+        let reading = [M::GetExchange, M::ListExchanges, M::PullDeliveries, M::AcknowledgeDelivery, M::RespondToExchange];
+        let submitting = [&reading[..], &[M::SubmitExchange]].concat();
+        let auditing = [M::ListEntries, M::GetEntry, M::GetCheckpoint, M::GetInclusionProof];
+        Ok(DirectoryFile {
+            agencies: vec![
+                agency(centre, "模拟法律援助中心", AgencyKind::LegalAidCentre, "331004", None)?,
+                agency(court, "模拟人民法院", AgencyKind::Court, "331004", Some(self.court))?,
+                agency(registry, "模拟民政系统", AgencyKind::CivilAffairsRegistry, "331000", Some(self.registry))?,
+                agency(auditor, "模拟审计机关", AgencyKind::Auditor, "331000", None)?,
+            ],
+            agreements: vec![
+                agreement("DEV-VERIFY", centre, &[M::VerifyLowIncome], &[registry], purposes::AID_ELIGIBILITY)?,
+                agreement("DEV-CENTRE-COURT", centre, &submitting, &[court], purposes::FEE_WAIVER)?,
+                agreement("DEV-COURT-CENTRE", court, &reading, &[centre], purposes::FEE_WAIVER)?,
+                agreement("DEV-AUDIT", auditor, &auditing, &[], purposes::AUDIT_INSPECTION)?,
+            ],
+        })
+    }
+}
+
+fn households() -> Vec<Household> {
+    let (name, id_number) = ON_THE_REGISTER;
+    vec![Household {
+        name: name.to_owned(),
+        id_number: id_number.to_owned(),
+        size: 3,
+        certificate_number: "DB-2026-0001".to_owned(),
+        valid_to: Date::constant(2030, 12, 31),
+    }]
+}
+
+/// A question as `verify low-income --file` takes it.
+fn example_query(today: Date) -> String {
+    let (name, id_number) = ON_THE_REGISTER;
+    let (year, month, day) = (today.year(), today.month(), today.day());
+    format!(
+        r#"{{
+  "subject": {{"name": "{name}", "idKind": "ID_KIND_RESIDENT_ID", "idNumber": "{id_number}", "householdRegion": "331004"}},
+  "householdScope": "HOUSEHOLD_SCOPE_HOUSEHOLD",
+  "programmes": ["PROGRAMME_MINIMUM_ALLOWANCE"],
+  "asOf": {{"year": {year}, "month": {month}, "day": {day}}},
+  "authority": {{"kind": "AUTHORITY_KIND_STATUTE"}}
+}}
+"#
+    )
+}
+
+/// A request as `exchange submit --file` takes it; what the profile knows may be left out of the envelope.
+fn example_fee_waiver(today: Date, now: jiff::Timestamp) -> String {
+    let (name, id_number) = ON_THE_REGISTER;
+    let (centre, court) = (codes::CENTRE, codes::COURT);
+    let (year, month, day) = (today.year(), today.month(), today.day());
+    let digest = data_encoding::BASE64.encode(&[0x5a; 32]);
+    format!(
+        r#"{{
+  "envelope": {{
+    "matterId": "LQ-2026-0001",
+    "kind": "KIND_FEE_WAIVER",
+    "recipient": "{court}",
+    "legalBasis": [{{"law": "法律援助法", "article": "53"}}],
+    "purpose": "FEE_WAIVER",
+    "classification": {{"sensitive": true, "minorUnder14": false}}
+  }},
+  "content": {{
+    "feeWaiver": {{
+      "applicant": {{
+        "name": "{name}", "idKind": "ID_KIND_RESIDENT_ID", "idNumber": "{id_number}",
+        "householdRegion": "331004", "phone": "13800000000", "groups": ["GROUP_MINIMUM_ALLOWANCE"]
+      }},
+      "applicantKind": "APPLICANT_KIND_NATURAL_PERSON",
+      "courtCase": {{
+        "court": "{court}", "causeOfAction": "机动车交通事故责任纠纷",
+        "instance": "INSTANCE_FIRST", "role": "PARTY_ROLE_PLAINTIFF"
+      }},
+      "claimKind": "CLAIM_KIND_PROPERTY",
+      "claimedSumFen": "10000000",
+      "feeFen": "230000",
+      "relief": "RELIEF_DEFER",
+      "ground": "RELIEF_GROUND_47_3",
+      "aidDecision": {{
+        "centre": "{centre}", "number": "2026-0001",
+        "decidedOn": {{"year": {year}, "month": {month}, "day": {day}}}, "documentSha256": "{digest}"
+      }},
+      "reason": "正在接受法律援助，无力预交案件受理费",
+      "filedAt": "{now}"
+    }}
+  }}
+}}
+"#
+    )
+}
+
+const REAL_CERTIFICATES: &str = "\
+# Certificates
+
+Put here, as PEM:
+
+- `gateway.crt.pem`: the gateway's certificate chain, its own certificate first. It must name the organ by the URI
+  subject alternative name `urn:legal-aid:agency:<unified social credit code>`, and its host by a DNS name.
+- `gateway.key.pem`: its private key, mode 0600.
+- `authorities.pem`: the certificate authorities that issue the agencies' certificates.
+
+Then enrol agencies and agreements in `directory.toml`, and run `legal-aid-gateway doctor --config gateway.toml`.
+";
+
+const EMPTY_DIRECTORY: &str = "\
+# Agencies and agreements. The default is deny: what no agreement allows is refused.
+#
+# [[agency]]
+# code = \"…\"                    # unified social credit code, as in its certificate
+# name = \"…\"
+# kind = \"legal-aid-centre\"     # court, procuratorate, civil-affairs-registry, poverty-registry, auditor, operator
+# region = \"331004\"             # GB/T 2260; all below it too
+# endpoint = { address = \"host:port\", server_name = \"host\" }   # registries, and agencies that take push
+#
+# [[agreement]]
+# id = \"…\"
+# version = 1
+# caller = \"…\"
+# methods = [\"VerifyLowIncome\"]
+# counterparts = [\"…\"]
+# purposes = [\"AID_ELIGIBILITY\"]
+# from = \"2026-01-01\"
+# until = \"2026-12-31\"
+";
+
+fn write<T: AsRef<[u8]> + ?Sized>(folder: &Path, name: &str, content: &T) -> Result<(), SetupError> {
+    let path = folder.join(name);
+    fs::write(&path, content).map_err(|source| SetupError::Write { path, source })
+}
+
+/// The folder holds keys and example persons: its owner's alone.
+#[cfg(unix)]
+fn restrict(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn restrict(_: &Path) -> io::Result<()> {
+    Ok(())
+}
