@@ -51,7 +51,9 @@ pub enum StartError {
     #[error("tls: {0}")]
     Credentials(#[from] CredentialsError),
     /// The certificate names another agency than the configuration.
-    #[error("the certificate names agency {certificate}, the configuration says {configured}; use the right one")]
+    #[error(
+        "the certificate names agency {certificate}, the configuration says {configured}; use the right one"
+    )]
     WrongCertificate {
         /// Named by the certificate.
         certificate: CreditCode,
@@ -131,8 +133,14 @@ impl Gateway {
                 .map_err(|source| StartError::Unreadable { path: path.clone(), source })?,
             None => None,
         };
-        let opened =
-            log::open(Arc::new(store.clone()), secrets.log, clock.clone(), config.audit.queue, known.as_deref()).await?;
+        let opened = log::open(
+            Arc::new(store.clone()),
+            secrets.log,
+            clock.clone(),
+            config.audit.queue,
+            known.as_deref(),
+        )
+        .await?;
         close_orphans(&opened.log, opened.orphans, &clock, &config.gateway.node).await?;
 
         let address = config.gateway.listen;
@@ -159,7 +167,8 @@ impl Gateway {
             clock: clock.clone(),
             node: config.gateway.node.clone(),
         };
-        let acceptor = Acceptor::new(&credentials, Arc::new(admission), acceptor_limits(&config), clock.clone());
+        let acceptor =
+            Acceptor::new(&credentials, Arc::new(admission), acceptor_limits(&config), clock.clone());
         let (stop, stopped) = watch::channel(false);
         let service = Front::new(routes(&intake, &config).await, Arc::clone(&intake), call_limits(&config));
         let server = serve(listener, acceptor, service, http_limits(&config), until_stopped(stopped.clone()));
@@ -256,7 +265,9 @@ async fn close_orphans(
         let entry = interrupted(&orphan, entropy::uuid_v7(now), now, node);
         let caller = entry.caller.as_deref().and_then(|code| CreditCode::parse(code).ok());
         let release = match (caller, entry.request) {
-            (Some(caller), Some(request)) => vec![Effect::Release { caller, request_id: RequestId::new(request) }],
+            (Some(caller), Some(request)) => {
+                vec![Effect::Release { caller, request_id: RequestId::new(request) }]
+            }
             _ => Vec::new(),
         };
         let closed = log.append(entry, Salt(entropy::bytes()), release).await;
@@ -267,7 +278,10 @@ async fn close_orphans(
             };
             OpenError::Storage(problem.into())
         })?;
-        tracing::warn!(request_index = orphan.index, "a request was interrupted when the gateway last stopped");
+        tracing::warn!(
+            request_index = orphan.index,
+            "a request was interrupted when the gateway last stopped"
+        );
     }
     Ok(())
 }
@@ -282,7 +296,10 @@ async fn routes(intake: &Arc<Intake>, config: &Config) -> tonic::service::Routes
     health.set_serving::<VerificationServiceServer<Verification>>().await;
     health.set_serving::<ExchangeServiceServer<Exchanges>>().await;
     health.set_serving::<AuditServiceServer<Audit>>().await;
-    tonic::service::Routes::new(verification).add_service(exchange).add_service(audit).add_service(health_service)
+    tonic::service::Routes::new(verification)
+        .add_service(exchange)
+        .add_service(audit)
+        .add_service(health_service)
 }
 
 fn acceptor_limits(config: &Config) -> AcceptorLimits {
@@ -351,7 +368,9 @@ async fn keep_house(
         {
             match checkpoint_file::write(path, &head.checkpoint) {
                 Ok(()) => written = head.size,
-                Err(error) => tracing::warn!(%error, path = %path.display(), "checkpoint file cannot be written"),
+                Err(error) => {
+                    tracing::warn!(%error, path = %path.display(), "checkpoint file cannot be written");
+                }
             }
         }
         if stopping {

@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
@@ -16,3 +17,4 @@ pub mod identity;
 pub mod setup;
 pub mod simulator;
 pub mod store;
+pub mod telemetry;

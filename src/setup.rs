@@ -258,8 +258,10 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                 kind,
                 region: RegionCode::parse(region)?,
                 status: AgencyStatus::Active,
-                endpoint: at
-                    .map(|address| AgencyEndpoint { address: address.to_string(), server_name: "localhost".to_owned() }),
+                endpoint: at.map(|address| AgencyEndpoint {
+                    address: address.to_string(),
+                    server_name: "localhost".to_owned(),
+                }),
             })
         };
         let [centre, court, registry, auditor] =
@@ -278,18 +280,36 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             })
         };
         use Method as M;
-        let reading = [M::GetExchange, M::ListExchanges, M::PullDeliveries, M::AcknowledgeDelivery, M::RespondToExchange];
+        let reading = [
+            M::GetExchange,
+            M::ListExchanges,
+            M::PullDeliveries,
+            M::AcknowledgeDelivery,
+            M::RespondToExchange,
+        ];
         let submitting = [&reading[..], &[M::SubmitExchange]].concat();
         let auditing = [M::ListEntries, M::GetEntry, M::GetCheckpoint, M::GetInclusionProof];
         Ok(DirectoryFile {
             agencies: vec![
                 agency(centre, "模拟法律援助中心", AgencyKind::LegalAidCentre, "331004", None)?,
                 agency(court, "模拟人民法院", AgencyKind::Court, "331004", Some(self.court))?,
-                agency(registry, "模拟民政系统", AgencyKind::CivilAffairsRegistry, "331000", Some(self.registry))?,
+                agency(
+                    registry,
+                    "模拟民政系统",
+                    AgencyKind::CivilAffairsRegistry,
+                    "331000",
+                    Some(self.registry),
+                )?,
                 agency(auditor, "模拟审计机关", AgencyKind::Auditor, "331000", None)?,
             ],
             agreements: vec![
-                agreement("DEV-VERIFY", centre, &[M::VerifyLowIncome], &[registry], purposes::AID_ELIGIBILITY)?,
+                agreement(
+                    "DEV-VERIFY",
+                    centre,
+                    &[M::VerifyLowIncome],
+                    &[registry],
+                    purposes::AID_ELIGIBILITY,
+                )?,
                 agreement("DEV-CENTRE-COURT", centre, &submitting, &[court], purposes::FEE_WAIVER)?,
                 agreement("DEV-COURT-CENTRE", court, &reading, &[centre], purposes::FEE_WAIVER)?,
                 agreement("DEV-AUDIT", auditor, &auditing, &[], purposes::AUDIT_INSPECTION)?,

@@ -2,6 +2,7 @@
 //! misbehave, on request.
 
 pub mod court;
+pub mod district;
 pub mod registry;
 
 use std::convert::Infallible;
@@ -68,9 +69,11 @@ async fn start(
     clock: Clock,
 ) -> Result<Serving, SimulatorError> {
     let credentials = profile.credentials().map_err(ClientError::from)?;
-    let listener =
-        TcpListener::bind(listen).await.map_err(|source| SimulatorError::Listen { address: listen, source })?;
-    let address = listener.local_addr().map_err(|source| SimulatorError::Listen { address: listen, source })?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|source| SimulatorError::Listen { address: listen, source })?;
+    let address =
+        listener.local_addr().map_err(|source| SimulatorError::Listen { address: listen, source })?;
     let policy = std::sync::Arc::new(OnlyTheGateway(profile.gateway.agency));
     let acceptor = Acceptor::new(&credentials, policy, AcceptorLimits::default(), clock);
     let (stop, mut stopped) = watch::channel(false);

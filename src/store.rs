@@ -107,18 +107,23 @@ impl Store {
         Ok(Self { writer, readers, sealer })
     }
 
-    /// Opens an existing database for reading only, such as a copy that an auditor was given.
+    /// Opens an existing database to read its audit log, such as a copy that an auditor was given. Bodies stay
+    /// sealed.
     ///
     /// # Errors
     /// When the file is not there or is not such a database.
-    pub async fn open_read_only(path: &Path, sealer: Sealer) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new().filename(path).read_only(true);
+    pub async fn open_audit_log(path: &Path) -> Result<Self, StoreError> {
+        // A copy without its write-ahead log is complete in itself, and may lie on a medium that cannot be written.
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let is_complete = !Path::new(&log).exists();
+        let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(is_complete);
         let readers = SqlitePoolOptions::new()
             .max_connections(1)
             .connect_with(options)
             .await
             .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
-        Ok(Self { writer: readers.clone(), readers, sealer })
+        Ok(Self { writer: readers.clone(), readers, sealer: Sealer::new(&crate::entropy::bytes()) })
     }
 
     /// Whether the database can be written now.

@@ -155,7 +155,8 @@ impl Courier {
         let started = self.clock.now();
         let lease = entropy::uuid_v7(started);
         let until = started.checked_add(self.schedule.lease).unwrap_or(Timestamp::MAX);
-        let taken = Effect::Lease { delivery_id: record.delivery_id, attempts: record.attempts, lease, until };
+        let taken =
+            Effect::Lease { delivery_id: record.delivery_id, attempts: record.attempts, lease, until };
         let salt = Salt(entropy::bytes());
         let mut entry = self.entry(Phase::Request, started, record);
         entry.certificate = Some(HEXLOWER.encode(&self.own.spki_sha256));
@@ -240,9 +241,12 @@ impl Courier {
             entry.duration_us = u64::try_from(now.duration_since(started).as_micros()).ok();
             entry.reason = match outcome {
                 DeliveryOutcome::Delivered => None,
-                DeliveryOutcome::Retry { reason, .. } | DeliveryOutcome::Dead { reason } => Some(reason.to_owned()),
+                DeliveryOutcome::Retry { reason, .. } | DeliveryOutcome::Dead { reason } => {
+                    Some(reason.to_owned())
+                }
             };
-            let settle = Effect::Settle { delivery_id: record.delivery_id, lease: Some(lease), outcome, at: now };
+            let settle =
+                Effect::Settle { delivery_id: record.delivery_id, lease: Some(lease), outcome, at: now };
             match self.log.append(entry.clone(), Salt(entropy::bytes()), vec![settle]).await {
                 Ok(_) => return true,
                 Err(AppendError::Rejected(_)) => {

@@ -115,7 +115,11 @@ mod tests {
             answer: Some(proto::LowIncomeAnswer {
                 result: result.into(),
                 data_as_of: Some(prost_types::Timestamp::default()),
-                valid_until: Some(crate::grpc::generated::google::r#type::Date { year: 2027, month: 1, day: 1 }),
+                valid_until: Some(crate::grpc::generated::google::r#type::Date {
+                    year: 2027,
+                    month: 1,
+                    day: 1,
+                }),
                 source: "registry".to_owned(),
                 ..Default::default()
             }),

@@ -200,14 +200,16 @@ impl FeeWaiverTerms {
                 "申请减交须填写减交比例",
                 article,
             ),
-            (Some(Relief::Reduce), Some(permille)) if !(LEAST_REDUCTION_PERMILLE..1000).contains(&permille) => {
+            (Some(Relief::Reduce), Some(permille))
+                if !(LEAST_REDUCTION_PERMILLE..1000).contains(&permille) =>
+            {
                 violations.add_by_article(
                     "reduction_permille",
                     "REDUCTION_AT_LEAST_30_PERCENT",
                     "a reduction is at least 300 permille, and below 1000",
                     "减交比例不得低于百分之三十，且低于百分之百",
                     article,
-                )
+                );
             }
             (Some(Relief::Defer | Relief::Exempt), Some(_)) => violations.add_by_article(
                 "reduction_permille",
@@ -231,13 +233,14 @@ impl FeeWaiverTerms {
             );
         }
         match (self.has_aid_decision, self.has_hardship_proof) {
-            (false, false) if self.ground.is_some_and(|ground| ground != Ground::LegalAid) => violations.add_by_article(
-                "hardship_proof",
-                "REQUIRED",
-                "without a legal-aid decision, proof of hardship is needed",
-                "没有法律援助决定的，须提交经济困难证明材料",
-                Article::court_fee_measures("48"),
-            ),
+            (false, false) if self.ground.is_some_and(|ground| ground != Ground::LegalAid) => violations
+                .add_by_article(
+                    "hardship_proof",
+                    "REQUIRED",
+                    "without a legal-aid decision, proof of hardship is needed",
+                    "没有法律援助决定的，须提交经济困难证明材料",
+                    Article::court_fee_measures("48"),
+                ),
             (true, true) => violations.add_by_article(
                 "hardship_proof",
                 "NOT_BESIDE_AN_AID_DECISION",
@@ -465,7 +468,8 @@ mod tests {
         assert_eq!(rules(&without), ["REQUIRED"]);
         let twice = FeeWaiverTerms { has_hardship_proof: true, ..sound() };
         assert_eq!(rules(&twice), ["NOT_BESIDE_AN_AID_DECISION"]);
-        let other_ground = FeeWaiverTerms { has_aid_decision: false, ground: Some(Ground::InjuryVictim), ..sound() };
+        let other_ground =
+            FeeWaiverTerms { has_aid_decision: false, ground: Some(Ground::InjuryVictim), ..sound() };
         assert_eq!(rules(&other_ground), ["REQUIRED"]);
         let proven = FeeWaiverTerms { has_hardship_proof: true, ..other_ground };
         assert!(rules(&proven).is_empty());
@@ -526,7 +530,8 @@ mod tests {
         assert!(broken(DecisionTerms { has_reasons: true, ..decided(Outcome::Refused) }).is_empty());
         assert_eq!(broken(decided(Outcome::Reduced)), ["SUM_WITH_REDUCTION"]);
         assert_eq!(broken(decided(Outcome::Deferred)), ["DATE_WITH_DEFERRAL"]);
-        let early = DecisionTerms { deferred_until: Some(Date::constant(2026, 3, 1)), ..decided(Outcome::Deferred) };
+        let early =
+            DecisionTerms { deferred_until: Some(Date::constant(2026, 3, 1)), ..decided(Outcome::Deferred) };
         assert_eq!(broken(early), ["NOT_BEFORE_THE_DECISION"]);
         assert!(broken(decided(Outcome::Exempted)).is_empty());
     }

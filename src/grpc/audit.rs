@@ -97,9 +97,17 @@ impl Operation for ListEntries {
 }
 
 impl Lookup for ListEntries {
-    async fn look_up(intake: &Intake, _: &Call, list: List, _: &mut Facts) -> Result<Self::Response, Refusal> {
+    async fn look_up(
+        intake: &Intake,
+        _: &Call,
+        list: List,
+        _: &mut Facts,
+    ) -> Result<Self::Response, Refusal> {
         let filter_bytes = prost::Message::encode_to_vec(&list.filter);
-        let token = PageToken::new(&intake.pseudonyms, format!("entries\0{}", data_encoding::HEXLOWER.encode(&filter_bytes)));
+        let token = PageToken::new(
+            &intake.pseudonyms,
+            format!("entries\0{}", data_encoding::HEXLOWER.encode(&filter_bytes)),
+        );
         let from = match token.open(&list.token)? {
             None => 0,
             Some(bytes) => u64::from_be_bytes(bytes.try_into().map_err(|_| Refusal::Internal)?),
@@ -109,7 +117,8 @@ impl Lookup for ListEntries {
         let stop = end.min(from.saturating_add(LOOKED_THROUGH));
         let (mut next, mut bytes, mut entries) = (from, 0, Vec::new());
         'pages: while next < stop {
-            let chunk = intake.store.entries_with_hashes(next, CHUNK).await.map_err(|error| store_refusal(&error))?;
+            let chunk =
+                intake.store.entries_with_hashes(next, CHUNK).await.map_err(|error| store_refusal(&error))?;
             if chunk.is_empty() {
                 break;
             }
@@ -164,7 +173,12 @@ impl Operation for GetEntry {
 }
 
 impl Lookup for GetEntry {
-    async fn look_up(intake: &Intake, _: &Call, index: u64, _: &mut Facts) -> Result<Self::Response, Refusal> {
+    async fn look_up(
+        intake: &Intake,
+        _: &Call,
+        index: u64,
+        _: &mut Facts,
+    ) -> Result<Self::Response, Refusal> {
         let found = intake.store.entry(index).await.map_err(|error| store_refusal(&error))?;
         let entry = entry_on_wire(found.ok_or(Refusal::NotFound)?);
         Ok(proto::GetEntryResponse { entry: Some(entry), audit: None })

@@ -14,7 +14,9 @@ use super::proto::content::Kind as ContentArm;
 use super::proto::exchange_service_server::ExchangeService;
 use super::pull::{AcknowledgeDelivery, PullDeliveries};
 use super::status::Refusal;
-use super::wire::{Answer, Expectation, envelope, exchange_of, fee_waiver_request, response, timestamp, warning};
+use super::wire::{
+    Answer, Expectation, envelope, exchange_of, fee_waiver_request, response, timestamp, warning,
+};
 use crate::access::Method;
 use crate::domain::agency::CreditCode;
 use crate::domain::envelope::Envelope;
@@ -113,7 +115,12 @@ impl Operation for SubmitExchange {
             }),
         });
         if envelope.as_ref().is_some_and(|envelope| envelope.kind != kind) {
-            violations.add("envelope.kind", "KIND_FITS_CONTENT", "must be the kind of the content", "类型须与内容一致");
+            violations.add(
+                "envelope.kind",
+                "KIND_FITS_CONTENT",
+                "must be the kind of the content",
+                "类型须与内容一致",
+            );
         }
         Some(Submit {
             wire: request.envelope?,
@@ -209,7 +216,12 @@ impl Operation for RespondToExchange {
 }
 
 impl Effectful for RespondToExchange {
-    async fn prepare(intake: &Intake, call: &Call, task: &mut Respond, facts: &mut Facts) -> Result<(), Refusal> {
+    async fn prepare(
+        intake: &Intake,
+        call: &Call,
+        task: &mut Respond,
+        facts: &mut Facts,
+    ) -> Result<(), Refusal> {
         let found = intake.store.exchange(&task.exchange_id, &call.caller()).await;
         let record = found.map_err(|error| store_refusal(&error))?.ok_or(Refusal::NotFound)?;
         let (party, other) = if record.sender == call.caller() {
@@ -228,10 +240,20 @@ impl Effectful for RespondToExchange {
             );
         }
         if task.envelope.kind != record.kind {
-            violations.add("envelope.kind", "KIND_FITS_EXCHANGE", "must be the kind of the exchange", "类型须与本事项一致");
+            violations.add(
+                "envelope.kind",
+                "KIND_FITS_EXCHANGE",
+                "must be the kind of the exchange",
+                "类型须与本事项一致",
+            );
         }
         if task.answer.only_for.is_some_and(|kind| kind != record.kind) {
-            violations.add("response", "RESPONSE_FITS_EXCHANGE", "does not fit this kind of exchange", "答复与本事项类型不符");
+            violations.add(
+                "response",
+                "RESPONSE_FITS_EXCHANGE",
+                "does not fit this kind of exchange",
+                "答复与本事项类型不符",
+            );
         }
         if let (ResponseKind::Receipt, Some(confirmed)) = (task.answer.kind, task.answer.confirms) {
             let opening = intake.store.message(&task.exchange_id, 1).await;

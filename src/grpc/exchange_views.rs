@@ -41,7 +41,8 @@ impl Lookup for GetExchange {
     ) -> Result<Self::Response, Refusal> {
         let found = intake.store.exchange(&id, &call.caller()).await;
         let record = found.map_err(|error| store_refusal(&error))?.ok_or(Refusal::NotFound)?;
-        facts.counterpart = Some(if record.sender == call.caller() { record.recipient } else { record.sender });
+        facts.counterpart =
+            Some(if record.sender == call.caller() { record.recipient } else { record.sender });
         let messages = intake.store.messages(&id).await.map_err(|error| store_refusal(&error))?;
         let thread = messages
             .iter()
@@ -94,7 +95,12 @@ impl Operation for ListExchanges {
 }
 
 impl Lookup for ListExchanges {
-    async fn look_up(intake: &Intake, call: &Call, list: List, _: &mut Facts) -> Result<Self::Response, Refusal> {
+    async fn look_up(
+        intake: &Intake,
+        call: &Call,
+        list: List,
+        _: &mut Facts,
+    ) -> Result<Self::Response, Refusal> {
         let token = PageToken::new(&intake.pseudonyms, list.filter_key(call.caller().as_str()));
         let before = match token.open(&list.token)? {
             None => None,
@@ -108,8 +114,11 @@ impl Lookup for ListExchanges {
             .map_err(|error| store_refusal(&error))?;
         let more = found.len() > list.page_size as usize;
         found.truncate(list.page_size as usize);
-        let next_page_token =
-            found.last().filter(|_| more).map(|last| token.seal(last.exchange_id.as_bytes())).unwrap_or_default();
+        let next_page_token = found
+            .last()
+            .filter(|_| more)
+            .map(|last| token.seal(last.exchange_id.as_bytes()))
+            .unwrap_or_default();
         Ok(proto::ListExchangesResponse {
             exchanges: found.iter().map(exchange_of).collect(),
             next_page_token,

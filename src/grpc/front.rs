@@ -124,13 +124,18 @@ where
             }
             let _places = match places {
                 Ok(places) => places,
-                Err(refusal) => return Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http()),
+                Err(refusal) => {
+                    return Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http());
+                }
             };
             request.extensions_mut().insert(slot);
             let answered = tokio::time::timeout_at((deadline + GRACE).into(), inner.call(request)).await;
             let Ok(answered) = answered else {
                 // A body that never came to its end, or work that did not; the latter closes its own entries.
-                return Ok(intake.refuse(&call, &Facts::default(), Refusal::DeadlineExceeded).await.into_http());
+                return Ok(intake
+                    .refuse(&call, &Facts::default(), Refusal::DeadlineExceeded)
+                    .await
+                    .into_http());
             };
             let response = match answered {
                 Ok(response) => response,
@@ -218,6 +223,9 @@ mod tests {
         let id = "0af7651916cd43dd8448eb211c80319c";
         assert_eq!(traced(&format!("00-{id}-b7ad6b7169203331-01")), id);
         // A name or number in its place is not taken over into the log.
-        assert_ne!(traced("00-11010519491231002X00000000000000-b7ad6b7169203331-01"), "11010519491231002X00000000000000");
+        assert_ne!(
+            traced("00-11010519491231002X00000000000000-b7ad6b7169203331-01"),
+            "11010519491231002X00000000000000"
+        );
     }
 }

@@ -213,13 +213,17 @@ impl Intake {
         task.await.unwrap_or_else(|_| Err(Refusal::Internal.into_status(None)))
     }
 
-    async fn conduct<O: Effectful>(&self, call: &Call, message: O::Request) -> Result<Response<O::Response>, Status> {
+    async fn conduct<O: Effectful>(
+        &self,
+        call: &Call,
+        message: O::Request,
+    ) -> Result<Response<O::Response>, Status> {
         let request = message.encode_to_vec();
-        let (task, mut facts) = match self.admit::<O>(call, message) {
-            Ok(admitted) => admitted,
-            Err((facts, refusal)) => return Err(self.refuse(call, &facts, refusal).await),
+        let (mut facts, admitted) = self.admit::<O>(call, message);
+        let mut task = match admitted {
+            Ok(task) => task,
+            Err(refusal) => return Err(self.refuse(call, &facts, refusal).await),
         };
-        let mut task = task;
         if let Err(refusal) = O::prepare(self, call, &mut task, &mut facts).await {
             return Err(self.refuse(call, &facts, refusal).await);
         }
@@ -250,11 +254,16 @@ impl Intake {
         }
     }
 
-    async fn read<O: Lookup>(&self, call: &Call, message: O::Request) -> Result<Response<O::Response>, Status> {
+    async fn read<O: Lookup>(
+        &self,
+        call: &Call,
+        message: O::Request,
+    ) -> Result<Response<O::Response>, Status> {
         let request = message.encode_to_vec();
-        let (task, mut facts) = match self.admit::<O>(call, message) {
-            Ok(admitted) => admitted,
-            Err((facts, refusal)) => return Err(self.refuse(call, &facts, refusal).await),
+        let (mut facts, admitted) = self.admit::<O>(call, message);
+        let task = match admitted {
+            Ok(task) => task,
+            Err(refusal) => return Err(self.refuse(call, &facts, refusal).await),
         };
         if let Err(refusal) = self.allow::<O>(call, &mut facts) {
             return Err(self.refuse(call, &facts, refusal).await);
@@ -265,7 +274,9 @@ impl Intake {
         };
         // Access is decided again where looking it up has told the counterpart.
         let found = match found {
-            Ok(response) if facts.counterpart.is_some() => self.allow::<O>(call, &mut facts).map(|()| response),
+            Ok(response) if facts.counterpart.is_some() => {
+                self.allow::<O>(call, &mut facts).map(|()| response)
+            }
             other => other,
         };
         let mut response = match found {
@@ -278,41 +289,31 @@ impl Intake {
         entry.code = Some("OK".to_owned());
         entry.request_commitment = Some(salt.commit("request", &request));
         entry.response_commitment = Some(salt.commit("response", &response.encode_to_vec()));
-        let index = self.log.append(entry, salt, Vec::new()).await.map_err(|error| self.unwitnessed(call, &error))?;
+        let index =
+            self.log.append(entry, salt, Vec::new()).await.map_err(|error| self.unwitnessed(call, &error))?;
         call.mark_witnessed();
         response.witness(proto::AuditReceipt { log_index: index });
         Ok(answer_with_index(response, index))
     }
 
-    /// Whether the caller may call at all, and what it asks.
-    fn admit<O: Operation>(
-        &self,
-        call: &Call,
-        message: O::Request,
-    ) -> Result<(O::Task, Facts), (Facts, Refusal)> {
+    /// What the caller asks, and whether it may call at all.
+    fn admit<O: Operation>(&self, call: &Call, message: O::Request) -> (Facts, Result<O::Task, Refusal>) {
         let mut reading = Reading {
             caller: call.caller(),
             now: call.arrived(),
             violations: Violations::new(),
             facts: Facts::default(),
         };
-        // Before anything else: who may not call is told nothing about what would be right.
-        let may_call = self.directory.load().may_call(&call.caller(), O::METHOD);
         let task = O::read(message, &mut reading);
         let Reading { violations, facts, .. } = reading;
-        if let Err(denial) = may_call {
-            return Err((facts, Refusal::Denied(denial)));
-        }
-        if !violations.is_empty() {
-            return Err((facts, Refusal::Invalid(violations.into_vec())));
-        }
-        if call.time_left().is_zero() {
-            return Err((facts, Refusal::DeadlineExceeded));
-        }
-        match task {
-            Some(task) => Ok((task, facts)),
-            None => Err((facts, Refusal::Internal)),
-        }
+        // Before its violations: who may not call is told nothing about what would be right.
+        let admitted = match self.directory.load().may_call(&call.caller(), O::METHOD) {
+            Err(denial) => Err(Refusal::Denied(denial)),
+            Ok(()) if !violations.is_empty() => Err(Refusal::Invalid(violations.into_vec())),
+            Ok(()) if call.time_left().is_zero() => Err(Refusal::DeadlineExceeded),
+            Ok(()) => task.ok_or(Refusal::Internal),
+        };
+        (facts, admitted)
     }
 
     /// Whether an agreement in force allows the call.
@@ -334,7 +335,8 @@ impl Intake {
     pub(crate) async fn refuse(&self, call: &Call, facts: &Facts, refusal: Refusal) -> Status {
         let salt = Salt(entropy::bytes());
         let mut entry = self.entry(call, Phase::Refused, facts, &salt);
-        entry.decision = matches!(refusal, Refusal::Denied(_) | Refusal::AgencyNotActive).then_some(Decision::Deny);
+        entry.decision =
+            matches!(refusal, Refusal::Denied(_) | Refusal::AgencyNotActive).then_some(Decision::Deny);
         entry.code = Some(code_name(refusal.code()).to_owned());
         entry.reason = Some(refusal.reason().to_owned());
         match self.log.append(entry, salt, Vec::new()).await {
@@ -430,7 +432,7 @@ impl Intake {
                 self.fail(call, facts, request_id, request_index, Refusal::Conflict).await
             }
             Err(error) => {
-                self.close_later(call, facts, request_id, request_index);
+                self.close_later(call, &facts, request_id, request_index);
                 Err(self.unwitnessed(call, &error))
             }
         }
@@ -455,7 +457,7 @@ impl Intake {
                 Err(refusal.into_status(Some(index)))
             }
             Err(error) => {
-                self.close_later(call, facts, request_id, request_index);
+                self.close_later(call, &facts, request_id, request_index);
                 Err(self.unwitnessed(call, &error))
             }
         }
@@ -463,9 +465,10 @@ impl Intake {
 
     /// Closes a REQUEST as interrupted once the log can be written again. How many wait is bounded by the calls
     /// that were in progress when it failed: no new REQUEST is written meanwhile.
-    fn close_later(&self, call: &Call, facts: Facts, request_id: RequestId, request_index: u64) {
-        let (log, store, clock, caller) = (self.log.clone(), self.store.clone(), self.clock.clone(), call.caller());
-        let mut entry = self.response_entry(call, &facts, request_index);
+    fn close_later(&self, call: &Call, facts: &Facts, request_id: RequestId, request_index: u64) {
+        let (log, store, clock, caller) =
+            (self.log.clone(), self.store.clone(), self.clock.clone(), call.caller());
+        let mut entry = self.response_entry(call, facts, request_index);
         entry.phase = Phase::Interrupted;
         entry.reason = Some("INTERRUPTED".to_owned());
         tokio::spawn(async move {

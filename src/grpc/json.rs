@@ -68,7 +68,8 @@ mod tests {
     #[test]
     fn a_message_reads_back_and_unknown_fields_are_refused() {
         let envelope: proto::Envelope =
-            from_json("Envelope", r#"{"matter_id": "M-1", "kind": "KIND_FEE_WAIVER", "schemaVersion": 1}"#).unwrap();
+            from_json("Envelope", r#"{"matter_id": "M-1", "kind": "KIND_FEE_WAIVER", "schemaVersion": 1}"#)
+                .unwrap();
         assert_eq!(envelope.kind, proto::Kind::FeeWaiver as i32);
         let json = to_json("Envelope", &envelope).unwrap();
         assert_eq!(json["matter_id"], "M-1");

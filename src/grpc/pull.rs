@@ -66,8 +66,11 @@ impl Effectful for PullDeliveries {
                 until,
             });
         }
-        let response =
-            proto::PullDeliveriesResponse { deliveries, lease_expire_time: Some(timestamp(until)), audit: None };
+        let response = proto::PullDeliveriesResponse {
+            deliveries,
+            lease_expire_time: Some(timestamp(until)),
+            audit: None,
+        };
         Ok(Done { response, effects, reason: None, exchange: None })
     }
 }
@@ -100,7 +103,12 @@ impl Operation for AcknowledgeDelivery {
 }
 
 impl Effectful for AcknowledgeDelivery {
-    async fn prepare(intake: &Intake, call: &Call, task: &mut Acknowledge, facts: &mut Facts) -> Result<(), Refusal> {
+    async fn prepare(
+        intake: &Intake,
+        call: &Call,
+        task: &mut Acknowledge,
+        facts: &mut Facts,
+    ) -> Result<(), Refusal> {
         let found = intake.store.delivery(&task.delivery_id, &call.caller()).await;
         let record = found.map_err(|error| store_refusal(&error))?.ok_or(Refusal::NotFound)?;
         facts.exchange = Some(record.exchange_id);

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tonic::{Code, Status};
-use tonic_types::{BadRequest, ErrorDetail, ErrorInfo, FieldViolation, LocalizedMessage, RetryInfo, StatusExt};
+use tonic_types::{
+    BadRequest, ErrorDetail, ErrorInfo, FieldViolation, LocalizedMessage, RetryInfo, StatusExt,
+};
 
 use crate::access::Denial;
 use crate::domain::exchange::IllegalTransition;
@@ -99,7 +101,8 @@ impl Refusal {
         let say = |code, reason, english: &str, chinese: &str| {
             Wording(code, reason, english.to_owned(), chinese.to_owned(), None)
         };
-        let retry = |wording: Wording, after| Wording(wording.0, wording.1, wording.2, wording.3, Some(after));
+        let retry =
+            |wording: Wording, after| Wording(wording.0, wording.1, wording.2, wording.3, Some(after));
         let second = Duration::from_secs(1);
         match self {
             Self::Invalid(violations) => say(
@@ -158,9 +161,12 @@ impl Refusal {
                 ),
                 Duration::from_millis(100),
             ),
-            Self::DeadlineExceeded => {
-                say(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the call's deadline has passed", "已超过调用时限")
-            }
+            Self::DeadlineExceeded => say(
+                Code::DeadlineExceeded,
+                "DEADLINE_EXCEEDED",
+                "the call's deadline has passed",
+                "已超过调用时限",
+            ),
             Self::BadTimeout => say(
                 Code::InvalidArgument,
                 "BAD_TIMEOUT",
@@ -229,7 +235,9 @@ impl Refusal {
                     _ => "UNREADABLE_REQUEST",
                 },
                 match code {
-                    Code::OutOfRange | Code::ResourceExhausted => "the message is larger than this gateway takes",
+                    Code::OutOfRange | Code::ResourceExhausted => {
+                        "the message is larger than this gateway takes"
+                    }
                     Code::Unimplemented => "there is no such method",
                     _ => "the request cannot be read",
                 },

@@ -61,7 +61,12 @@ impl Operation for VerifyLowIncome {
             facts.of_envelope(envelope);
         }
         if envelope.as_ref().is_some_and(|envelope| envelope.kind != Kind::LowIncomeQuery) {
-            violations.add("envelope.kind", "KIND_FITS_CONTENT", "must be KIND_LOW_INCOME_QUERY", "类型须为低收入查询");
+            violations.add(
+                "envelope.kind",
+                "KIND_FITS_CONTENT",
+                "must be KIND_LOW_INCOME_QUERY",
+                "类型须为低收入查询",
+            );
         }
         let asked = low_income_query(violations, request.query.as_ref(), *now);
         facts.subject = asked.as_ref().map(|asked| asked.subject.id.clone());
@@ -84,7 +89,9 @@ impl Effectful for VerifyLowIncome {
         let registry = match &task.recipient {
             Some(code) if directory.is_active(code) => directory.agency(code).filter(is_registry),
             Some(_) => None,
-            None => directory.responsible(AgencyKind::CivilAffairsRegistry, task.asked.subject.household_region),
+            None => {
+                directory.responsible(AgencyKind::CivilAffairsRegistry, task.asked.subject.household_region)
+            }
         };
         let Some(registry) = registry else {
             if task.recipient.is_none() {

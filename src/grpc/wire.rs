@@ -68,7 +68,12 @@ pub(crate) fn digest(violations: &mut Violations, field: &str, value: &[u8]) -> 
     }
     let digest = value.try_into().ok();
     if digest.is_none() {
-        violations.add(field, "SHA256_HAS_32_BYTES", "a SHA-256 digest has 32 bytes", "SHA-256摘要须为32字节");
+        violations.add(
+            field,
+            "SHA256_HAS_32_BYTES",
+            "a SHA-256 digest has 32 bytes",
+            "SHA-256摘要须为32字节",
+        );
     }
     digest
 }

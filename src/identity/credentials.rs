@@ -15,9 +15,9 @@ use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use zeroize::Zeroizing;
 
-use super::key_file;
 use super::certificate::{CertificateError, PeerCertificate};
 use super::crypto_provider;
+use super::key_file;
 
 /// A certificate with its key, the authorities whose certificates are believed, and their revocation lists.
 ///

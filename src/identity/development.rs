@@ -18,8 +18,8 @@ use rustls::pki_types::pem::PemObject;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::key_file;
 use super::certificate::{AGENCY_URI_PREFIX, CertificateError, parse_certificate};
+use super::key_file;
 use crate::domain::agency::CreditCode;
 
 /// The authority's certificate in the directory it was saved to.

@@ -93,7 +93,7 @@ impl Dialler {
         let dialler = self.clone();
         let connector = tower::service_fn(move |_: Uri| {
             let (dialler, target) = (dialler.clone(), target.clone());
-            async move { dialler.connect(&target).await.map(TokioIo::new) }
+            async move { dialler.connect(&target, Presents::OwnCertificate).await.map(TokioIo::new) }
         });
         let channel = tonic::transport::Endpoint::from(connect_to)
             .origin(origin)
@@ -117,8 +117,20 @@ impl Dialler {
     /// # Errors
     /// What went wrong, down to the alert with which the server refused.
     pub async fn probe(&self, endpoint: &Endpoint) -> Result<PeerCertificate, DialError> {
+        self.probe_as(endpoint, Presents::OwnCertificate).await
+    }
+
+    /// The same without presenting a certificate: a front door that holds refuses it.
+    ///
+    /// # Errors
+    /// As [`Dialler::probe`]; from a front door that holds always [`DialError::Refused`].
+    pub async fn probe_without_certificate(&self, endpoint: &Endpoint) -> Result<PeerCertificate, DialError> {
+        self.probe_as(endpoint, Presents::Nothing).await
+    }
+
+    async fn probe_as(&self, endpoint: &Endpoint, presents: Presents) -> Result<PeerCertificate, DialError> {
         let target = Target::parse(endpoint)?;
-        let mut stream = self.connect(&target).await?;
+        let mut stream = self.connect(&target, presents).await?;
         let certificate = peer_of(&stream).ok_or(DialError::NoHttp2)?;
         timeout(self.limits.handshake_timeout, begin_http2(&mut stream))
             .await
@@ -127,7 +139,7 @@ impl Dialler {
         Ok(certificate)
     }
 
-    async fn connect(&self, target: &Target) -> Result<TlsStream<TcpStream>, DialError> {
+    async fn connect(&self, target: &Target, presents: Presents) -> Result<TlsStream<TcpStream>, DialError> {
         let tcp = timeout(self.limits.connect_timeout, TcpStream::connect(&target.address))
             .await
             .map_err(|_| DialError::ConnectTimedOut { address: target.address.clone() })?
@@ -135,7 +147,7 @@ impl Dialler {
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let connector = TlsConnector::from(Arc::new(self.config(target.agency)?));
+        let connector = TlsConnector::from(Arc::new(self.config(target.agency, presents)?));
         let stream =
             timeout(self.limits.handshake_timeout, connector.connect(target.server_name.clone(), tcp))
                 .await
@@ -145,20 +157,30 @@ impl Dialler {
     }
 
     /// Built anew for each connection, so that replaced credentials take hold at once.
-    fn config(&self, agency: CreditCode) -> Result<ClientConfig, DialError> {
+    fn config(&self, agency: CreditCode, presents: Presents) -> Result<ClientConfig, DialError> {
         let credentials = self.credentials.load();
         let verifier = AgencyVerifier { chain: credentials.server_verifier(), expected: agency };
         let time = Arc::new(ClockTime(self.clock.clone()));
-        let mut config = ClientConfig::builder_with_details(crypto_provider(), time)
+        let builder = ClientConfig::builder_with_details(crypto_provider(), time)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(DialError::Tls)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_cert_resolver(credentials.resolver());
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match presents {
+            Presents::OwnCertificate => builder.with_client_cert_resolver(credentials.resolver()),
+            Presents::Nothing => builder.with_no_client_auth(),
+        };
         config.alpn_protocols = vec![HTTP2.to_vec()];
         config.resumption = Resumption::disabled();
         Ok(config)
     }
+}
+
+/// What a connection shows of itself.
+#[derive(Clone, Copy)]
+enum Presents {
+    OwnCertificate,
+    Nothing,
 }
 
 impl fmt::Debug for Dialler {

@@ -16,11 +16,11 @@ use crate::client::{AgencyClient, Profile};
 use crate::clock::Clock;
 use crate::config::load_table;
 use crate::grpc::generated::google::r#type as google_type;
-use crate::grpc::{proto, sha256};
 use crate::grpc::proto::exchange_message::Body;
 use crate::grpc::proto::inbox_service_server::{InboxService, InboxServiceServer};
 use crate::grpc::proto::response::Kind as Arm;
 use crate::grpc::wire::{date, shanghai_day, timestamp};
+use crate::grpc::{proto, sha256};
 
 /// Configuration: a TOML file that `init` makes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -92,7 +92,8 @@ impl InboxService for Inbox {
         &self,
         request: Request<proto::DeliverRequest>,
     ) -> Result<Response<proto::DeliverResponse>, Status> {
-        let delivery = request.into_inner().delivery.ok_or_else(|| Status::invalid_argument("no delivery"))?;
+        let delivery =
+            request.into_inner().delivery.ok_or_else(|| Status::invalid_argument("no delivery"))?;
         let sha256 = sha256(&delivery.message).to_vec();
         if sha256 != delivery.message_sha256 {
             return Err(Status::data_loss("the digest is not that of the message"));
@@ -148,7 +149,9 @@ impl Clerk {
             _ => None,
         };
         match (self.script, &taken.message.body, response_arm) {
-            (Script::SupplementThenDefer, Some(Body::Content(_)), _) => vec![receipt, ask_for_paper(date(today))],
+            (Script::SupplementThenDefer, Some(Body::Content(_)), _) => {
+                vec![receipt, ask_for_paper(date(today))]
+            }
             (Script::Defer, Some(Body::Content(_)), _) => vec![receipt, decision],
             (Script::SupplementThenDefer, _, Some(Arm::Supplement(_))) => vec![decision],
             _ => Vec::new(),

@@ -161,7 +161,11 @@ impl Registry {
                     (false, _) => proto::RegisterStatus::Never,
                 }
                 .into(),
-                certificate_number: if allowance { household.certificate_number.clone() } else { String::new() },
+                certificate_number: if allowance {
+                    household.certificate_number.clone()
+                } else {
+                    String::new()
+                },
                 valid_from: None,
                 valid_to: allowance.then(|| date(household.valid_to)),
                 organ: if allowance { self.config.name.clone() } else { String::new() },

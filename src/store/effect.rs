@@ -294,9 +294,9 @@ async fn apply_one(
                  (SELECT 1 FROM outcomes WHERE outcomes.request_index = claims.request_index)",
             )
             .bind(caller.as_str())
-                .bind(request_id.as_bytes().as_slice())
-                .execute(connection)
-                .await?;
+            .bind(request_id.as_bytes().as_slice())
+            .execute(connection)
+            .await?;
             Ok(Ok(()))
         }
         Effect::OpenExchange(exchange) => open_exchange(connection, exchange).await.map(Ok),

@@ -58,7 +58,12 @@ pub(crate) fn envelope(
             mandatory(v, "recipient", &value.recipient, CreditCode::parse).map(Some)
         };
         if recipient.flatten().is_some_and(|recipient| Some(recipient) == sender) {
-            v.add("recipient", "NOT_TO_ONESELF", "sender and recipient must differ", "发送机构与接收机构不得相同");
+            v.add(
+                "recipient",
+                "NOT_TO_ONESELF",
+                "sender and recipient must differ",
+                "发送机构与接收机构不得相同",
+            );
         }
         let region = mandatory(v, "region", &value.region, RegionCode::parse);
         let operator = operator(v, value.operator.as_ref());
@@ -70,7 +75,12 @@ pub(crate) fn envelope(
             exchange_id(v, "in_reply_to", &value.in_reply_to).map(Some)
         } else {
             if !value.in_reply_to.is_empty() {
-                v.add("in_reply_to", "ONLY_IN_RESPONSES", "only a response answers an exchange", "仅答复消息填写此项");
+                v.add(
+                    "in_reply_to",
+                    "ONLY_IN_RESPONSES",
+                    "only a response answers an exchange",
+                    "仅答复消息填写此项",
+                );
             }
             Some(None)
         };
@@ -187,8 +197,14 @@ fn attachments(violations: &mut Violations, values: &[proto::Attachment]) {
         violations.within(&format!("attachments[{place}]"), |v| {
             digest(v, "sha256", &value.sha256);
             text(v, "name", &value.name, 1, 255);
-            if text(v, "media_type", &value.media_type, 3, 127).is_some() && !is_media_type(&value.media_type) {
-                v.add("media_type", "MEDIA_TYPE", "must be a media type such as application/pdf", "须为有效的媒体类型");
+            if text(v, "media_type", &value.media_type, 3, 127).is_some() && !is_media_type(&value.media_type)
+            {
+                v.add(
+                    "media_type",
+                    "MEDIA_TYPE",
+                    "must be a media type such as application/pdf",
+                    "须为有效的媒体类型",
+                );
             }
             if value.size_bytes <= 0 {
                 v.add("size_bytes", "POSITIVE", "must be greater than zero", "须大于零");
@@ -200,7 +216,8 @@ fn attachments(violations: &mut Violations, values: &[proto::Attachment]) {
 
 fn is_media_type(value: &str) -> bool {
     let is_token = |part: &str| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte))
+        !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte))
     };
     value.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
 }

@@ -82,7 +82,8 @@ fn court_case(violations: &mut Violations, value: &proto::CourtCase, today: Date
     let _: Option<()> = word(violations, "role", value.role, |role: proto::PartyRole| {
         (role != proto::PartyRole::Unspecified).then_some(())
     });
-    let mut past = |field, value: Option<&_>| value.and_then(|day| past_date(violations, field, Some(day), today));
+    let mut past =
+        |field, value: Option<&_>| value.and_then(|day| past_date(violations, field, Some(day), today));
     let docketed_on = past("docketed_on", value.docketed_on.as_ref());
     let appealed_on = past("appealed_on", value.appealed_on.as_ref());
     FeeWaiverTerms {
@@ -109,7 +110,11 @@ fn hardship_proof(violations: &mut Violations, value: &proto::HardshipProof, tod
 }
 
 /// Reads a decision; `field` paths are relative to it.
-pub(super) fn fee_waiver_decision(violations: &mut Violations, value: &proto::FeeWaiverDecision, today: Date) {
+pub(super) fn fee_waiver_decision(
+    violations: &mut Violations,
+    value: &proto::FeeWaiverDecision,
+    today: Date,
+) {
     let outcome = word(violations, "outcome", value.outcome, outcome);
     if let Some(sum) = value.payable_fen {
         fen(violations, "payable_fen", sum);

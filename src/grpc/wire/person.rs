@@ -26,7 +26,12 @@ pub(super) fn person(violations: &mut Violations, value: &proto::Person, today: 
     };
     let birth_date = optional_date(violations, "birth_date", value.birth_date.as_ref());
     if birth_date.is_some_and(|born| born > today) {
-        violations.add("birth_date", "NOT_IN_THE_FUTURE", "must not be in the future", "出生日期不得晚于今日");
+        violations.add(
+            "birth_date",
+            "NOT_IN_THE_FUTURE",
+            "must not be in the future",
+            "出生日期不得晚于今日",
+        );
     }
     if let (Some(stated), Some(printed)) = (birth_date, id.as_ref().and_then(IdDocument::birth_date))
         && stated != printed
@@ -41,15 +46,22 @@ pub(super) fn person(violations: &mut Violations, value: &proto::Person, today: 
     if let (Some(Some(stated)), Some(printed)) = (sex, id.as_ref().and_then(IdDocument::sex))
         && stated != printed
     {
-        violations.add("sex", "AGREES_WITH_ID_NUMBER", "must agree with the document's number", "须与证件号码所载性别一致");
+        violations.add(
+            "sex",
+            "AGREES_WITH_ID_NUMBER",
+            "must agree with the document's number",
+            "须与证件号码所载性别一致",
+        );
     }
-    let household_region = mandatory(violations, "household_region", &value.household_region, RegionCode::parse);
+    let household_region =
+        mandatory(violations, "household_region", &value.household_region, RegionCode::parse);
     let phone = mandatory(violations, "phone", &value.phone, Phone::parse);
     if value.groups.len() > MOST_GROUPS {
         violations.add("groups", "AT_MOST_13", "too many groups", "人群类别过多");
     }
     let groups = value.groups.iter().take(MOST_GROUPS).enumerate();
-    let groups = groups.filter_map(|(place, stated)| word(violations, &format!("groups[{place}]"), *stated, group));
+    let groups =
+        groups.filter_map(|(place, stated)| word(violations, &format!("groups[{place}]"), *stated, group));
     let groups = groups.collect();
     let representative = match &value.representative {
         None => Some(None),
@@ -75,9 +87,7 @@ pub(super) fn document(
     today: Date,
 ) -> Option<IdDocument> {
     let kind = word(violations, "id_kind", id_kind_value, id_kind);
-    if text(violations, "id_number", number, 1, 64).is_none() {
-        return None;
-    }
+    text(violations, "id_number", number, 1, 64)?;
     violations.check("id_number", IdDocument::parse(kind?, number, today))
 }
 
@@ -139,7 +149,9 @@ fn relation(value: proto::Relation) -> Option<RepresentativeRelation> {
         proto::Relation::Unspecified | proto::Relation::Self_ => None,
         proto::Relation::Guardian => Some(RepresentativeRelation::Guardian),
         proto::Relation::NearRelative => Some(RepresentativeRelation::NearRelative),
-        proto::Relation::HouseholdMember | proto::Relation::Other => Some(RepresentativeRelation::OtherStatutory),
+        proto::Relation::HouseholdMember | proto::Relation::Other => {
+            Some(RepresentativeRelation::OtherStatutory)
+        }
     }
 }
 

@@ -45,12 +45,18 @@ pub(crate) fn low_income_query(
 
 fn programmes(violations: &mut Violations, values: &[i32]) {
     if values.is_empty() || values.len() > 8 {
-        violations.add("programmes", "ONE_TO_EIGHT", "one to eight programmes must be asked", "须查询一至八个救助项目");
+        violations.add(
+            "programmes",
+            "ONE_TO_EIGHT",
+            "one to eight programmes must be asked",
+            "须查询一至八个救助项目",
+        );
     }
     for (place, value) in values.iter().take(8).enumerate() {
-        let _: Option<()> = word(violations, &format!("programmes[{place}]"), *value, |found: proto::Programme| {
-            (found != proto::Programme::Unspecified).then_some(())
-        });
+        let _: Option<()> =
+            word(violations, &format!("programmes[{place}]"), *value, |found: proto::Programme| {
+                (found != proto::Programme::Unspecified).then_some(())
+            });
     }
 }
 
@@ -66,13 +72,16 @@ fn authority(violations: &mut Violations, value: Option<&proto::Authority>, now:
         return;
     };
     violations.within("authority", |v| {
-        let kind = word(v, "kind", value.kind, |kind: proto::AuthorityKind| (kind != proto::AuthorityKind::Unspecified).then_some(kind));
+        let kind = word(v, "kind", value.kind, |kind: proto::AuthorityKind| {
+            (kind != proto::AuthorityKind::Unspecified).then_some(kind)
+        });
         if matches!(kind, Some(proto::AuthorityKind::WrittenMandate | proto::AuthorityKind::Undertaking)) {
             digest(v, "document_sha256", &value.document_sha256);
             past_instant(v, "signed_at", value.signed_at.as_ref(), now);
-            let _: Option<()> = word(v, "signer_relation", value.signer_relation, |relation: proto::Relation| {
-                (relation != proto::Relation::Unspecified).then_some(())
-            });
+            let _: Option<()> =
+                word(v, "signer_relation", value.signer_relation, |relation: proto::Relation| {
+                    (relation != proto::Relation::Unspecified).then_some(())
+                });
         }
     });
 }

@@ -1,0 +1,84 @@
+//! The commands, one file each.
+
+mod audit;
+mod demo;
+mod doctor;
+mod exchange;
+mod init;
+mod output;
+mod serve;
+mod simulate;
+mod verify;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+/// Legal-aid exchange gateway: verifies hardship, carries fee waivers and appeals between legal-aid centres, courts
+/// and procuratorates over mutual TLS, and keeps an audit log that anyone can verify.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = FIRST_STEPS)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const FIRST_STEPS: &str = "\
+First steps:
+  legal-aid-gateway demo                      watch everything once, in a temporary folder
+  legal-aid-gateway init ./gw                 make a folder with configuration, keys and a development PKI
+  legal-aid-gateway serve --config ./gw/gateway.toml
+  legal-aid-gateway verify low-income --as ./gw/centre.toml --file ./gw/query.json --matter LQ-2026-0001
+
+Exit code 0 means success, 1 that the command did not do what was asked, 2 that the arguments were wrong.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole job once with simulated agencies, and verify the audit log.
+    Demo(demo::Demo),
+    /// Make a folder with configuration, keys and, unless told otherwise, a development PKI with agencies.
+    Init(init::Init),
+    /// Run the gateway until it is told to stop (SIGTERM or Ctrl-C); SIGHUP reads the directory again.
+    Serve(serve::Serve),
+    /// Check certificates, clock, database, keys and peers, each with a remedy.
+    Doctor(doctor::Doctor),
+    /// Run a simulated agency.
+    #[command(subcommand)]
+    Simulate(simulate::Simulate),
+    /// Ask a register about a household, as a legal-aid centre.
+    #[command(subcommand)]
+    Verify(verify::Verify),
+    /// Submit, answer, read and take exchanges, as either party.
+    #[command(subcommand)]
+    Exchange(exchange::Exchange),
+    /// Read, export and verify the audit log.
+    #[command(subcommand)]
+    Audit(audit::Audit),
+}
+
+impl Arguments {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// When it did not do what was asked; the text says what to do.
+    pub fn run(self) -> anyhow::Result<()> {
+        let default =
+            if matches!(self.command, Command::Serve(_) | Command::Simulate(_)) { "info" } else { "error" };
+        crate::telemetry::start(default);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the asynchronous runtime")?;
+        runtime.block_on(async move {
+            match self.command {
+                Command::Demo(command) => command.run().await,
+                Command::Init(command) => command.run(),
+                Command::Serve(command) => command.run().await,
+                Command::Doctor(command) => command.run().await,
+                Command::Simulate(command) => command.run().await,
+                Command::Verify(command) => command.run().await,
+                Command::Exchange(command) => command.run().await,
+                Command::Audit(command) => command.run().await,
+            }
+        })
+    }
+}

@@ -1,0 +1,147 @@
+//! The export: one JSON object a line, a head, the entries in order, and the signed checkpoint at the end.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, BufWriter, Write as _};
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow, bail};
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+
+use super::DEADLINE;
+use crate::audit::merkle::Hash;
+use crate::audit::verifier::StoredEntry;
+use crate::cli::output::explain;
+use crate::client::AgencyClient;
+use crate::grpc::proto;
+
+/// Names the format in the first line.
+const FORMAT: &str = "legal-aid-audit-export/1";
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Head { format: String },
+    Entry { index: String, leaf_hash: String, entry: String },
+    Checkpoint { checkpoint: String },
+}
+
+/// Writes an export.
+pub(crate) struct ExportWriter(BufWriter<File>);
+
+impl ExportWriter {
+    /// Begins a new file; never overwrites.
+    pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).open(path);
+        let file =
+            file.with_context(|| format!("cannot make {} (nothing is overwritten)", path.display()))?;
+        let mut writer = Self(BufWriter::new(file));
+        writer.line(&Line::Head { format: FORMAT.to_owned() })?;
+        Ok(writer)
+    }
+
+    fn entry(&mut self, stored: &proto::AuditEntry) -> anyhow::Result<()> {
+        let entry = std::str::from_utf8(&stored.entry).context("an entry is not UTF-8")?;
+        self.line(&Line::Entry {
+            index: stored.index.to_string(),
+            leaf_hash: HEXLOWER.encode(&stored.leaf_hash),
+            entry: entry.to_owned(),
+        })
+    }
+
+    fn line(&mut self, line: &Line) -> anyhow::Result<()> {
+        serde_json::to_writer(&mut self.0, line)?;
+        self.0.write_all(b"\n")?;
+        Ok(())
+    }
+
+    /// Makes sure that it is on the disk.
+    pub(crate) fn finish(mut self) -> anyhow::Result<()> {
+        self.0.flush()?;
+        self.0.get_ref().sync_all()?;
+        Ok(())
+    }
+}
+
+/// Fetches a checkpoint and the entries under it. Returns their number.
+pub(crate) async fn fetch(
+    client: &AgencyClient,
+    purpose: &str,
+    writer: &mut ExportWriter,
+) -> anyhow::Result<u64> {
+    let request = proto::GetCheckpointRequest { context: Some(client.context(purpose)) };
+    let checkpoint = client.audit().get_checkpoint(client.request(request, DEADLINE)).await;
+    let checkpoint = checkpoint.map_err(|status| explain(&status))?.into_inner().checkpoint;
+    let size: u64 = checkpoint
+        .lines()
+        .nth(1)
+        .and_then(|line| line.parse().ok())
+        .ok_or_else(|| anyhow!("the gateway's checkpoint has no size"))?;
+    let mut next = 0;
+    let mut page_token = String::new();
+    while next < size {
+        let request = proto::ListEntriesRequest {
+            context: Some(client.context(purpose)),
+            filter: None,
+            page_size: 500,
+            page_token,
+        };
+        let page = client.audit().list_entries(client.request(request, DEADLINE)).await;
+        let page = page.map_err(|status| explain(&status))?.into_inner();
+        for stored in page.entries.iter().filter(|stored| stored.index < size) {
+            writer.entry(stored)?;
+            next = stored.index + 1;
+        }
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    writer.line(&Line::Checkpoint { checkpoint })?;
+    Ok(size)
+}
+
+/// Reads the checkpoint of an export: its last line.
+pub(super) fn read_checkpoint(path: &Path) -> anyhow::Result<String> {
+    let mut found = None;
+    for line in lines(path)? {
+        if let Line::Checkpoint { checkpoint } = line? {
+            found = Some(checkpoint);
+        }
+    }
+    found
+        .ok_or_else(|| anyhow!("{} has no checkpoint; the export was cut off, make it again", path.display()))
+}
+
+/// Reads the entries of an export, in its order.
+pub(super) fn read_entries(
+    path: &Path,
+) -> anyhow::Result<impl Iterator<Item = anyhow::Result<StoredEntry>> + use<>> {
+    Ok(lines(path)?.filter_map(|line| match line {
+        Ok(Line::Entry { index, leaf_hash, entry }) => Some(stored(&index, &leaf_hash, entry)),
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    }))
+}
+
+fn stored(index: &str, leaf_hash: &str, entry: String) -> anyhow::Result<StoredEntry> {
+    let index = index.parse().context("an index is not a number")?;
+    // A recorded hash that is not even a hash is as good as none: the entry itself is hashed anyway.
+    let leaf_hash = Hash::from_hex(leaf_hash).ok();
+    Ok(StoredEntry { index, entry: entry.into_bytes(), leaf_hash })
+}
+
+fn lines(path: &Path) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Line>> + use<>> {
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut lines = BufReader::new(file).lines();
+    let head = lines.next().transpose().ok().flatten().unwrap_or_default();
+    match serde_json::from_str(&head) {
+        Ok(Line::Head { format }) if format == FORMAT => {}
+        _ => bail!("{} is neither a gateway database nor an audit export", path.display()),
+    }
+    let numbered = lines.zip(2u64..);
+    Ok(numbered.map(|(line, number)| {
+        let line = line.with_context(|| format!("line {number} cannot be read"))?;
+        serde_json::from_str(&line).with_context(|| format!("line {number} is not a line of an export"))
+    }))
+}

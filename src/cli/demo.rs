@@ -1,0 +1,179 @@
+//! `demo`: the whole job once, with simulated agencies, over real sockets.
+
+mod steps;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context as _, anyhow};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use self::steps::{Told, Walk};
+use super::output::{say, say_json, table};
+use crate::clock::Clock;
+use crate::simulator::court::Script;
+use crate::simulator::district::District;
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Work in this new folder and keep it: configuration, keys, database, the export and its tampered copy.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Language of the table.
+    #[arg(long, value_enum, default_value_t = Language::En)]
+    lang: Language,
+}
+
+/// Language of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Language {
+    /// Chinese.
+    Zh,
+    /// English.
+    En,
+}
+
+/// A step and how it went.
+struct Step {
+    name: &'static str,
+    told: Told,
+    ok: bool,
+    elapsed_ms: u128,
+}
+
+impl Demo {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let (folder, temporary) = match &self.keep {
+            Some(folder) => (folder.clone(), false),
+            None => {
+                let name = format!("legal-aid-demo-{}", crate::entropy::uuid_v7(Clock::system().now()));
+                (std::env::temp_dir().join(name), true)
+            }
+        };
+        let outcome = self.walk(&folder).await;
+        if temporary {
+            // What cannot be removed is only a synthetic demo's.
+            let _ = std::fs::remove_dir_all(&folder);
+        }
+        let (steps, audit) = outcome?;
+        self.report(&steps, &audit);
+        let missed: Vec<_> = steps.iter().filter(|step| !step.ok).map(|step| step.name).collect();
+        if missed.is_empty() { Ok(()) } else { Err(anyhow!("missed: {}", missed.join(", "))) }
+    }
+
+    async fn walk(&self, folder: &std::path::Path) -> anyhow::Result<(Vec<Step>, steps::AuditResult)> {
+        let started = Instant::now();
+        let district = District::start(folder, Script::SupplementThenDefer, Clock::system())
+            .await
+            .context("the simulated district does not start")?;
+        if !self.json {
+            let (zh, en) = (
+                format!("网关、法院、民政系统已在本机启动（{} 毫秒）", started.elapsed().as_millis()),
+                format!(
+                    "gateway, court and registry are up on loopback ({} ms)",
+                    started.elapsed().as_millis()
+                ),
+            );
+            say(self.pick(&zh, &en));
+        }
+        let mut walk = Walk::new(district)?;
+        let mut done = Vec::new();
+        macro_rules! step {
+            ($name:literal, $step:expr) => {
+                let started = Instant::now();
+                let outcome: anyhow::Result<Told> = $step.await;
+                done.push(self.told($name, outcome, started));
+            };
+        }
+        step!("household_on_register", walk.household_on_register());
+        step!("household_not_on_register", walk.household_not_on_register());
+        step!("registry_down", walk.registry_down());
+        step!("fee_waiver", walk.fee_waiver());
+        step!("same_request_again", walk.same_request_again());
+        step!("court_queries_registry", walk.court_queries_registry());
+        step!("no_certificate", walk.no_certificate());
+        step!("audit_verified_from_outside", walk.audit_verified_from_outside());
+        step!("tampering_detected", walk.tampering_detected());
+        let audit = walk.finish().await;
+        Ok((done, audit))
+    }
+
+    fn told(&self, name: &'static str, outcome: anyhow::Result<Told>, started: Instant) -> Step {
+        let elapsed_ms = started.elapsed().as_millis();
+        let step = match outcome {
+            Ok(told) => Step { name, told, ok: true, elapsed_ms },
+            Err(error) => Step { name, told: Told::missed(&error), ok: false, elapsed_ms },
+        };
+        if !self.json {
+            let mark = if step.ok { "✓" } else { "✗" };
+            say(format_args!("{mark} {}", self.pick(step.told.title.0, step.told.title.1).trim()));
+        }
+        step
+    }
+
+    fn report(&self, steps: &[Step], audit: &steps::AuditResult) {
+        if self.json {
+            let steps: Vec<_> = steps
+                .iter()
+                .map(|step| {
+                    json!({
+                        "name": step.name,
+                        "ok": step.ok,
+                        "elapsed_ms": step.elapsed_ms,
+                        "log_index": step.told.log_index,
+                    })
+                })
+                .collect();
+            say_json(&json!({
+                "steps": steps,
+                "audit": {
+                    "size": audit.size,
+                    "root": audit.root,
+                    "verified": audit.verified,
+                    "tamper_detected": audit.tamper_detected,
+                },
+            }));
+            return;
+        }
+        let head = match self.lang {
+            Language::Zh => ["", "步骤", "谁 → 谁", "结果", "毫秒", "日志序号"],
+            Language::En => ["", "step", "who → whom", "result", "ms", "log index"],
+        };
+        let mut rows = table(&head);
+        for step in steps {
+            let told = &step.told;
+            rows.add_row([
+                if step.ok { "✓" } else { "✗" }.to_owned(),
+                self.pick(told.title.0, told.title.1).to_owned(),
+                self.pick(told.parties.0, told.parties.1).to_owned(),
+                self.pick(&told.result.0, &told.result.1).to_owned(),
+                step.elapsed_ms.to_string(),
+                told.log_index.map(|index| index.to_string()).unwrap_or_default(),
+            ]);
+        }
+        say(rows);
+        let (size, root) = (audit.size, &audit.root);
+        say(self.pick(
+            &format!("审计日志共 {size} 条，根哈希 {root}；任何人都可用日志公钥离线核验。"),
+            &format!("audit log: {size} entries, root {root}; anyone can verify it offline with the log's public key."),
+        ));
+        if let Some(folder) = &self.keep {
+            let folder = folder.display();
+            say(self.pick(&format!("保留于 {folder}"), &format!("kept in {folder}; try:")));
+            say(format_args!("  legal-aid-gateway audit verify {folder}/gateway.db --key {folder}/log.pub"));
+            say(format_args!("  legal-aid-gateway audit verify {folder}/tampered.db --key {folder}/log.pub"));
+        }
+    }
+
+    fn pick<'t>(&self, zh: &'t str, en: &'t str) -> &'t str {
+        match self.lang {
+            Language::Zh => zh,
+            Language::En => en,
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! `exchange`: submits, answers, reads and takes exchanges.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use clap::{Args, Subcommand};
+use prost::Message as _;
+use serde_json::json;
+
+use super::output::{explain, say, say_json, table};
+use super::verify::{parse_basis, read_text};
+use crate::client::AgencyClient;
+use crate::clock::Clock;
+use crate::grpc::json::{from_json, to_json};
+use crate::grpc::proto;
+use crate::setup::purposes;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Exchange {
+    /// Open an exchange.
+    Submit(Submit),
+    /// List exchanges that this agency is party to, newest first.
+    List(List),
+    /// Show one exchange with its thread.
+    Show(Show),
+    /// Add a response to an exchange.
+    Respond(Respond),
+    /// Take deliveries that wait for this agency.
+    Pull(Pull),
+}
+
+/// Arguments of every `exchange` command.
+#[derive(Debug, Args)]
+struct Caller {
+    /// The agency's profile, as `init` makes it.
+    #[arg(long = "as", value_name = "FILE")]
+    profile: PathBuf,
+    /// Purpose code of the agreement.
+    #[arg(long, default_value = purposes::FEE_WAIVER)]
+    purpose: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `exchange submit`.
+#[derive(Debug, Args)]
+pub(super) struct Submit {
+    #[command(flatten)]
+    caller: Caller,
+    /// JSON of SubmitExchangeRequest, `-` for standard input. What the profile knows may be left out of the
+    /// envelope: request id, sender, region, operator, schema version.
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// Arguments of `exchange list`.
+#[derive(Debug, Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    caller: Caller,
+    /// Only in this state, such as DECIDED.
+    #[arg(long)]
+    state: Option<String>,
+    /// Only of this matter.
+    #[arg(long, default_value = "")]
+    matter: String,
+    /// At most so many.
+    #[arg(long, default_value_t = 50)]
+    limit: i32,
+}
+
+/// Arguments of `exchange show`.
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    #[command(flatten)]
+    caller: Caller,
+    /// The exchange.
+    exchange_id: String,
+}
+
+/// Arguments of `exchange respond`.
+#[derive(Debug, Args)]
+pub(super) struct Respond {
+    #[command(flatten)]
+    caller: Caller,
+    /// The exchange.
+    exchange_id: String,
+    /// JSON of Response, `-` for standard input, such as {"supplement": {"note": "…"}}.
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
+    /// Legal basis as LAW:ARTICLE; may be given several times.
+    #[arg(long = "basis", value_name = "LAW:ARTICLE", default_value = "诉讼费用交纳办法:48")]
+    bases: Vec<String>,
+}
+
+/// Arguments of `exchange pull`.
+#[derive(Debug, Args)]
+pub(super) struct Pull {
+    #[command(flatten)]
+    caller: Caller,
+    /// At most so many.
+    #[arg(long, default_value_t = 10)]
+    limit: i32,
+    /// Acknowledge each delivery after it was printed; else it comes again when its lease has run out.
+    #[arg(long)]
+    acknowledge: bool,
+}
+
+impl Caller {
+    fn client(&self) -> anyhow::Result<AgencyClient> {
+        Ok(AgencyClient::load(&self.profile, Clock::system())?)
+    }
+}
+
+impl Exchange {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Submit(command) => command.run().await,
+            Self::List(command) => command.run().await,
+            Self::Show(command) => command.run().await,
+            Self::Respond(command) => command.run().await,
+            Self::Pull(command) => command.run().await,
+        }
+    }
+}
+
+impl Submit {
+    async fn run(self) -> anyhow::Result<()> {
+        let client = self.caller.client()?;
+        let mut request: proto::SubmitExchangeRequest =
+            from_json("SubmitExchangeRequest", &read_text(&self.file)?)
+                .with_context(|| format!("{} is not JSON of SubmitExchangeRequest", self.file.display()))?;
+        request.envelope = Some(client.complete(request.envelope.unwrap_or_default()));
+        let response = client.exchanges().submit_exchange(client.request(request, DEADLINE)).await;
+        let response = response.map_err(|status| explain(&status))?.into_inner();
+        if self.caller.json {
+            say_json(&to_json("SubmitExchangeResponse", &response)?);
+            return Ok(());
+        }
+        list(response.exchange.iter());
+        for warning in &response.warnings {
+            say(format_args!(
+                "note: {}: {} ({})\n      {}",
+                warning.field, warning.description, warning.article, warning.description_zh
+            ));
+        }
+        say(format_args!("audit log index {}", response.audit.map_or(0, |audit| audit.log_index)));
+        Ok(())
+    }
+}
+
+impl List {
+    async fn run(self) -> anyhow::Result<()> {
+        let client = self.caller.client()?;
+        let state = match &self.state {
+            None => proto::ExchangeState::Unspecified,
+            Some(name) => {
+                proto::ExchangeState::from_str_name(&format!("EXCHANGE_STATE_{}", name.to_uppercase()))
+                    .ok_or_else(|| anyhow!("--state takes a state such as SUBMITTED, RECEIVED or DECIDED"))?
+            }
+        };
+        let request = proto::ListExchangesRequest {
+            context: Some(client.context(&self.caller.purpose)),
+            state: state.into(),
+            matter_id: self.matter,
+            page_size: self.limit,
+            page_token: String::new(),
+        };
+        let response = client.exchanges().list_exchanges(client.request(request, DEADLINE)).await;
+        let response = response.map_err(|status| explain(&status))?.into_inner();
+        if self.caller.json {
+            say_json(&to_json("ListExchangesResponse", &response)?);
+            return Ok(());
+        }
+        list(response.exchanges.iter());
+        if !response.next_page_token.is_empty() {
+            say("there are more; raise --limit (at most 200) or narrow by --state or --matter");
+        }
+        Ok(())
+    }
+}
+
+impl Show {
+    async fn run(self) -> anyhow::Result<()> {
+        let client = self.caller.client()?;
+        let exchange = get(&client, &self.caller.purpose, &self.exchange_id).await?;
+        if self.caller.json {
+            say_json(&to_json("Exchange", &exchange)?);
+            return Ok(());
+        }
+        list(std::iter::once(&exchange));
+        let mut rows = table(&["#", "accepted", "from", "message"]);
+        for message in &exchange.thread {
+            let sender =
+                message.envelope.as_ref().map(|envelope| envelope.sender.clone()).unwrap_or_default();
+            let time = message.accept_time.as_ref().map(show_time).unwrap_or_default();
+            rows.add_row([message.sequence.to_string(), time, sender, what(message).to_owned()]);
+        }
+        say(rows);
+        Ok(())
+    }
+}
+
+impl Respond {
+    async fn run(self) -> anyhow::Result<()> {
+        let client = self.caller.client()?;
+        let response: proto::Response = from_json("Response", &read_text(&self.file)?)
+            .with_context(|| format!("{} is not JSON of Response", self.file.display()))?;
+        let exchange = get(&client, &self.caller.purpose, &self.exchange_id).await?;
+        let own = client.profile().agency.to_string();
+        let other = if exchange.sender == own { exchange.recipient } else { exchange.sender };
+        let opening =
+            exchange.thread.into_iter().next().and_then(|message| message.envelope).unwrap_or_default();
+        let envelope = client.complete(proto::Envelope {
+            matter_id: exchange.matter_id,
+            kind: exchange.kind,
+            recipient: other,
+            region: exchange.region,
+            legal_basis: self.bases.iter().map(|basis| parse_basis(basis)).collect::<Result<_, _>>()?,
+            purpose: self.caller.purpose.clone(),
+            classification: opening.classification,
+            in_reply_to: self.exchange_id,
+            ..Default::default()
+        });
+        let request = proto::RespondToExchangeRequest { envelope: Some(envelope), response: Some(response) };
+        let response = client.exchanges().respond_to_exchange(client.request(request, DEADLINE)).await;
+        let response = response.map_err(|status| explain(&status))?.into_inner();
+        if self.caller.json {
+            say_json(&to_json("RespondToExchangeResponse", &response)?);
+            return Ok(());
+        }
+        list(response.exchange.iter());
+        say(format_args!("audit log index {}", response.audit.map_or(0, |audit| audit.log_index)));
+        Ok(())
+    }
+}
+
+impl Pull {
+    async fn run(self) -> anyhow::Result<()> {
+        let client = self.caller.client()?;
+        let request = proto::PullDeliveriesRequest {
+            context: Some(client.context(&self.caller.purpose)),
+            max_deliveries: self.limit,
+        };
+        let response = client.exchanges().pull_deliveries(client.request(request, DEADLINE)).await;
+        let response = response.map_err(|status| explain(&status))?.into_inner();
+        let mut shown = Vec::new();
+        let mut rows = table(&["delivery", "exchange", "#", "message"]);
+        for delivery in &response.deliveries {
+            let message = proto::ExchangeMessage::decode(delivery.message.as_slice())
+                .context("a delivery is not an exchange message")?;
+            shown.push(json!({
+                "delivery_id": delivery.delivery_id,
+                "attempt": delivery.attempt,
+                "message_sha256": data_encoding::BASE64.encode(&delivery.message_sha256),
+                "message": to_json("ExchangeMessage", &message)?,
+            }));
+            rows.add_row([
+                delivery.delivery_id.clone(),
+                message.exchange_id.clone(),
+                message.sequence.to_string(),
+                what(&message).to_owned(),
+            ]);
+        }
+        if self.caller.json {
+            say_json(&json!({"deliveries": shown}));
+        } else if response.deliveries.is_empty() {
+            say("nothing waits");
+        } else {
+            say(rows);
+        }
+        if self.acknowledge {
+            for delivery in response.deliveries {
+                acknowledge(&client, &self.caller.purpose, &delivery).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes a delivery over.
+pub(super) async fn acknowledge(
+    client: &AgencyClient,
+    purpose: &str,
+    delivery: &proto::Delivery,
+) -> anyhow::Result<()> {
+    let request = proto::AcknowledgeDeliveryRequest {
+        context: Some(client.context(purpose)),
+        delivery_id: delivery.delivery_id.clone(),
+        message_sha256: delivery.message_sha256.clone(),
+    };
+    let answer = client.exchanges().acknowledge_delivery(client.request(request, DEADLINE)).await;
+    answer.map(|_| ()).map_err(|status| explain(&status))
+}
+
+/// Reads an exchange with its thread.
+pub(super) async fn get(client: &AgencyClient, purpose: &str, id: &str) -> anyhow::Result<proto::Exchange> {
+    let request =
+        proto::GetExchangeRequest { context: Some(client.context(purpose)), exchange_id: id.to_owned() };
+    let response = client.exchanges().get_exchange(client.request(request, DEADLINE)).await;
+    let response = response.map_err(|status| explain(&status))?.into_inner();
+    response.exchange.ok_or_else(|| anyhow!("the gateway answered without an exchange"))
+}
+
+fn list<'e>(exchanges: impl Iterator<Item = &'e proto::Exchange>) {
+    let mut rows = table(&["exchange", "kind", "state", "from", "to", "matter", "changed"]);
+    for exchange in exchanges {
+        let kind = proto::Kind::try_from(exchange.kind).unwrap_or_default();
+        let state = proto::ExchangeState::try_from(exchange.state).unwrap_or_default();
+        rows.add_row([
+            exchange.exchange_id.clone(),
+            kind.as_str_name().trim_start_matches("KIND_").to_owned(),
+            state.as_str_name().trim_start_matches("EXCHANGE_STATE_").to_owned(),
+            exchange.sender.clone(),
+            exchange.recipient.clone(),
+            exchange.matter_id.clone(),
+            exchange.update_time.as_ref().map(show_time).unwrap_or_default(),
+        ]);
+    }
+    say(rows);
+}
+
+/// What a message is, in a word.
+pub(super) fn what(message: &proto::ExchangeMessage) -> &'static str {
+    use proto::exchange_message::Body;
+    use proto::response::Kind;
+    match &message.body {
+        None => "nothing",
+        Some(Body::Content(_)) => "request",
+        Some(Body::Response(response)) => match response.kind {
+            None => "nothing",
+            Some(Kind::Receipt(_)) => "receipt",
+            Some(Kind::SupplementRequest(_)) => "supplement request",
+            Some(Kind::Supplement(_)) => "supplement",
+            Some(Kind::Withdrawal(_)) => "withdrawal",
+            Some(Kind::Closure(_)) => "closure",
+            Some(Kind::FeeWaiverDecision(_)) => "decision",
+        },
+    }
+}
+
+fn show_time(at: &prost_types::Timestamp) -> String {
+    jiff::Timestamp::new(at.seconds, at.nanos).map(|at| format!("{at:.0}")).unwrap_or_default()
+}

@@ -1,0 +1,71 @@
+//! How results and refusals are shown.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+
+use anyhow::anyhow;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{ContentArrangement, Table};
+use tonic::Status;
+use tonic_types::StatusExt as _;
+
+/// Width of tables that do not go to a terminal.
+const WIDTH: u16 = 120;
+
+/// A table with a head.
+pub(super) fn table(head: &[&str]) -> Table {
+    let mut table = Table::new();
+    if !std::io::stdout().is_terminal() {
+        table.set_width(WIDTH);
+    }
+    table
+        .load_style(UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(head);
+    table
+}
+
+/// Prints a line, and does not mind a reader that has seen enough.
+pub(super) fn say(text: impl std::fmt::Display) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Prints JSON for programs.
+pub(super) fn say_json(value: &serde_json::Value) {
+    say(format_args!("{value:#}"));
+}
+
+/// What the gateway's refusal says, for the person at the keyboard.
+pub(super) fn explain(status: &Status) -> anyhow::Error {
+    let details = status.get_error_details();
+    let mut text = format!("{:?}: {}", status.code(), status.message());
+    if let Some(info) = details.error_info() {
+        let _ = write!(text, "\n  reason: {}", info.reason);
+        if let Some(index) = info.metadata.get("log_index") {
+            let _ = write!(text, "\n  audit log index: {index}");
+        }
+    }
+    for violation in details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default() {
+        let _ = write!(text, "\n  {}: {} [{}]", violation.field, violation.description, violation.reason);
+        if let Some(chinese) = &violation.localized_message {
+            let _ = write!(text, "\n      {}", chinese.message);
+        }
+    }
+    if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
+        let _ = write!(text, "\n  try again in {delay:?}");
+    }
+    let mut source = std::error::Error::source(status);
+    while let Some(cause) = source {
+        let _ = write!(text, "\n  because: {cause}");
+        source = cause.source();
+    }
+    if status.code() == tonic::Code::Unavailable && details.error_info().is_none() {
+        let _ = write!(
+            text,
+            "\n  is the gateway running at the profile's address, and this agency enrolled in its directory? \
+             `legal-aid-gateway doctor --profile FILE` checks"
+        );
+    }
+    anyhow!(text)
+}

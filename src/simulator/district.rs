@@ -1,0 +1,132 @@
+//! A gateway and the agencies around it, on loopback, from a folder that `init` makes.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::court::{self, Script};
+use super::{Serving, SimulatorError, registry};
+use crate::client::{AgencyClient, ClientError};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::domain::agency::CreditCodeError;
+use crate::gateway::{Gateway, StartError};
+use crate::setup::{Setup, SetupError, codes};
+
+/// A running district.
+pub struct District {
+    folder: PathBuf,
+    clock: Clock,
+    /// The gateway.
+    pub gateway: Gateway,
+    registry: Option<Serving>,
+    court: Option<Serving>,
+}
+
+/// Why a district does not start.
+#[derive(Debug, Error)]
+pub enum DistrictError {
+    /// Its folder.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// Its gateway's configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its gateway.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// An agency.
+    #[error(transparent)]
+    Simulator(#[from] SimulatorError),
+    /// A client.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The organ's code.
+    #[error(transparent)]
+    Code(#[from] CreditCodeError),
+    /// No free port.
+    #[error("no free port on loopback: {0}")]
+    Port(#[from] std::io::Error),
+}
+
+impl District {
+    /// Makes the folder and starts everything in it.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub async fn start(folder: &Path, script: Script, clock: Clock) -> Result<Self, DistrictError> {
+        Self::prepare(folder, script, &clock)?;
+        let registry = registry::serve_file(&folder.join("simulate-registry.toml"), clock.clone()).await?;
+        let court = court::serve_file(&folder.join("simulate-court.toml"), clock.clone()).await?;
+        let config = Config::load(&folder.join("gateway.toml"), [])?;
+        let gateway = Gateway::start(config, clock.clone()).await?;
+        Ok(Self { folder: folder.to_owned(), clock, gateway, registry: Some(registry), court: Some(court) })
+    }
+
+    /// Makes the folder only, with ports that are free now.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn prepare(folder: &Path, script: Script, clock: &Clock) -> Result<(), DistrictError> {
+        // All three are held until each is known, so that they differ.
+        let held = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        let [gateway, registry, court] = held;
+        let address = |listener: &TcpListener| listener.local_addr();
+        let (gateway, registry, court) = (gateway?, registry?, court?);
+        let ports: [SocketAddr; 3] = [address(&gateway)?, address(&registry)?, address(&court)?];
+        drop((gateway, registry, court));
+        let [gateway, registry, court] = ports;
+        let organ = crate::domain::agency::CreditCode::parse(codes::GATEWAY)?;
+        let setup = Setup { gateway, registry, court, development: true, organ, script };
+        Ok(setup.create(folder, clock)?)
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A client of an agency by its name in the folder: `centre`, `court`, `auditor`, `stranger`.
+    ///
+    /// # Errors
+    /// When the folder has no such agency.
+    pub fn client(&self, name: &str) -> Result<AgencyClient, DistrictError> {
+        Ok(AgencyClient::load(&self.folder.join(format!("{name}.toml")), self.clock.clone())?)
+    }
+
+    /// Stops the registry: from then on nobody answers at its address.
+    pub async fn stop_registry(&mut self) {
+        if let Some(registry) = self.registry.take() {
+            registry.stop().await;
+        }
+    }
+
+    /// Starts the registry again.
+    ///
+    /// # Errors
+    /// When its address is taken.
+    pub async fn start_registry(&mut self) -> Result<(), DistrictError> {
+        let config = self.folder.join("simulate-registry.toml");
+        self.registry = Some(registry::serve_file(&config, self.clock.clone()).await?);
+        Ok(())
+    }
+
+    /// Stops the court.
+    pub async fn stop_court(&mut self) {
+        if let Some(court) = self.court.take() {
+            court.stop().await;
+        }
+    }
+
+    /// Stops everything in order.
+    pub async fn stop(mut self) {
+        self.gateway.stop().await;
+        if let Some(registry) = self.registry.take() {
+            registry.stop().await;
+        }
+        if let Some(court) = self.court.take() {
+            court.stop().await;
+        }
+    }
+}
