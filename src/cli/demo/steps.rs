@@ -208,9 +208,8 @@ impl Walk {
     pub(super) async fn court_queries_registry(&mut self) -> anyhow::Result<Told> {
         let request = self.question(&self.court, ON_THE_REGISTER)?;
         let call = self.court.request(request, DEADLINE);
-        let status = match self.court.verification().verify_low_income(call).await {
-            Ok(_) => bail!("the court was answered"),
-            Err(status) => status,
+        let Err(status) = self.court.verification().verify_low_income(call).await else {
+            bail!("the court was answered")
         };
         ensure!(
             status.code() == tonic::Code::PermissionDenied,
