@@ -30,10 +30,8 @@ impl Clock {
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System => Timestamp::now(),
-            Source::Moved(micros) => {
-                Timestamp::from_microsecond(micros.load(Ordering::SeqCst)).unwrap_or(Timestamp::UNIX_EPOCH)
-            }
+            Source::System => to_the_microsecond(Timestamp::now().as_microsecond()),
+            Source::Moved(micros) => to_the_microsecond(micros.load(Ordering::SeqCst)),
         }
     }
 
@@ -44,4 +42,9 @@ impl Clock {
             micros.fetch_add(step, Ordering::SeqCst);
         }
     }
+}
+
+/// What the store keeps is what was said: it has microseconds.
+fn to_the_microsecond(micros: i64) -> Timestamp {
+    Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH)
 }

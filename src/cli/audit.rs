@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 pub(super) use self::export::{ExportWriter, fetch};
 pub(super) use self::verify::verify_path;
-use super::output::{explain, say, say_json, table};
+use super::output::{explain, list, say, say_json};
 use crate::audit::checkpoint::Checkpoint;
 use crate::audit::entry::Entry;
 use crate::audit::merkle::{Hash, leaf_hash};
@@ -198,7 +198,7 @@ impl List {
             return Ok(());
         }
         let mut rows =
-            table(&["index", "recorded", "phase", "method", "caller", "counterpart", "code", "reason"]);
+            list(&["index", "recorded", "phase", "method", "caller", "counterpart", "code", "reason"]);
         for stored in &entries {
             let entry =
                 Entry::from_json(&stored.entry).context("the gateway sent an entry of another schema")?;

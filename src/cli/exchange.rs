@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use prost::Message as _;
 use serde_json::json;
 
-use super::output::{explain, say, say_json, table};
+use super::output::{explain, list, say, say_json};
 use super::verify::{parse_basis, read_text};
 use crate::client::AgencyClient;
 use crate::clock::Clock;
@@ -142,7 +142,7 @@ impl Submit {
             say_json(&to_json("SubmitExchangeResponse", &response)?);
             return Ok(());
         }
-        list(response.exchange.iter());
+        show_all(response.exchange.iter());
         for warning in &response.warnings {
             say(format_args!(
                 "note: {}: {} ({})\n      {}",
@@ -177,7 +177,7 @@ impl List {
             say_json(&to_json("ListExchangesResponse", &response)?);
             return Ok(());
         }
-        list(response.exchanges.iter());
+        show_all(response.exchanges.iter());
         if !response.next_page_token.is_empty() {
             say("there are more; raise --limit (at most 200) or narrow by --state or --matter");
         }
@@ -193,8 +193,8 @@ impl Show {
             say_json(&to_json("Exchange", &exchange)?);
             return Ok(());
         }
-        list(std::iter::once(&exchange));
-        let mut rows = table(&["#", "accepted", "from", "message"]);
+        show_all(std::iter::once(&exchange));
+        let mut rows = list(&["#", "accepted", "from", "message"]);
         for message in &exchange.thread {
             let sender =
                 message.envelope.as_ref().map(|envelope| envelope.sender.clone()).unwrap_or_default();
@@ -234,7 +234,7 @@ impl Respond {
             say_json(&to_json("RespondToExchangeResponse", &response)?);
             return Ok(());
         }
-        list(response.exchange.iter());
+        show_all(response.exchange.iter());
         say(format_args!("audit log index {}", response.audit.map_or(0, |audit| audit.log_index)));
         Ok(())
     }
@@ -250,7 +250,7 @@ impl Pull {
         let response = client.exchanges().pull_deliveries(client.request(request, DEADLINE)).await;
         let response = response.map_err(|status| explain(&status))?.into_inner();
         let mut shown = Vec::new();
-        let mut rows = table(&["delivery", "exchange", "#", "message"]);
+        let mut rows = list(&["delivery", "exchange", "#", "message"]);
         for delivery in &response.deliveries {
             let message = proto::ExchangeMessage::decode(delivery.message.as_slice())
                 .context("a delivery is not an exchange message")?;
@@ -307,8 +307,8 @@ pub(super) async fn get(client: &AgencyClient, purpose: &str, id: &str) -> anyho
     response.exchange.ok_or_else(|| anyhow!("the gateway answered without an exchange"))
 }
 
-fn list<'e>(exchanges: impl Iterator<Item = &'e proto::Exchange>) {
-    let mut rows = table(&["exchange", "kind", "state", "from", "to", "matter", "changed"]);
+fn show_all<'e>(exchanges: impl Iterator<Item = &'e proto::Exchange>) {
+    let mut rows = list(&["exchange", "kind", "state", "from", "to", "matter", "changed"]);
     for exchange in exchanges {
         let kind = proto::Kind::try_from(exchange.kind).unwrap_or_default();
         let state = proto::ExchangeState::try_from(exchange.state).unwrap_or_default();

@@ -25,6 +25,13 @@ pub(super) fn table(head: &[&str]) -> Table {
     table
 }
 
+/// A table whose cells are never broken: ids in it can be copied.
+pub(super) fn list(head: &[&str]) -> Table {
+    let mut table = table(head);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table
+}
+
 /// Prints a line, and does not mind a reader that has seen enough.
 pub(super) fn say(text: impl std::fmt::Display) {
     use std::io::Write as _;
@@ -60,12 +67,14 @@ pub(super) fn explain(status: &Status) -> anyhow::Error {
         let _ = write!(text, "\n  because: {cause}");
         source = cause.source();
     }
-    if status.code() == tonic::Code::Unavailable && details.error_info().is_none() {
-        let _ = write!(
-            text,
-            "\n  is the gateway running at the profile's address, and this agency enrolled in its directory? \
-             `legal-aid-gateway doctor --profile FILE` checks"
-        );
+    if details.error_info().is_none() {
+        let hint = if text.contains("AccessDenied") {
+            "the gateway knows this certificate's authority but does not admit its agency: it must be enrolled and \
+             active in the gateway's directory.toml"
+        } else {
+            "is the gateway running at the profile's address? `legal-aid-gateway doctor --profile FILE` checks"
+        };
+        let _ = write!(text, "\n  {hint}");
     }
     anyhow!(text)
 }

@@ -83,6 +83,7 @@ impl ExchangeService for Exchanges {
 struct SubmitExchange;
 
 /// A submission as read.
+#[derive(Clone)]
 struct Submit {
     wire: proto::Envelope,
     content: proto::Content,
@@ -179,6 +180,7 @@ impl Effectful for SubmitExchange {
 struct RespondToExchange;
 
 /// A response as read.
+#[derive(Clone)]
 struct Respond {
     wire: proto::Envelope,
     response: proto::Response,

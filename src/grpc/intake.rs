@@ -64,7 +64,7 @@ pub(crate) trait Operation: Send + Sync + 'static {
     /// Its answer.
     type Response: Witnessed;
     /// The request as read.
-    type Task: Send + Sync + 'static;
+    type Task: Clone + Send + Sync + 'static;
 
     /// Reads the request; what is wrong with it goes to `reading`. `None` only with a violation.
     fn read(request: Self::Request, reading: &mut Reading) -> Option<Self::Task>;
@@ -110,6 +110,17 @@ pub(crate) struct Done<R> {
     /// The exchange that it made.
     pub(crate) exchange: Option<ExchangeId>,
 }
+
+/// Whether an answer could be given.
+enum Answered<R> {
+    /// It was, or the log failed.
+    Given(Result<Response<R>, Status>),
+    /// What it rests on changed meanwhile; nothing was written.
+    Conflict,
+}
+
+/// How often a call is carried out again when what it rests on changed meanwhile.
+const MOST_ATTEMPTS: u32 = 3;
 
 /// An answer with a place for its evidence.
 pub(crate) trait Witnessed: Message + Default + Send + 'static {
@@ -244,13 +255,27 @@ impl Intake {
             Err(AppendError::Rejected(_)) => return self.replay::<O>(call, &facts, request_id, digest).await,
             Err(error) => return Err(self.unwitnessed(call, &error)),
         };
-        let outcome = match timeout(call.time_left(), O::act(self, call, task)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Refusal::DeadlineExceeded),
-        };
-        match outcome {
-            Ok(done) => self.answer(call, facts, request_id, request_index, done).await,
-            Err(refusal) => self.fail(call, facts, request_id, request_index, refusal).await,
+        let mut attempt = 1;
+        loop {
+            let outcome = match timeout(call.time_left(), O::act(self, call, task.clone())).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(Refusal::DeadlineExceeded),
+            };
+            let done = match outcome {
+                Ok(done) => done,
+                Err(refusal) => return self.fail(call, facts, request_id, request_index, refusal).await,
+            };
+            match self.answer(call, &facts, request_id, request_index, done).await {
+                Answered::Given(answer) => return answer,
+                Answered::Conflict if attempt < MOST_ATTEMPTS => attempt += 1,
+                Answered::Conflict => {
+                    return self.fail(call, facts, request_id, request_index, Refusal::Conflict).await;
+                }
+            }
+            // What it rests on changed meanwhile, as when a court's receipt overtakes the courier's own note.
+            if let Err(refusal) = O::prepare(self, call, &mut task, &mut facts).await {
+                return self.fail(call, facts, request_id, request_index, refusal).await;
+            }
         }
     }
 
@@ -404,16 +429,18 @@ impl Intake {
     async fn answer<R: Witnessed>(
         &self,
         call: &Call,
-        mut facts: Facts,
+        facts: &Facts,
         request_id: RequestId,
         request_index: u64,
         done: Done<R>,
-    ) -> Result<Response<R>, Status> {
+    ) -> Answered<R> {
         let Done { mut response, mut effects, reason, exchange } = done;
-        facts.exchange = exchange.or(facts.exchange);
         let bytes = response.encode_to_vec();
         let salt = Salt(entropy::bytes());
-        let mut entry = self.response_entry(call, &facts, request_index);
+        let mut entry = self.response_entry(call, facts, request_index);
+        if let Some(exchange) = exchange {
+            entry.exchange = Some(exchange.uuid());
+        }
         entry.code = Some("OK".to_owned());
         entry.reason = reason.map(str::to_owned);
         entry.response_commitment = Some(salt.commit("response", &bytes));
@@ -426,14 +453,12 @@ impl Intake {
             Ok(index) => {
                 call.mark_witnessed();
                 response.witness(proto::AuditReceipt { log_index: index });
-                Ok(answer_with_index(response, index))
+                Answered::Given(Ok(answer_with_index(response, index)))
             }
-            Err(AppendError::Rejected(_)) => {
-                self.fail(call, facts, request_id, request_index, Refusal::Conflict).await
-            }
+            Err(AppendError::Rejected(_)) => Answered::Conflict,
             Err(error) => {
-                self.close_later(call, &facts, request_id, request_index);
-                Err(self.unwitnessed(call, &error))
+                self.close_later(call, facts, request_id, request_index);
+                Answered::Given(Err(self.unwitnessed(call, &error)))
             }
         }
     }

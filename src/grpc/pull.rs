@@ -79,6 +79,7 @@ impl Effectful for PullDeliveries {
 pub(super) struct AcknowledgeDelivery;
 
 /// An acknowledgement as read.
+#[derive(Clone)]
 pub(super) struct Acknowledge {
     delivery_id: DeliveryId,
     sha256: [u8; 32],

@@ -39,6 +39,7 @@ impl VerificationService for Verification {
 struct VerifyLowIncome;
 
 /// A verification as read.
+#[derive(Clone)]
 struct Verify {
     envelope: proto::Envelope,
     question: proto::LowIncomeQuery,
