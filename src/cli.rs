@@ -37,7 +37,8 @@ enum Command {
     Demo(demo::Demo),
     /// Make a folder with configuration, keys and, unless told otherwise, a development PKI with agencies.
     Init(init::Init),
-    /// Run the gateway until it is told to stop (SIGTERM or Ctrl-C); SIGHUP reads the directory again.
+    /// Run the gateway until it is told to stop (SIGTERM or Ctrl-C); SIGHUP reads certificates and
+    /// directory again.
     Serve(serve::Serve),
     /// Check certificates, clock, database, keys and peers, each with a remedy.
     Doctor(doctor::Doctor),

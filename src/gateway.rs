@@ -18,16 +18,13 @@ use tokio::task::JoinHandle;
 use self::admission::Admission;
 pub use self::secrets::{SecretError, Secrets};
 use crate::access::{Directory, DirectoryError};
-use crate::audit::entry::Salt;
-use crate::audit::log::{self, AppendError, OpenError, Orphan, interrupted};
+use crate::audit::log::{self, OpenError};
 use crate::audit::note::VerifyingKey;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::courier::{Courier, Schedule};
 use crate::delivery::peers::Peers;
 use crate::domain::agency::CreditCode;
-use crate::domain::exchange::RequestId;
-use crate::entropy;
 use crate::grpc::proto::audit_service_server::AuditServiceServer;
 use crate::grpc::proto::exchange_service_server::ExchangeServiceServer;
 use crate::grpc::proto::verification_service_server::VerificationServiceServer;
@@ -36,13 +33,16 @@ use crate::identity::acceptor::{Acceptor, AcceptorLimits};
 use crate::identity::credentials::{Credentials, CredentialsError};
 use crate::identity::dialler::Dialler;
 use crate::identity::server::{Drained, HttpLimits, serve};
-use crate::store::{Effect, Sealer, Store, StoreError};
+use crate::store::{Sealer, Store, StoreError};
 
 /// How often the newest checkpoint is written outside the database, and old outcomes are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// Housekeeping rounds between two searches for outcomes to forget.
 const ROUNDS_BETWEEN_FORGETTING: u64 = 600;
+
+/// Outcomes forgotten in one transaction.
+const FORGOTTEN_AT_ONCE: u32 = 500;
 
 /// Why a gateway does not start.
 #[derive(Debug, Error)]
@@ -102,6 +102,8 @@ pub struct Gateway {
     log_key: VerifyingKey,
     config: Config,
     directory: Arc<ArcSwap<Directory>>,
+    acceptor: Acceptor,
+    dialler: Dialler,
     stop: watch::Sender<bool>,
     server: JoinHandle<Drained>,
     courier: JoinHandle<()>,
@@ -116,14 +118,8 @@ impl Gateway {
     /// # Errors
     /// Whatever is wrong with its configuration, keys, database or log, before the first byte is served.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
-        let tls = &config.tls;
-        let credentials = Credentials::load(&tls.certificate, &tls.private_key, &tls.authorities)?
-            .with_revocation_lists(&tls.revocations)?;
+        let credentials = read_credentials(&config)?;
         let own = credentials.own().clone();
-        if own.agency != config.gateway.agency {
-            let configured = config.gateway.agency;
-            return Err(StartError::WrongCertificate { certificate: own.agency, configured });
-        }
         let secrets = Secrets::load(&config.keys)?;
         let log_key = secrets.log.verifying_key().clone();
         let directory = Arc::new(ArcSwap::from_pointee(read_directory(&config)?));
@@ -141,7 +137,6 @@ impl Gateway {
             known.as_deref(),
         )
         .await?;
-        close_orphans(&opened.log, opened.orphans, &clock, &config.gateway.node).await?;
 
         let address = config.gateway.listen;
         let listener =
@@ -149,7 +144,8 @@ impl Gateway {
         let address = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
 
         let outbox = Arc::new(Notify::new());
-        let peers = Peers::new(Dialler::new(&credentials, clock.clone()));
+        let dialler = Dialler::new(&credentials, clock.clone());
+        let peers = Peers::new(dialler.clone());
         let intake = Arc::new(Intake {
             store: store.clone(),
             log: opened.log.clone(),
@@ -171,7 +167,8 @@ impl Gateway {
             Acceptor::new(&credentials, Arc::new(admission), acceptor_limits(&config), clock.clone());
         let (stop, stopped) = watch::channel(false);
         let service = Front::new(routes(&intake, &config).await, Arc::clone(&intake), call_limits(&config));
-        let server = serve(listener, acceptor, service, http_limits(&config), until_stopped(stopped.clone()));
+        let server =
+            serve(listener, acceptor.clone(), service, http_limits(&config), until_stopped(stopped.clone()));
         let courier = Courier {
             store: store.clone(),
             log: opened.log.clone(),
@@ -196,6 +193,8 @@ impl Gateway {
             log: opened.log,
             log_key,
             directory,
+            acceptor,
+            dialler,
             stop,
             server: tokio::spawn(server),
             courier: tokio::spawn(courier.run(until_stopped(stopped))),
@@ -221,13 +220,29 @@ impl Gateway {
         self.log.head().checkpoint.to_string()
     }
 
-    /// Reads agencies and agreements again. On an error the old ones stay in force.
+    /// Reads certificates, revocation lists, agencies and agreements again. New connections, in and out, use them;
+    /// each call asks the directory anyway. On an error the old ones stay in force.
     ///
     /// # Errors
-    /// When the file cannot be read or contradicts itself.
-    pub fn reload_directory(&self) -> Result<(), StartError> {
-        self.directory.store(Arc::new(read_directory(&self.config)?));
+    /// When a file cannot be read or contradicts itself.
+    pub fn reload(&self) -> Result<(), StartError> {
+        let credentials = read_credentials(&self.config)?;
+        let directory = read_directory(&self.config)?;
+        self.acceptor.replace_credentials(&credentials);
+        self.dialler.replace_credentials(&credentials);
+        self.directory.store(Arc::new(directory));
         Ok(())
+    }
+
+    /// Returns when a part of the gateway that must not end has ended: it is better to stop and be started again
+    /// than to look alive.
+    pub async fn failed(&mut self) -> &'static str {
+        tokio::select! {
+            _ = &mut self.server => "the server",
+            _ = &mut self.courier => "the courier",
+            _ = &mut self.housekeeper => "the housekeeper",
+            _ = &mut self.writer => "the audit log's writer",
+        }
     }
 
     /// Stops in order: no new calls, those in progress to their end within the drain limit, then the courier,
@@ -246,44 +261,22 @@ impl Gateway {
     }
 }
 
+fn read_credentials(config: &Config) -> Result<Credentials, StartError> {
+    let tls = &config.tls;
+    let credentials = Credentials::load(&tls.certificate, &tls.private_key, &tls.authorities)?
+        .with_revocation_lists(&tls.revocations)?;
+    let (certificate, configured) = (credentials.own().agency, config.gateway.agency);
+    if certificate != configured {
+        return Err(StartError::WrongCertificate { certificate, configured });
+    }
+    Ok(credentials)
+}
+
 fn read_directory(config: &Config) -> Result<Directory, StartError> {
     let path = &config.gateway.directory;
     let text = std::fs::read_to_string(path)
         .map_err(|source| StartError::Unreadable { path: path.clone(), source })?;
     Directory::parse(&text).map_err(|source| StartError::Directory { path: path.clone(), source })
-}
-
-/// Closes REQUESTs that a sudden end left open, and gives their request ids back.
-async fn close_orphans(
-    log: &AuditLog,
-    orphans: Vec<Orphan>,
-    clock: &Clock,
-    node: &str,
-) -> Result<(), OpenError> {
-    for orphan in orphans {
-        let now = clock.now();
-        let entry = interrupted(&orphan, entropy::uuid_v7(now), now, node);
-        let caller = entry.caller.as_deref().and_then(|code| CreditCode::parse(code).ok());
-        let release = match (caller, entry.request) {
-            (Some(caller), Some(request)) => {
-                vec![Effect::Release { caller, request_id: RequestId::new(request) }]
-            }
-            _ => Vec::new(),
-        };
-        let closed = log.append(entry, Salt(entropy::bytes()), release).await;
-        closed.map_err(|error: AppendError<_>| {
-            let problem = match error {
-                AppendError::Rejected(_) => "an interrupted request cannot be closed",
-                _ => "the audit log cannot be written: is the disk full, or the database read-only?",
-            };
-            OpenError::Storage(problem.into())
-        })?;
-        tracing::warn!(
-            request_index = orphan.index,
-            "a request was interrupted when the gateway last stopped"
-        );
-    }
-    Ok(())
 }
 
 async fn routes(intake: &Arc<Intake>, config: &Config) -> tonic::service::Routes {
@@ -356,8 +349,8 @@ async fn keep_house(
     stop: impl Future<Output = ()>,
 ) {
     let mut stop = std::pin::pin!(stop);
-    let mut written = 0;
-    for round in 0.. {
+    let (mut written, mut more_to_forget) = (0, false);
+    for round in 0u64.. {
         let stopping = tokio::select! {
             () = &mut stop => true,
             () = tokio::time::sleep(HOUSEKEEPING) => false,
@@ -376,11 +369,15 @@ async fn keep_house(
         if stopping {
             return;
         }
-        if round % ROUNDS_BETWEEN_FORGETTING == 0
+        // Every round only while there is more: the writer is not kept from the log for long.
+        if (more_to_forget || round % ROUNDS_BETWEEN_FORGETTING == 0)
             && let Ok(before) = clock.now().checked_sub(keep_outcomes)
-            && let Err(error) = store.forget_outcomes(before).await
         {
-            tracing::warn!(%error, "old outcomes cannot be forgotten");
+            let forgotten = store.forget_outcomes(before, FORGOTTEN_AT_ONCE).await;
+            more_to_forget = matches!(forgotten, Ok(count) if count >= u64::from(FORGOTTEN_AT_ONCE));
+            if let Err(error) = forgotten {
+                tracing::warn!(%error, "old outcomes cannot be forgotten");
+            }
         }
     }
 }

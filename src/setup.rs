@@ -148,7 +148,7 @@ impl Setup {
 [gateway]
 agency = "{organ}"         # unified social credit code; the certificate must name it
 listen = "{gateway}"
-directory = "directory.toml"        # agencies and agreements; read again on SIGHUP
+directory = "directory.toml"        # agencies and agreements; SIGHUP reads it and [tls] again
 # node = "gateway-1"
 
 [tls]

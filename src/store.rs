@@ -120,9 +120,14 @@ impl Store {
         let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(is_complete);
         let readers = SqlitePoolOptions::new()
             .max_connections(1)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
             .connect_with(options)
             .await
             .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+        // One connection, one read transaction: what a gateway writes meanwhile is not seen half.
+        sqlx::query("BEGIN").execute(&readers).await?;
         Ok(Self { writer: readers.clone(), readers, sealer: Sealer::new(&crate::entropy::bytes()) })
     }
 
@@ -134,11 +139,6 @@ impl Store {
         let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         transaction.rollback().await?;
         Ok(())
-    }
-
-    /// Seals and opens bodies.
-    pub fn sealer(&self) -> &Sealer {
-        &self.sealer
     }
 
     /// Closes the connections after the work in progress.

@@ -21,7 +21,7 @@ CREATE TABLE audit_head (
     checkpoint TEXT NOT NULL
 ) STRICT;
 
--- Who asked what under which request id. The outcome stands apart, in log order, so that its bytes do not
+-- Who asked what under which request id; the digest is keyed. The outcome stands apart, in log order, so that its bytes do not
 -- spread over a table with random keys.
 CREATE TABLE claims (
     caller        TEXT NOT NULL,
@@ -34,6 +34,8 @@ CREATE TABLE claims (
 CREATE TABLE outcomes (
     request_index  INTEGER PRIMARY KEY,
     response_index INTEGER NOT NULL,
+    caller         TEXT NOT NULL,
+    request_id     BLOB NOT NULL,
     response       BLOB NOT NULL,
     created_us     INTEGER NOT NULL
 ) STRICT;
@@ -53,12 +55,11 @@ CREATE TABLE exchanges (
 CREATE INDEX exchanges_by_sender ON exchanges (sender, exchange_id);
 CREATE INDEX exchanges_by_recipient ON exchanges (recipient, exchange_id);
 
--- Bodies are sealed (AES-256-GCM); the digest is of the clear bytes, as they are delivered.
+-- Bodies are sealed (AES-256-GCM). Nothing that could confirm a guess at a body stands beside it.
 CREATE TABLE messages (
     exchange_id BLOB NOT NULL,
     sequence    INTEGER NOT NULL,
     message     BLOB NOT NULL,
-    sha256      BLOB NOT NULL,
     PRIMARY KEY (exchange_id, sequence)
 ) STRICT;
 

@@ -117,6 +117,10 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase.
+    pub const ALL: [Self; 6] =
+        [Self::Request, Self::Response, Self::Read, Self::Refused, Self::HandshakeRefused, Self::Interrupted];
+
     /// The phase's name in an entry.
     pub fn as_str(self) -> &'static str {
         match self {

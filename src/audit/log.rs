@@ -9,10 +9,10 @@ use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use uuid::Uuid;
 
 use super::checkpoint::Checkpoint;
 use super::entry::{Entry, Phase, Salt};
@@ -21,6 +21,7 @@ use super::note::{NoteError, SigningKey};
 use super::tile::{TileId, TileSet, TileWriter, tiles_for_root};
 use super::verifier::StoredEntry;
 use crate::clock::Clock;
+use crate::entropy;
 
 /// Most entries in one transaction: past this, waiting longer gains nothing and delays the first in line.
 const MAX_BATCH: usize = 512;
@@ -53,6 +54,9 @@ pub trait Storage: Send + Sync + 'static {
         &self,
         batch: &Batch<Self::Effect>,
     ) -> impl Future<Output = Result<Vec<(usize, Self::Rejection)>, Self::Error>> + Send;
+
+    /// What is to be undone when a REQUEST ends as interrupted.
+    fn release(&self, orphan: &Orphan) -> Vec<Self::Effect>;
 }
 
 /// State of the log after a batch.
@@ -113,6 +117,9 @@ pub enum AppendError<R> {
     /// The storage does not take entries now; nothing was written.
     #[error("the audit log cannot be written")]
     Unavailable,
+    /// The REQUEST that the entry would end has ended already; a REQUEST ends once.
+    #[error("the request has ended already")]
+    AlreadyEnded,
 }
 
 /// Why a log cannot be opened. Each says what to do.
@@ -131,6 +138,14 @@ pub enum OpenError {
         "the stored log does not match its signed checkpoint: {0}; run `audit verify` on the database and do not sign on"
     )]
     Mismatch(String),
+    /// Interrupted requests cannot be closed.
+    #[error("the audit log cannot be written: is the disk full, or the database read-only?")]
+    Unwritable,
+    /// The checkpoint kept outside the database does not verify.
+    #[error(
+        "the checkpoint kept outside the database does not verify under the log key: {0}; see audit.checkpoint"
+    )]
+    KnownCheckpoint(#[source] NoteError),
     /// A checkpoint known from elsewhere is ahead of the database.
     #[error(
         "the checkpoint kept outside the database covers {known} entries, the database has {stored}: it looks like a \
@@ -169,8 +184,8 @@ pub struct Orphan {
 pub struct Opened<E, R> {
     /// The handle.
     pub log: Log<E, R>,
-    /// REQUESTs to be closed as interrupted.
-    pub orphans: Vec<Orphan>,
+    /// REQUESTs that a sudden end had left open; they are closed as interrupted now.
+    pub interrupted: usize,
     /// The writer's task; it ends after the last handle is dropped and the queue is written.
     pub writer: JoinHandle<()>,
 }
@@ -195,17 +210,31 @@ pub async fn open<S: Storage>(
     queue_capacity: usize,
     known: Option<&str>,
 ) -> Result<Opened<S::Effect, S::Rejection>, OpenError> {
-    let state = State::load(storage.as_ref(), &key, known).await?;
+    let (state, orphans) = State::load(storage.as_ref(), &key, known).await?;
+    let interrupted = orphans.len();
     let (queue, requests) = mpsc::channel(queue_capacity);
     let (head_sender, head) = watch::channel(state.signed_head(&key)?);
-    let orphans = state.orphans.clone();
-    let writer = Writer { storage, key, clock, state: Some(state), head: head_sender };
+    let mut writer = Writer { storage, key, clock, state: Memory::Known(state), head: head_sender };
+    let mut closing = Vec::new();
+    let mut closed = Vec::new();
+    for orphan in &orphans {
+        let (done, outcome) = oneshot::channel();
+        closing.push(writer.interruption(orphan, done));
+        closed.push(outcome);
+    }
+    writer.write(closing).await;
+    for outcome in closed {
+        if !matches!(outcome.await, Ok(Ok(_))) {
+            return Err(OpenError::Unwritable);
+        }
+    }
     let writer = tokio::spawn(writer.run(requests));
-    Ok(Opened { log: Log { queue, head }, orphans, writer })
+    Ok(Opened { log: Log { queue, head }, interrupted, writer })
 }
 
 impl<E, R> Log<E, R> {
-    /// Appends an entry and returns its index once it, and its effects, are durable.
+    /// Appends an entry that begins or refuses something, and returns its index once it, and its effects, are
+    /// durable. When too many wait it is refused at once: nothing is begun that could not be ended.
     ///
     /// # Errors
     /// See [`AppendError`]; after any of them nothing was written.
@@ -216,6 +245,18 @@ impl<E, R> Log<E, R> {
             mpsc::error::TrySendError::Full(_) => AppendError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => AppendError::Unavailable,
         })?;
+        outcome.await.unwrap_or(Err(AppendError::Unavailable))
+    }
+
+    /// Appends an entry that ends a REQUEST. It waits for its place in the queue: work that was done is not
+    /// thrown away because others come in faster. How many wait is bounded by the REQUESTs that are open.
+    ///
+    /// # Errors
+    /// See [`AppendError`], but never [`AppendError::Overloaded`]; after any of them nothing was written.
+    pub async fn conclude(&self, entry: Entry, salt: Salt, effects: Vec<E>) -> Result<u64, AppendError<R>> {
+        let (done, outcome) = oneshot::channel();
+        let request = Append { entry: Box::new(entry), salt, effects, done };
+        self.queue.send(request).await.map_err(|_| AppendError::Unavailable)?;
         outcome.await.unwrap_or(Err(AppendError::Unavailable))
     }
 
@@ -236,11 +277,15 @@ struct State {
     tree: TileWriter,
     open: BTreeSet<u64>,
     checkpoint: Option<String>,
-    orphans: Vec<Orphan>,
 }
 
 impl State {
-    async fn load<S: Storage>(storage: &S, key: &SigningKey, known: Option<&str>) -> Result<Self, OpenError> {
+    /// Reads and checks what is stored. Also returns the REQUESTs without an end.
+    async fn load<S: Storage>(
+        storage: &S,
+        key: &SigningKey,
+        known: Option<&str>,
+    ) -> Result<(Self, Vec<Orphan>), OpenError> {
         let head = storage.head().await.map_err(unreadable)?;
         let size = head.as_ref().map_or(0, |head| head.size);
         let tiles = storage.tiles(&tiles_for_root(size)).await.map_err(unreadable)?;
@@ -256,12 +301,12 @@ impl State {
         let tail = storage.entries(full_tile_end, 257).await.map_err(unreadable)?;
         check_tail(&tiles, full_tile_end, size, &tail)?;
         if let Some(known) = known {
-            let known = Checkpoint::open(known, key.verifying_key())?;
+            let known = Checkpoint::open(known, key.verifying_key()).map_err(OpenError::KnownCheckpoint)?;
             check_known(storage, &known, size).await?;
         }
         let orphans = find_orphans(storage, head.as_ref().map_or(0, |head| head.open_from), size).await?;
         let open = orphans.iter().map(|orphan| orphan.index).collect();
-        Ok(Self { tree, open, checkpoint: head.map(|head| head.checkpoint), orphans })
+        Ok((Self { tree, open, checkpoint: head.map(|head| head.checkpoint) }, orphans))
     }
 
     fn signed_head(&self, key: &SigningKey) -> Result<SignedHead, NoteError> {
@@ -346,9 +391,20 @@ struct Writer<S: Storage> {
     storage: Arc<S>,
     key: SigningKey,
     clock: Clock,
-    /// `None` after a failed commit: what the storage holds is unknown until it is read again.
-    state: Option<State>,
+    state: Memory,
     head: watch::Sender<SignedHead>,
+}
+
+/// What the writer remembers of the log.
+enum Memory {
+    /// What the storage holds.
+    Known(State),
+    /// A commit failed: whether the storage holds its batch is unknown until it is read again. The REQUESTs that
+    /// were open before it are still somebody's; those of the batch are nobody's.
+    Unknown {
+        /// Open before the batch.
+        owned: BTreeSet<u64>,
+    },
 }
 
 impl<S: Storage> Writer<S> {
@@ -361,9 +417,13 @@ impl<S: Storage> Writer<S> {
 
     /// Writes one batch, without those whose effects are rejected.
     async fn write(&mut self, mut requests: Vec<Append<S::Effect, S::Rejection>>) {
-        let Some(state) = self.state().await else {
+        let Some((state, unowned)) = self.state().await else {
             return refuse_all(requests);
         };
+        for orphan in &unowned {
+            // Nobody waits for these ends: the callers were told that nothing was written.
+            requests.push(self.interruption(orphan, oneshot::channel().0));
+        }
         while !requests.is_empty() {
             let Prepared { mut batch, waiters, mut next } = self.prepare(&state, requests);
             if batch.leaves.is_empty() {
@@ -393,7 +453,7 @@ impl<S: Storage> Writer<S> {
                         entries,
                         "audit batch failed; work is refused until it can be written"
                     );
-                    self.state = None;
+                    self.state = Memory::Unknown { owned: state.open };
                     for waiter in waiters {
                         let _ = waiter.done.send(Err(AppendError::Unavailable));
                     }
@@ -403,20 +463,41 @@ impl<S: Storage> Writer<S> {
         }
     }
 
-    async fn state(&mut self) -> Option<State> {
-        if self.state.is_none() {
-            match State::load(self.storage.as_ref(), &self.key, None).await {
-                Ok(state) => self.state = Some(state),
-                Err(error) => tracing::error!(%error, "audit log cannot be read back"),
+    /// The state to build on, and REQUESTs that turned out to be written although their callers were told
+    /// otherwise.
+    async fn state(&mut self) -> Option<(State, Vec<Orphan>)> {
+        let owned = match &self.state {
+            Memory::Known(state) => return Some((state.clone(), Vec::new())),
+            Memory::Unknown { owned } => owned,
+        };
+        match State::load(self.storage.as_ref(), &self.key, None).await {
+            Ok((state, mut orphans)) => {
+                orphans.retain(|orphan| !owned.contains(&orphan.index));
+                self.state = Memory::Known(state.clone());
+                Some((state, orphans))
+            }
+            Err(error) => {
+                tracing::error!(%error, "audit log cannot be read back");
+                None
             }
         }
-        self.state.clone()
+    }
+
+    /// The append that ends an orphaned REQUEST.
+    fn interruption(
+        &self,
+        orphan: &Orphan,
+        done: oneshot::Sender<Result<u64, AppendError<S::Rejection>>>,
+    ) -> Append<S::Effect, S::Rejection> {
+        let entry = Box::new(interrupted(orphan, self.clock.now()));
+        tracing::warn!(request_index = orphan.index, "a request was interrupted");
+        Append { entry, salt: Salt(entropy::bytes()), effects: self.storage.release(orphan), done }
     }
 
     fn publish(&mut self, next: State, head: &Head) {
         let checkpoint = head.checkpoint.as_str().into();
         self.head.send_replace(SignedHead { size: head.size, root: head.root, checkpoint });
-        self.state = Some(next);
+        self.state = Memory::Known(next);
     }
 
     fn prepare(
@@ -425,12 +506,15 @@ impl<S: Storage> Writer<S> {
         requests: Vec<Append<S::Effect, S::Rejection>>,
     ) -> Prepared<S::Effect, S::Rejection> {
         let mut next = state.clone();
-        next.orphans.clear();
         let first_index = next.tree.size();
         let recorded = self.clock.now();
         let mut leaves = Vec::with_capacity(requests.len());
         let mut waiters = Vec::with_capacity(requests.len());
         for Append { mut entry, salt, effects, done } in requests {
+            if entry.request_index.is_some_and(|request| !next.open.contains(&request)) {
+                let _ = done.send(Err(AppendError::AlreadyEnded));
+                continue;
+            }
             entry.recorded = recorded;
             let bytes = match entry.to_canonical_json() {
                 Ok(bytes) => bytes,
@@ -498,10 +582,10 @@ fn without_rejected<E, R>(
     left
 }
 
-/// The entry that closes an orphaned REQUEST.
-pub fn interrupted(orphan: &Orphan, id: Uuid, now: jiff::Timestamp, node: &str) -> Entry {
-    let mut entry = Entry {
-        id,
+/// The entry that ends an orphaned REQUEST: it says whose it was, and that its end is not known.
+fn interrupted(orphan: &Orphan, now: Timestamp) -> Entry {
+    Entry {
+        id: entropy::uuid_v7(now),
         phase: Phase::Interrupted,
         occurred: now,
         recorded: now,
@@ -513,7 +597,5 @@ pub fn interrupted(orphan: &Orphan, id: Uuid, now: jiff::Timestamp, node: &str) 
         code: None,
         reason: Some("INTERRUPTED".to_owned()),
         ..orphan.entry.clone()
-    };
-    node.clone_into(&mut entry.node);
-    entry
+    }
 }

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use prost::Message as _;
 use serde_json::json;
 
-use super::output::{explain, list, say, say_json};
+use super::output::{explain, explain_request, list, say, say_json};
 use super::verify::{parse_basis, read_text};
 use crate::client::AgencyClient;
 use crate::clock::Clock;
@@ -56,6 +56,9 @@ pub(super) struct Submit {
     /// envelope: request id, sender, region, operator, schema version.
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
+    /// Request id of an earlier try: if that had effect, its answer comes again and nothing happens twice.
+    #[arg(long, value_name = "UUID", default_value = "")]
+    request_id: String,
 }
 
 /// Arguments of `exchange list`.
@@ -96,6 +99,9 @@ pub(super) struct Respond {
     /// Legal basis as LAW:ARTICLE; may be given several times.
     #[arg(long = "basis", value_name = "LAW:ARTICLE", default_value = "诉讼费用交纳办法:48")]
     bases: Vec<String>,
+    /// Request id of an earlier try: if that had effect, its answer comes again and nothing happens twice.
+    #[arg(long, value_name = "UUID", default_value = "")]
+    request_id: String,
 }
 
 /// Arguments of `exchange pull`.
@@ -135,9 +141,15 @@ impl Submit {
         let mut request: proto::SubmitExchangeRequest =
             from_json("SubmitExchangeRequest", &read_text(&self.file)?)
                 .with_context(|| format!("{} is not JSON of SubmitExchangeRequest", self.file.display()))?;
-        request.envelope = Some(client.complete(request.envelope.unwrap_or_default()));
+        let mut envelope = request.envelope.unwrap_or_default();
+        if !self.request_id.is_empty() {
+            envelope.request_id = self.request_id;
+        }
+        let envelope = client.complete(envelope);
+        let request_id = envelope.request_id.clone();
+        request.envelope = Some(envelope);
         let response = client.exchanges().submit_exchange(client.request(request, DEADLINE)).await;
-        let response = response.map_err(|status| explain(&status))?.into_inner();
+        let response = response.map_err(|status| explain_request(&status, &request_id))?.into_inner();
         if self.caller.json {
             say_json(&to_json("SubmitExchangeResponse", &response)?);
             return Ok(());
@@ -217,6 +229,7 @@ impl Respond {
         let opening =
             exchange.thread.into_iter().next().and_then(|message| message.envelope).unwrap_or_default();
         let envelope = client.complete(proto::Envelope {
+            request_id: self.request_id,
             matter_id: exchange.matter_id,
             kind: exchange.kind,
             recipient: other,
@@ -227,9 +240,10 @@ impl Respond {
             in_reply_to: self.exchange_id,
             ..Default::default()
         });
+        let request_id = envelope.request_id.clone();
         let request = proto::RespondToExchangeRequest { envelope: Some(envelope), response: Some(response) };
         let response = client.exchanges().respond_to_exchange(client.request(request, DEADLINE)).await;
-        let response = response.map_err(|status| explain(&status))?.into_inner();
+        let response = response.map_err(|status| explain_request(&status, &request_id))?.into_inner();
         if self.caller.json {
             say_json(&to_json("RespondToExchangeResponse", &response)?);
             return Ok(());

@@ -78,3 +78,25 @@ pub(super) fn explain(status: &Status) -> anyhow::Error {
     }
     anyhow!(text)
 }
+
+/// The same for a call with effect: who tries again must do so under the same request id.
+pub(super) fn explain_request(status: &Status, request_id: &str) -> anyhow::Error {
+    use tonic::Code;
+    let error = explain(status);
+    let is_open = matches!(
+        status.code(),
+        Code::Unavailable
+            | Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Aborted
+            | Code::Cancelled
+            | Code::Internal
+    );
+    if is_open {
+        anyhow!(
+            "{error}\n  to try again without doing it twice: the same command with --request-id {request_id}"
+        )
+    } else {
+        error
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,7 +35,8 @@ impl Serve {
         // By default a file-size limit kills the process. Handled, it is a write error like a full disk: work is
         // refused until there is room, and nothing is lost.
         let _file_size = signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED))?;
-        let gateway = Gateway::start(config, Clock::system()).await.context("the gateway does not start")?;
+        let mut gateway =
+            Gateway::start(config, Clock::system()).await.context("the gateway does not start")?;
         if self.json {
             say_json(
                 &json!({"listening": gateway.address().to_string(), "log_key": gateway.log_key().to_string()}),
@@ -47,10 +48,11 @@ impl Serve {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hang_up.recv() => match gateway.reload_directory() {
-                    Ok(()) => tracing::info!("directory read again"),
-                    Err(error) => tracing::error!(%error, "directory not read again; the old one stays in force"),
+                _ = hang_up.recv() => match gateway.reload() {
+                    Ok(()) => tracing::info!("certificates and directory read again"),
+                    Err(error) => tracing::error!(%error, "nothing was read again; the old files stay in force"),
                 },
+                part = gateway.failed() => bail!("{part} ended unexpectedly; start the gateway again"),
             }
         }
         tracing::info!("stopping");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
-use super::output::{explain, say, say_json, table};
+use super::output::{explain_request, say, say_json, table};
 use crate::client::AgencyClient;
 use crate::clock::Clock;
 use crate::grpc::json::{from_json, to_json};
@@ -89,7 +89,7 @@ impl LowIncome {
         let request = proto::VerifyLowIncomeRequest { envelope: Some(envelope), query: Some(query) };
         let request = client.request(request, Duration::from_secs(self.deadline));
         let response = client.verification().verify_low_income(request).await;
-        let response = response.map_err(|status| explain(&status))?.into_inner();
+        let response = response.map_err(|status| explain_request(&status, &request_id))?.into_inner();
         if self.json {
             say_json(&to_json("VerifyLowIncomeResponse", &response)?);
         } else {

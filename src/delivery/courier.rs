@@ -26,7 +26,7 @@ use crate::entropy;
 use crate::grpc::proto::inbox_service_client::InboxServiceClient;
 use crate::grpc::{AuditLog, code_name, proto};
 use crate::identity::certificate::PeerCertificate;
-use crate::store::{DeliveryOutcome, DeliveryRecord, Effect, Store, StoreError};
+use crate::store::{DeliveryOutcome, DeliveryRecord, Effect, MessageRecord, Store, StoreError};
 
 /// How often the outbox is looked through when nothing wakes the courier: leases run out silently.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -122,7 +122,8 @@ impl Courier {
     /// slows nobody else.
     async fn round(&self, agency: Agency) -> CreditCode {
         let at_once = u32::try_from(self.schedule.per_recipient).unwrap_or(u32::MAX);
-        loop {
+        // Asked each time: an agency may be suspended meanwhile.
+        while self.directory.load().is_active(&agency.code) {
             let due = match self.store.due_deliveries(&agency.code, self.clock.now(), at_once).await {
                 Ok(due) => due,
                 Err(error) => {
@@ -153,6 +154,13 @@ impl Courier {
     /// find it again.
     async fn attempt(&self, agency: &Agency, record: &DeliveryRecord) -> bool {
         let started = self.clock.now();
+        let message = match self.store.message(&record.exchange_id, record.sequence).await {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::error!(%error, delivery = %record.delivery_id, "message cannot be read");
+                return false;
+            }
+        };
         let lease = entropy::uuid_v7(started);
         let until = started.checked_add(self.schedule.lease).unwrap_or(Timestamp::MAX);
         let taken =
@@ -160,41 +168,41 @@ impl Courier {
         let salt = Salt(entropy::bytes());
         let mut entry = self.entry(Phase::Request, started, record);
         entry.certificate = Some(HEXLOWER.encode(&self.own.spki_sha256));
-        entry.request_commitment = Some(salt.commit("request", &record.sha256));
+        entry.request_commitment = Some(salt.commit("request", &message.message));
         let request_index = match self.log.append(entry, salt, vec![taken]).await {
             Ok(index) => index,
             Err(AppendError::Rejected(_)) => return true,
             Err(_) => return false,
         };
-        let (outcome, code) = self.deliver(agency, record).await;
-        self.settle(record, lease, request_index, started, outcome, code).await
+        let (outcome, code) = self.deliver(agency, record, message).await;
+        self.settle(record, lease, request_index, started, outcome, code).await;
+        true
     }
 
     /// Hands the message over.
-    async fn deliver(&self, agency: &Agency, record: &DeliveryRecord) -> (DeliveryOutcome, Code) {
-        let stored = match self.store.message(&record.exchange_id, record.sequence).await {
-            Ok(stored) => stored,
-            Err(error) => {
-                tracing::error!(%error, delivery = %record.delivery_id, "message cannot be read");
-                return (self.retry(record, "MESSAGE_UNREADABLE"), Code::Internal);
-            }
-        };
-        let channel = agency.endpoint.as_ref().map(|endpoint| self.peers.channel(agency.code, endpoint));
+    async fn deliver(
+        &self,
+        agency: &Agency,
+        record: &DeliveryRecord,
+        message: MessageRecord,
+    ) -> (DeliveryOutcome, Code) {
+        let channel =
+            agency.endpoint.as_ref().map(|endpoint| self.peers.channel(agency.code, agency.code, endpoint));
         let Some(Ok(channel)) = channel else {
             return (self.retry(record, "INBOX_UNREACHABLE"), Code::Unavailable);
         };
         let mut request = tonic::Request::new(proto::DeliverRequest {
             delivery: Some(proto::Delivery {
                 delivery_id: record.delivery_id.to_string(),
-                message: stored.message,
-                message_sha256: stored.sha256.to_vec(),
+                message: message.message,
+                message_sha256: message.sha256.to_vec(),
                 attempt: record.attempts + 1,
             }),
         });
         request.set_timeout(self.schedule.attempt);
         let mut client = InboxServiceClient::new(channel);
         match tokio::time::timeout(self.schedule.attempt, client.deliver(request)).await {
-            Ok(Ok(answer)) if answer.get_ref().message_sha256 == stored.sha256 => {
+            Ok(Ok(answer)) if answer.get_ref().message_sha256 == message.sha256 => {
                 (DeliveryOutcome::Delivered, Code::Ok)
             }
             Ok(Ok(_)) => (self.retry(record, "INBOX_DIGEST_DIFFERS"), Code::Internal),
@@ -222,7 +230,8 @@ impl Courier {
         DeliveryOutcome::Retry { due: now.checked_add(wait).unwrap_or(Timestamp::MAX), reason }
     }
 
-    /// Writes how the attempt ended, as long as it takes: until then the lease keeps others off.
+    /// Writes how the attempt ended, as long as it takes: until then its REQUEST is open, and the recipient's round
+    /// goes on.
     async fn settle(
         &self,
         record: &DeliveryRecord,
@@ -231,7 +240,12 @@ impl Courier {
         started: Timestamp,
         outcome: DeliveryOutcome,
         code: Code,
-    ) -> bool {
+    ) {
+        let mut reason = match outcome {
+            DeliveryOutcome::Delivered => None,
+            DeliveryOutcome::Retry { reason, .. } | DeliveryOutcome::Dead { reason } => Some(reason),
+        };
+        let mut lease_lost = false;
         let mut wait = Duration::from_millis(100);
         loop {
             let now = self.clock.now();
@@ -239,29 +253,21 @@ impl Courier {
             entry.request_index = Some(request_index);
             entry.code = Some(code_name(code).to_owned());
             entry.duration_us = u64::try_from(now.duration_since(started).as_micros()).ok();
-            entry.reason = match outcome {
-                DeliveryOutcome::Delivered => None,
-                DeliveryOutcome::Retry { reason, .. } | DeliveryOutcome::Dead { reason } => {
-                    Some(reason.to_owned())
-                }
-            };
+            entry.reason = reason.map(str::to_owned);
             let settle =
                 Effect::Settle { delivery_id: record.delivery_id, lease: Some(lease), outcome, at: now };
-            match self.log.append(entry.clone(), Salt(entropy::bytes()), vec![settle]).await {
-                Ok(_) => return true,
+            let effects = if lease_lost { Vec::new() } else { vec![settle] };
+            match self.log.conclude(entry, Salt(entropy::bytes()), effects).await {
+                // Ended already: a batch that seemed to fail became durable after all.
+                Ok(_) | Err(AppendError::AlreadyEnded) => return,
                 Err(AppendError::Rejected(_)) => {
                     // The lease ran out, or the recipient acknowledged meanwhile: only the entry is left to write.
-                    entry.reason = Some("LEASE_LOST".to_owned());
-                    let _ = self.log.append(entry, Salt(entropy::bytes()), Vec::new()).await;
-                    return true;
+                    lease_lost = true;
+                    reason = Some("LEASE_LOST");
                 }
                 Err(AppendError::Overloaded | AppendError::Unavailable) => {
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(Duration::from_secs(5));
-                    let held = SignedDuration::try_from(self.schedule.lease).unwrap_or(SignedDuration::MAX);
-                    if now.duration_since(started) > held {
-                        return false;
-                    }
                 }
             }
         }

@@ -9,12 +9,16 @@ use crate::access::AgencyEndpoint;
 use crate::domain::agency::CreditCode;
 use crate::identity::dialler::{DialError, Dialler, Endpoint};
 
-/// One channel for each agency, opened when first needed and reopened by itself. Cheap to clone.
+/// Channels to agencies, opened when first needed and reopened by themselves. Callers do not share one: what a
+/// caller does to its connection (stalls, resets) does not reach another's calls to the same agency. Cheap to clone.
 #[derive(Clone)]
 pub struct Peers {
     dialler: Dialler,
-    channels: Arc<Mutex<HashMap<(CreditCode, AgencyEndpoint), Channel>>>,
+    channels: Arc<Mutex<HashMap<Key, Channel>>>,
 }
+
+/// On whose behalf, to whom, where.
+type Key = (CreditCode, CreditCode, AgencyEndpoint);
 
 impl Peers {
     /// Peers that are dialled with the gateway's own certificate.
@@ -22,17 +26,23 @@ impl Peers {
         Self { dialler, channels: Arc::default() }
     }
 
-    /// The channel to an agency at an endpoint.
+    /// The channel to an agency at an endpoint, on behalf of `caller`.
     ///
     /// # Errors
     /// When the endpoint is malformed.
-    pub fn channel(&self, agency: CreditCode, endpoint: &AgencyEndpoint) -> Result<Channel, DialError> {
+    pub fn channel(
+        &self,
+        caller: CreditCode,
+        agency: CreditCode,
+        endpoint: &AgencyEndpoint,
+    ) -> Result<Channel, DialError> {
+        let key = (caller, agency, endpoint.clone());
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(channel) = channels.get(&(agency, endpoint.clone())) {
+        if let Some(channel) = channels.get(&key) {
             return Ok(channel.clone());
         }
         let channel = self.dialler.channel(&dial(agency, endpoint))?;
-        channels.insert((agency, endpoint.clone()), channel.clone());
+        channels.insert(key, channel.clone());
         Ok(channel)
     }
 

@@ -95,8 +95,12 @@ pub struct FeeWaiverTerms {
     pub has_case_number: bool,
     /// Whether the case is in second instance.
     pub second_instance: bool,
+    /// Whether a docketing date is given.
+    pub has_docketing: bool,
     /// When the case was docketed.
     pub docketed_on: Option<Date>,
+    /// Whether an appeal date is given.
+    pub has_appeal: bool,
     /// When the appeal was filed.
     pub appealed_on: Option<Date>,
     /// What is claimed.
@@ -263,7 +267,7 @@ impl FeeWaiverTerms {
                 "案件受理法院须与收件机构一致",
             );
         }
-        if self.docketed_on.is_some() != self.has_case_number {
+        if self.has_docketing != self.has_case_number {
             violations.add_by_article(
                 "court_case.case_number",
                 "CASE_NUMBER_WITH_DOCKETING",
@@ -272,7 +276,7 @@ impl FeeWaiverTerms {
                 Article::court_fee_measures("48"),
             );
         }
-        if self.second_instance && self.appealed_on.is_none() {
+        if self.second_instance && !self.has_appeal {
             violations.add_by_article(
                 "court_case.appealed_on",
                 "REQUIRED",
@@ -335,6 +339,8 @@ pub struct DecisionTerms {
     pub outcome: Option<Outcome>,
     /// Whether the sum still to be paid is given.
     pub has_payable: bool,
+    /// Whether it is given until when payment is deferred.
+    pub has_deferral: bool,
     /// Until when payment is deferred.
     pub deferred_until: Option<Date>,
     /// Whether written reasons are given.
@@ -365,7 +371,7 @@ impl DecisionTerms {
                 Article::court_fee_measures("46"),
             );
         }
-        if (outcome == Outcome::Deferred) != self.deferred_until.is_some() {
+        if (outcome == Outcome::Deferred) != self.has_deferral {
             violations.add_by_article(
                 "deferred_until",
                 "DATE_WITH_DEFERRAL",
@@ -479,6 +485,7 @@ mod tests {
     fn relief_is_asked_at_or_before_docketing_or_appeal() {
         let docketed = |day| FeeWaiverTerms {
             has_case_number: true,
+            has_docketing: true,
             docketed_on: Some(Date::constant(2026, 3, day)),
             ..sound()
         };
@@ -486,11 +493,12 @@ mod tests {
         assert_eq!(rules(&docketed(1)), ["AT_FILING_OR_APPEAL"]);
         let appealed = FeeWaiverTerms {
             second_instance: true,
+            has_appeal: true,
             appealed_on: Some(Date::constant(2026, 3, 2)),
             ..docketed(1)
         };
         assert!(rules(&appealed).is_empty(), "in second instance the appeal counts");
-        assert_eq!(rules(&FeeWaiverTerms { appealed_on: None, ..appealed }), ["REQUIRED"]);
+        assert_eq!(rules(&FeeWaiverTerms { has_appeal: false, appealed_on: None, ..appealed }), ["REQUIRED"]);
     }
 
     #[test]
@@ -530,8 +538,11 @@ mod tests {
         assert!(broken(DecisionTerms { has_reasons: true, ..decided(Outcome::Refused) }).is_empty());
         assert_eq!(broken(decided(Outcome::Reduced)), ["SUM_WITH_REDUCTION"]);
         assert_eq!(broken(decided(Outcome::Deferred)), ["DATE_WITH_DEFERRAL"]);
-        let early =
-            DecisionTerms { deferred_until: Some(Date::constant(2026, 3, 1)), ..decided(Outcome::Deferred) };
+        let early = DecisionTerms {
+            has_deferral: true,
+            deferred_until: Some(Date::constant(2026, 3, 1)),
+            ..decided(Outcome::Deferred)
+        };
         assert_eq!(broken(early), ["NOT_BEFORE_THE_DECISION"]);
         assert!(broken(decided(Outcome::Exempted)).is_empty());
     }

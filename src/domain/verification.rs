@@ -77,19 +77,17 @@ const ASK_AGAIN: NextStep = NextStep {
 
 const COMPARE_BY_HAND: NextStep = NextStep {
     code: "COMPARE_BY_HAND",
-    text: "compare the papers by hand: the register's answer is about another person",
-    text_zh: "请人工核对材料：登记系统的答复与查询对象不符",
+    text: "compare the papers by hand: the register's answer does not fit one person, the one asked about",
+    text_zh: "请人工核对材料：登记系统的答复不能唯一对应查询对象",
     article: Article::legal_aid_law("41"),
 };
 
-impl NoAnswer {
-    /// What the centre may do next. None of the steps refuses aid: a machine may grant, only a person refuses.
-    pub fn next_steps(self) -> &'static [NextStep] {
-        match self {
-            Self::SubjectMismatch => &[COMPARE_BY_HAND, UNDERTAKING, AID_FIRST],
-            Self::RegistryUnreachable | Self::RegistryError | Self::RegistryAnswerMalformed => {
-                &[ASK_AGAIN, UNDERTAKING, AID_FIRST]
-            }
-        }
-    }
-}
+/// What the centre may do when the register cannot be asked. None of these steps, nor of the others here, refuses
+/// aid: a machine may grant, only a person refuses.
+pub const STEPS_WHEN_UNAVAILABLE: &[NextStep] = &[ASK_AGAIN, UNDERTAKING, AID_FIRST];
+
+/// What the centre may do when the answer does not fit the person asked about.
+pub const STEPS_WHEN_AMBIGUOUS: &[NextStep] = &[COMPARE_BY_HAND, UNDERTAKING, AID_FIRST];
+
+/// What the centre may do when the household is not on the register, or the register declines.
+pub const STEPS_WHEN_NOT_FOUND: &[NextStep] = &[UNDERTAKING, AID_FIRST];

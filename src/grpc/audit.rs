@@ -2,21 +2,23 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::call::Call;
-use super::intake::{Facts, Intake, Lookup, Operation, Reading, store_refusal};
+use super::intake::{Facts, Intake, Lookup, Operation, Reading, code_name, store_refusal};
 use super::page::{PageToken, page_size};
 use super::proto;
 use super::proto::audit_service_server::AuditService;
 use super::status::Refusal;
 use super::wire::call_context;
 use crate::access::Method;
-use crate::audit::entry::Entry;
+use crate::audit::entry::{Entry, Phase};
 use crate::audit::log::Storage;
-use crate::audit::merkle::{Hash, leaf_hash};
+use crate::audit::merkle::Hash;
 use crate::audit::tile::{tiles_for_inclusion, tiles_for_root};
 use crate::audit::verifier::StoredEntry;
+use crate::domain::agency::{CreditCode, MatterId};
+use crate::domain::exchange::ExchangeId;
 use crate::domain::violation::Violations;
 
 /// Entries looked through for one page. A page may hold fewer than asked although more follow, so that a rare
@@ -71,8 +73,9 @@ fn context(reading: &mut Reading, context: Option<&proto::CallContext>) {
 }
 
 fn entry_on_wire(stored: StoredEntry) -> proto::AuditEntry {
-    let hash = stored.leaf_hash.unwrap_or_else(|| leaf_hash(&stored.entry));
-    proto::AuditEntry { index: stored.index, entry: stored.entry, leaf_hash: hash.as_bytes().to_vec() }
+    // As recorded, or nothing: a hash computed here would hide from the auditor that the record is gone.
+    let leaf_hash = stored.leaf_hash.map(|hash| hash.as_bytes().to_vec()).unwrap_or_default();
+    proto::AuditEntry { index: stored.index, entry: stored.entry, leaf_hash }
 }
 
 struct ListEntries;
@@ -92,8 +95,10 @@ impl Operation for ListEntries {
 
     fn read(request: Self::Request, reading: &mut Reading) -> Option<List> {
         context(reading, request.context.as_ref());
+        let filter = request.filter.unwrap_or_default();
+        reading.violations.within("filter", |v| check_filter(v, &filter));
         let page_size = page_size(&mut reading.violations, request.page_size, 100, 500)?;
-        Some(List { filter: request.filter.unwrap_or_default(), page_size, token: request.page_token })
+        Some(List { filter, page_size, token: request.page_token })
     }
 }
 
@@ -139,13 +144,30 @@ impl Lookup for ListEntries {
     }
 }
 
+/// A filter that can match nothing is a mistake, and an auditor must not take it for an empty log.
+fn check_filter(violations: &mut Violations, filter: &proto::EntryFilter) {
+    let mut known = |field: &str, value: &str, is_known: bool| {
+        if !value.is_empty() && !is_known {
+            violations.add(field, "UNKNOWN_VALUE", "not a value that the log can hold", "日志中不存在的取值");
+        }
+    };
+    known("phase", &filter.phase, Phase::ALL.iter().any(|phase| phase.as_str() == filter.phase));
+    known("code", &filter.code, (0..17).any(|code| code_name(Code::from_i32(code)) == filter.code));
+    known("caller", &filter.caller, CreditCode::parse(&filter.caller).is_ok());
+    known("counterpart", &filter.counterpart, CreditCode::parse(&filter.counterpart).is_ok());
+    known("exchange_id", &filter.exchange_id, ExchangeId::parse(&filter.exchange_id).is_some());
+    known("matter_id", &filter.matter_id, MatterId::parse(&filter.matter_id).is_ok());
+}
+
 fn matches(filter: &proto::EntryFilter, bytes: &[u8]) -> bool {
     if *filter == proto::EntryFilter::default() {
         return true;
     }
     let Ok(entry) = Entry::from_json(bytes) else { return false };
     let is = |wanted: &str, value: Option<&str>| wanted.is_empty() || value == Some(wanted);
-    let micros = |at: &prost_types::Timestamp| at.seconds * 1_000_000 + i64::from(at.nanos) / 1000;
+    let micros = |at: &prost_types::Timestamp| {
+        at.seconds.saturating_mul(1_000_000).saturating_add(i64::from(at.nanos) / 1000)
+    };
     let recorded = entry.recorded.as_microsecond();
     let full_method = format!("{}/{}", entry.service, entry.method);
     filter.recorded_from.as_ref().is_none_or(|from| recorded >= micros(from))

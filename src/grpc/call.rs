@@ -1,16 +1,19 @@
 //! One call, as the layer in front hands it to a method.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 
+use super::intake::Facts;
 use super::status::Refusal;
 use crate::access::Method;
 use crate::domain::agency::CreditCode;
+use crate::domain::exchange::RequestId;
 use crate::identity::server::Peer;
 
 /// A call: who, what, when, until when.
@@ -30,6 +33,17 @@ pub(crate) struct Slot {
     pub(crate) trace: String,
     /// Whether an entry was written for the answer; if not, the layer writes one.
     pub(crate) witnessed: AtomicBool,
+    /// Held by whoever still works on the call, even when the caller has gone.
+    #[allow(dead_code, reason = "held, not used")]
+    pub(crate) places: Option<Places>,
+    /// The call's REQUEST once it is durable, so that a panic can be witnessed.
+    pub(crate) open_request: OnceLock<(u64, RequestId, Facts)>,
+}
+
+/// A place among all calls and one among the agency's.
+pub(crate) struct Places {
+    pub(crate) _of_all: OwnedSemaphorePermit,
+    pub(crate) _of_agency: OwnedSemaphorePermit,
 }
 
 impl Call {
@@ -77,6 +91,16 @@ impl Call {
 
     pub(crate) fn elapsed_us(&self) -> u64 {
         u64::try_from(self.slot.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Notes that the call's REQUEST is durable.
+    pub(crate) fn opened(&self, request_index: u64, request_id: RequestId, facts: &Facts) {
+        let _ = self.slot.open_request.set((request_index, request_id, facts.clone()));
+    }
+
+    /// The call's durable REQUEST, if it has one.
+    pub(crate) fn open_request(&self) -> Option<&(u64, RequestId, Facts)> {
+        self.slot.open_request.get()
     }
 
     pub(crate) fn mark_witnessed(&self) {

@@ -18,9 +18,10 @@ use super::wire::{
     Answer, Expectation, envelope, exchange_of, fee_waiver_request, response, timestamp, warning,
 };
 use crate::access::Method;
-use crate::domain::agency::CreditCode;
+use crate::domain::agency::{AgencyKind, CreditCode};
 use crate::domain::envelope::Envelope;
 use crate::domain::exchange::{DeliveryId, ExchangeId, ExchangeState, Kind, Party, ResponseKind, next_state};
+use crate::domain::law::Article;
 use crate::domain::violation::Violations;
 use crate::entropy;
 use crate::store::{Effect, ExchangeRecord, NewDelivery, NewExchange, NewMessage};
@@ -134,8 +135,30 @@ impl Operation for SubmitExchange {
 }
 
 impl Effectful for SubmitExchange {
-    async fn prepare(_: &Intake, _: &Call, _: &mut Submit, _: &mut Facts) -> Result<(), Refusal> {
-        Ok(())
+    /// A fee waiver goes to a court. Whether the caller may write to the recipient at all is asked first.
+    async fn prepare(
+        intake: &Intake,
+        call: &Call,
+        task: &mut Submit,
+        facts: &mut Facts,
+    ) -> Result<(), Refusal> {
+        intake.allow::<Self>(call, facts)?;
+        let directory = intake.directory.load();
+        let recipient = directory.agency(&task.recipient);
+        match task.envelope.kind {
+            Kind::FeeWaiver if recipient.is_some_and(|agency| agency.kind == AgencyKind::Court) => Ok(()),
+            _ => {
+                let mut violations = Violations::new();
+                violations.add_by_article(
+                    "envelope.recipient",
+                    "RECIPIENT_IS_A_COURT",
+                    "a fee waiver is asked of a court",
+                    "减免缓交诉讼费用应向人民法院申请",
+                    Article::court_fee_measures("48"),
+                );
+                Err(Refusal::Invalid(violations.into_vec()))
+            }
+        }
     }
 
     async fn act(intake: &Intake, call: &Call, task: Submit) -> Result<Done<Self::Response>, Refusal> {
@@ -168,7 +191,6 @@ impl Effectful for SubmitExchange {
             matter_id: record.matter_id,
             region: record.region,
             at: now,
-            sha256: sha256(&message),
             message: intake.store.seal_message(&exchange_id, 1, &message),
             delivery: new_delivery(intake, task.recipient),
         };
@@ -288,7 +310,6 @@ impl Effectful for RespondToExchange {
             from: record.state,
             to,
             at: now,
-            sha256: sha256(&message),
             message: intake.store.seal_message(&record.exchange_id, sequence, &message),
             delivery: new_delivery(intake, recipient),
         };

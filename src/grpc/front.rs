@@ -6,18 +6,18 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
 use http::{Method as HttpMethod, Request, Response, header};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tonic::Code;
 use tonic::body::Body;
 use tower::Service;
 
-use super::call::{Call, Slot};
+use super::call::{Call, Places, Slot};
 use super::intake::{Facts, Intake};
 use super::status::Refusal;
 use crate::domain::agency::CreditCode;
@@ -51,16 +51,53 @@ pub struct Front<S> {
     limits: CallLimits,
     all: Arc<Semaphore>,
     agencies: Arc<Mutex<HashMap<CreditCode, Arc<Semaphore>>>>,
+    overloaded: Arc<Semaphore>,
+}
+
+/// Refusals for overload that are written at once.
+const OVERLOAD_REFUSALS: usize = 32;
+
+/// An answer that keeps its place among the calls until the peer has taken it.
+struct Held {
+    body: Body,
+    _slot: Arc<Slot>,
+}
+
+impl http_body::Body for Held {
+    type Data = bytes::Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, tonic::Status>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
 }
 
 impl<S> Front<S> {
     /// Stands before `inner`.
     pub fn new(inner: S, intake: Arc<Intake>, limits: CallLimits) -> Self {
-        Self { inner, intake, limits, all: Arc::new(Semaphore::new(limits.calls)), agencies: Arc::default() }
+        Self {
+            inner,
+            intake,
+            limits,
+            all: Arc::new(Semaphore::new(limits.calls)),
+            agencies: Arc::default(),
+            overloaded: Arc::new(Semaphore::new(OVERLOAD_REFUSALS)),
+        }
     }
 
     /// A place among all calls and one among the agency's.
-    fn places(&self, agency: CreditCode) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), Refusal> {
+    fn places(&self, agency: CreditCode) -> Result<Places, Refusal> {
         let of_agency = {
             let mut agencies = self.agencies.lock().unwrap_or_else(PoisonError::into_inner);
             let new = || Arc::new(Semaphore::new(self.limits.calls_per_agency));
@@ -69,7 +106,7 @@ impl<S> Front<S> {
         };
         let of_agency = of_agency.try_acquire_owned().map_err(|_| Refusal::AgencyOverloaded)?;
         let of_all = Arc::clone(&self.all).try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
-        Ok((of_all, of_agency))
+        Ok(Places { _of_all: of_all, _of_agency: of_agency })
     }
 }
 
@@ -92,21 +129,25 @@ where
         let Some(peer) = request.extensions().get::<Peer>().cloned() else {
             return Box::pin(async { Ok(Refusal::Internal.into_status(None).into_http()) });
         };
-        if request.uri().path().starts_with(HEALTH) {
-            return Box::pin(inner.call(request));
-        }
         let agency = peer.certificate.agency;
         let timeout = requested_timeout(&request);
         let allowed = timeout.as_ref().ok().copied().flatten().unwrap_or(self.limits.default_deadline);
         let started = Instant::now();
         let deadline = started + allowed.min(self.limits.longest_deadline);
+        let (places, no_place) = match self.places(agency) {
+            Ok(places) => (Some(places), None),
+            Err(refusal) => (None, Some(refusal)),
+        };
+        let is_health = request.uri().path().starts_with(HEALTH);
         let slot = Arc::new(Slot {
+            places,
             peer,
             arrived: self.intake.clock.now(),
             started,
             deadline,
             trace: trace_id(&request),
             witnessed: AtomicBool::new(false),
+            open_request: OnceLock::new(),
         });
         let call = Call::at_path(request.uri().path(), Arc::clone(&slot));
         let refusal = if !self.intake.directory.load().is_active(&agency) {
@@ -116,19 +157,18 @@ where
         } else {
             timeout.err()
         };
-        let places = self.places(agency);
         let intake = Arc::clone(&self.intake);
+        let overloaded = Arc::clone(&self.overloaded);
         Box::pin(async move {
             if let Some(refusal) = refusal {
                 return Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http());
             }
-            let _places = match places {
-                Ok(places) => places,
-                Err(refusal) => {
-                    return Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http());
-                }
-            };
-            request.extensions_mut().insert(slot);
+            if let Some(refusal) = no_place {
+                // A flood of these waits its turn: the log's queue is for those who have a place.
+                let _turn = overloaded.acquire().await;
+                return Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http());
+            }
+            request.extensions_mut().insert(Arc::clone(&slot));
             let answered = tokio::time::timeout_at((deadline + GRACE).into(), inner.call(request)).await;
             let Ok(answered) = answered else {
                 // A body that never came to its end, or work that did not; the latter closes its own entries.
@@ -141,8 +181,8 @@ where
                 Ok(response) => response,
                 Err(never) => match never {},
             };
-            if call.is_witnessed() {
-                return Ok(response);
+            if call.is_witnessed() || is_health {
+                return Ok(response.map(|body| Body::new(Held { body, _slot: slot })));
             }
             // Refused by the transport before a method saw it.
             let refusal = match code_of(&response) {

@@ -208,9 +208,23 @@ impl Intake {
         request: tonic::Request<O::Request>,
     ) -> Result<Response<O::Response>, Status> {
         let (call, message) = Call::of(O::METHOD, request)?;
-        let intake = Arc::clone(self);
-        let task = tokio::spawn(async move { intake.conduct::<O>(&call, message).await });
-        task.await.unwrap_or_else(|_| Err(Refusal::Internal.into_status(None)))
+        let (intake, of_task) = (Arc::clone(self), call.clone());
+        let task = tokio::spawn(async move { intake.conduct::<O>(&of_task, message).await });
+        match task.await {
+            Ok(answer) => answer,
+            Err(_) => self.after_panic(&call).await,
+        }
+    }
+
+    /// A method that panicked is witnessed like any other that failed.
+    async fn after_panic<R>(&self, call: &Call) -> Result<Response<R>, Status> {
+        tracing::error!(method = call.method_name(), "a method panicked");
+        match call.open_request().cloned() {
+            Some((request_index, request_id, facts)) => {
+                self.fail(call, facts, request_id, request_index, Refusal::Internal).await
+            }
+            None => Err(self.refuse(call, &Facts::default(), Refusal::Internal).await),
+        }
     }
 
     /// Takes in a call that only reads.
@@ -219,9 +233,12 @@ impl Intake {
         request: tonic::Request<O::Request>,
     ) -> Result<Response<O::Response>, Status> {
         let (call, message) = Call::of(O::METHOD, request)?;
-        let intake = Arc::clone(self);
-        let task = tokio::spawn(async move { intake.read::<O>(&call, message).await });
-        task.await.unwrap_or_else(|_| Err(Refusal::Internal.into_status(None)))
+        let (intake, of_task) = (Arc::clone(self), call.clone());
+        let task = tokio::spawn(async move { intake.read::<O>(&of_task, message).await });
+        match task.await {
+            Ok(answer) => answer,
+            Err(_) => self.after_panic(&call).await,
+        }
     }
 
     async fn conduct<O: Effectful>(
@@ -244,7 +261,7 @@ impl Intake {
         let Some(request_id) = facts.request_id else {
             return Err(self.refuse(call, &facts, Refusal::Internal).await);
         };
-        let digest = request_digest(O::METHOD, &request);
+        let digest = self.pseudonyms.tag(O::METHOD.name(), &request);
         let salt = Salt(entropy::bytes());
         let mut entry = self.entry(call, Phase::Request, &facts, &salt);
         entry.decision = Some(Decision::Allow);
@@ -255,6 +272,7 @@ impl Intake {
             Err(AppendError::Rejected(_)) => return self.replay::<O>(call, &facts, request_id, digest).await,
             Err(error) => return Err(self.unwitnessed(call, &error)),
         };
+        call.opened(request_index, request_id, &facts);
         let mut attempt = 1;
         loop {
             let outcome = match timeout(call.time_left(), O::act(self, call, task.clone())).await {
@@ -342,7 +360,7 @@ impl Intake {
     }
 
     /// Whether an agreement in force allows the call.
-    fn allow<O: Operation>(&self, call: &Call, facts: &mut Facts) -> Result<(), Refusal> {
+    pub(crate) fn allow<O: Operation>(&self, call: &Call, facts: &mut Facts) -> Result<(), Refusal> {
         let Some(purpose) = &facts.purpose else { return Err(Refusal::Internal) };
         let today = shanghai_day(call.arrived());
         let decision = self.directory.load().decide(
@@ -419,7 +437,7 @@ impl Intake {
                 return Ok(answer_with_index(response, response_index));
             }
             // The first call still runs: every answer moves the log's head.
-            if timeout(call.time_left(), head.changed()).await.is_err() {
+            if !matches!(timeout(call.time_left(), head.changed()).await, Ok(Ok(()))) {
                 return Err(self.refuse(call, facts, Refusal::StillRunning).await);
             }
         }
@@ -445,11 +463,13 @@ impl Intake {
         entry.reason = reason.map(str::to_owned);
         entry.response_commitment = Some(salt.commit("response", &bytes));
         effects.push(Effect::Outcome {
+            caller: call.caller(),
+            request_id,
             request_index,
             response: self.store.seal_outcome(request_index, &bytes),
             at: self.clock.now(),
         });
-        match self.log.append(entry, salt, effects).await {
+        match self.log.conclude(entry, salt, effects).await {
             Ok(index) => {
                 call.mark_witnessed();
                 response.witness(proto::AuditReceipt { log_index: index });
@@ -475,8 +495,8 @@ impl Intake {
         let mut entry = self.response_entry(call, &facts, request_index);
         entry.code = Some(code_name(refusal.code()).to_owned());
         entry.reason = Some(refusal.reason().to_owned());
-        let release = Effect::Release { caller: call.caller(), request_id };
-        match self.log.append(entry, Salt(entropy::bytes()), vec![release]).await {
+        let release = Effect::Release { caller: call.caller(), request_id, request_index };
+        match self.log.conclude(entry, Salt(entropy::bytes()), vec![release]).await {
             Ok(index) => {
                 call.mark_witnessed();
                 Err(refusal.into_status(Some(index)))
@@ -491,8 +511,7 @@ impl Intake {
     /// Closes a REQUEST as interrupted once the log can be written again. How many wait is bounded by the calls
     /// that were in progress when it failed: no new REQUEST is written meanwhile.
     fn close_later(&self, call: &Call, facts: &Facts, request_id: RequestId, request_index: u64) {
-        let (log, store, clock, caller) =
-            (self.log.clone(), self.store.clone(), self.clock.clone(), call.caller());
+        let (log, clock, caller) = (self.log.clone(), self.clock.clone(), call.caller());
         let mut entry = self.response_entry(call, facts, request_index);
         entry.phase = Phase::Interrupted;
         entry.reason = Some("INTERRUPTED".to_owned());
@@ -501,16 +520,13 @@ impl Intake {
             loop {
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(Duration::from_secs(5));
-                // The failed batch may have become durable after all; then there is nothing to close.
-                let outcome = store.claim(&caller, &request_id).await;
-                if outcome.is_ok_and(|claim| claim.is_some_and(|claim| claim.outcome.is_some())) {
-                    return;
-                }
                 let mut entry = entry.clone();
                 entry.id = entropy::uuid_v7(clock.now());
-                let release = Effect::Release { caller, request_id };
-                if log.append(entry, Salt(entropy::bytes()), vec![release]).await.is_ok() {
-                    return;
+                let release = Effect::Release { caller, request_id, request_index };
+                match log.conclude(entry, Salt(entropy::bytes()), vec![release]).await {
+                    // Ended already: the failed batch became durable after all.
+                    Ok(_) | Err(AppendError::AlreadyEnded | AppendError::Rejected(_)) => return,
+                    Err(AppendError::Overloaded | AppendError::Unavailable) => {}
                 }
             }
         });
@@ -583,19 +599,6 @@ pub(crate) fn store_refusal(error: &StoreError) -> Refusal {
     }
 }
 
-/// SHA-256 of method and request.
-fn request_digest(method: Method, request: &[u8]) -> [u8; 32] {
-    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    context.update(method.service().as_bytes());
-    context.update(b"/");
-    context.update(method.name().as_bytes());
-    context.update(b"\0");
-    context.update(request);
-    let mut digest = [0; 32];
-    digest.copy_from_slice(context.finish().as_ref());
-    digest
-}
-
 fn answer_with_index<R>(response: R, index: u64) -> Response<R> {
     let mut response = Response::new(response);
     response.metadata_mut().insert(LOG_INDEX_HEADER, index.into());
@@ -607,6 +610,7 @@ fn brief<R>(error: &AppendError<R>) -> &'static str {
         AppendError::Rejected(_) => "rejected",
         AppendError::Overloaded => "queue full",
         AppendError::Unavailable => "log unavailable",
+        AppendError::AlreadyEnded => "request ended already",
     }
 }
 

@@ -13,6 +13,9 @@ use crate::domain::violation::Violations;
 use crate::entropy;
 use crate::store::{DeliveryOutcome, DeliveryRecord, Effect};
 
+/// Bytes of messages in one answer: most clients take 4 MiB.
+const PULLED_BYTES: usize = 3 * 1024 * 1024;
+
 /// `ExchangeService.PullDeliveries`.
 pub(super) struct PullDeliveries;
 
@@ -50,9 +53,14 @@ impl Effectful for PullDeliveries {
         let until = now.checked_add(intake.lease).unwrap_or(Timestamp::MAX);
         let mut deliveries = Vec::with_capacity(due.len());
         let mut effects = Vec::with_capacity(due.len());
+        let mut bytes = 0;
         for record in due {
             let stored = intake.store.message(&record.exchange_id, record.sequence).await;
             let stored = stored.map_err(|error| store_refusal(&error))?;
+            bytes += stored.message.len();
+            if bytes > PULLED_BYTES && !deliveries.is_empty() {
+                break;
+            }
             deliveries.push(proto::Delivery {
                 delivery_id: record.delivery_id.to_string(),
                 message: stored.message,
@@ -113,7 +121,8 @@ impl Effectful for AcknowledgeDelivery {
         let found = intake.store.delivery(&task.delivery_id, &call.caller()).await;
         let record = found.map_err(|error| store_refusal(&error))?.ok_or(Refusal::NotFound)?;
         facts.exchange = Some(record.exchange_id);
-        if record.sha256 != task.sha256 {
+        let message = intake.store.message(&record.exchange_id, record.sequence).await;
+        if message.map_err(|error| store_refusal(&error))?.sha256 != task.sha256 {
             let mut violations = Violations::new();
             violations.add(
                 "message_sha256",

@@ -10,13 +10,13 @@ use super::intake::{Done, Effectful, Facts, Intake, Operation, Reading};
 use super::proto;
 use super::proto::verification_service_server::VerificationService;
 use super::status::Refusal;
-use super::wire::{Expectation, envelope, low_income_query, unavailable};
+use super::wire::{Expectation, envelope, low_income_query, next_steps, no_answer, shanghai_day};
 use crate::access::{Agency, Method};
 use crate::delivery::registry;
 use crate::domain::agency::{AgencyKind, CreditCode};
 use crate::domain::envelope::Envelope;
 use crate::domain::exchange::Kind;
-use crate::domain::verification::{LowIncomeQuery, NoAnswer};
+use crate::domain::verification::LowIncomeQuery;
 use crate::domain::violation::Violations;
 
 /// What is kept of the caller's time to write the answer's entry and send it.
@@ -115,25 +115,19 @@ impl Effectful for VerifyLowIncome {
     async fn act(intake: &Intake, call: &Call, task: Verify) -> Result<Done<Self::Response>, Refusal> {
         let Some(registry) = task.registry else { return Err(Refusal::Internal) };
         let time_left = call.time_left().saturating_sub(RESERVE);
-        let answer = registry::query_low_income(
-            &intake.peers,
-            &registry,
-            task.envelope,
-            task.question,
-            &task.asked,
-            time_left,
-        )
-        .await;
-        let (answer, reason) = match answer {
-            Ok(answer) => (answer, None),
-            Err(why) => {
-                let result = match why {
-                    NoAnswer::SubjectMismatch => proto::VerificationResult::Ambiguous,
-                    _ => proto::VerificationResult::Unavailable,
-                };
-                (unavailable(result, why), Some(why.as_str()))
-            }
+        let question = registry::Question {
+            caller: call.caller(),
+            envelope: task.envelope,
+            query: task.question,
+            asked: &task.asked,
+            today: shanghai_day(call.arrived()),
         };
+        let answer = registry::query_low_income(&intake.peers, &registry, question, time_left).await;
+        let (mut answer, reason) = match answer {
+            Ok(answer) => (answer, None),
+            Err(why) => (no_answer(why), Some(why.as_str())),
+        };
+        answer.next_steps = next_steps(answer.result);
         Ok(Done {
             response: proto::VerifyLowIncomeResponse {
                 answer: Some(answer),

@@ -11,8 +11,8 @@ mod view;
 pub(crate) use self::envelope::{Expectation, call_context, delivery_id, envelope, exchange_id};
 pub(crate) use self::fee_waiver::fee_waiver_request;
 pub(crate) use self::response::{Answer, response};
-pub(crate) use self::time::{date, shanghai_day, timestamp};
-pub(crate) use self::verification::{low_income_query, unavailable};
+pub(crate) use self::time::{civil_date, date, shanghai_day, timestamp};
+pub(crate) use self::verification::{low_income_query, next_steps, no_answer};
 pub(crate) use self::view::{exchange_of, state_of, warning};
 
 use crate::domain::violation::Violations;

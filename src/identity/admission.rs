@@ -75,14 +75,11 @@ impl AdmissionVerifier {
         Ok(Arc::new(peer))
     }
 
-    fn decide(
-        &self,
-        verdict: Result<Arc<PeerCertificate>, Refusal>,
-    ) -> Result<ClientCertVerified, rustls::Error> {
+    fn decide(&self, verdict: Result<Arc<PeerCertificate>, Refusal>) -> Result<(), rustls::Error> {
         let admitted = verdict.is_ok();
         // A second certificate on one connection would be a second opinion; the first one stands.
         if self.verdict.set(verdict).is_ok() && admitted {
-            Ok(ClientCertVerified::assertion())
+            Ok(())
         } else {
             Err(rustls::CertificateError::ApplicationVerificationFailure.into())
         }
@@ -97,10 +94,9 @@ impl ClientCertVerifier for AdmissionVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         if intermediates.len() >= LONGEST_CHAIN {
-            return self.decide(Err(Refusal { reason: "CHAIN_TOO_LONG", agency: None, spki: None }));
+            self.decide(Err(Refusal { reason: "CHAIN_TOO_LONG", agency: None, spki: None }))?;
         }
-        self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        self.decide(self.judge(end_entity))
+        self.chain.verify_client_cert(end_entity, intermediates, now)
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -122,7 +118,11 @@ impl ClientCertVerifier for AdmissionVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls13_signature(message, certificate, signature)
+        // Only now has the peer shown that it holds the key: a copy of somebody's certificate must not put that
+        // somebody's name into the audit log.
+        let valid = self.chain.verify_tls13_signature(message, certificate, signature)?;
+        self.decide(self.judge(certificate))?;
+        Ok(valid)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -25,8 +25,6 @@ pub struct DeliveryRecord {
     pub attempts: u32,
     /// When it was put in the outbox.
     pub created: Timestamp,
-    /// SHA-256 of the message.
-    pub sha256: [u8; 32],
 }
 
 /// A recipient with open deliveries.
@@ -38,8 +36,8 @@ pub struct WaitingRecipient {
     pub due: Timestamp,
 }
 
-const SELECT: &str = "SELECT d.delivery_id, d.exchange_id, d.sequence, d.recipient, d.state, d.attempts, d.created_us, \
-                      m.sha256 FROM deliveries d JOIN messages m ON m.exchange_id = d.exchange_id AND m.sequence = d.sequence ";
+const SELECT: &str = "SELECT d.delivery_id, d.exchange_id, d.sequence, d.recipient, d.state, d.attempts, d.created_us \
+                      FROM deliveries d";
 
 impl Store {
     /// Recipients with open deliveries, and when each has something due.
@@ -120,6 +118,5 @@ fn delivery(row: &SqliteRow) -> Result<DeliveryRecord, StoreError> {
         delivered: row.try_get::<&str, _>(4)? == "DELIVERED",
         attempts: u32::try_from(row.try_get::<i64, _>(5)?).map_err(|_| inconsistent("attempts"))?,
         created: Timestamp::from_microsecond(row.try_get(6)?).map_err(|_| inconsistent("created_us"))?,
-        sha256: row.try_get::<&[u8], _>(7)?.try_into().map_err(|_| inconsistent("sha256"))?,
     })
 }

@@ -20,11 +20,15 @@ pub enum Effect {
         caller: CreditCode,
         /// The caller's id.
         request_id: RequestId,
-        /// SHA-256 of method and request.
+        /// Keyed digest of method and request: unkeyed, it would confirm a guess at the request.
         digest: [u8; 32],
     },
     /// Keeps the answer, to give it again to the same request id.
     Outcome {
+        /// Who called.
+        caller: CreditCode,
+        /// The caller's id.
+        request_id: RequestId,
         /// Index of the REQUEST entry.
         request_index: u64,
         /// The sealed answer.
@@ -38,6 +42,8 @@ pub enum Effect {
         caller: CreditCode,
         /// The caller's id.
         request_id: RequestId,
+        /// Index of the REQUEST entry that took the id; a later taking of it stays.
+        request_index: u64,
     },
     /// Opens an exchange.
     OpenExchange(Box<NewExchange>),
@@ -105,8 +111,6 @@ pub struct NewExchange {
     pub at: Timestamp,
     /// The sealed opening message.
     pub message: Vec<u8>,
-    /// SHA-256 of the clear message.
-    pub sha256: [u8; 32],
     /// The delivery to the recipient.
     pub delivery: NewDelivery,
 }
@@ -126,9 +130,7 @@ pub struct NewMessage {
     pub at: Timestamp,
     /// The sealed message.
     pub message: Vec<u8>,
-    /// SHA-256 of the clear message.
-    pub sha256: [u8; 32],
-    /// The delivery to the other party; none for a receipt that only the gateway records.
+    /// The delivery to the other party.
     pub delivery: NewDelivery,
 }
 
@@ -180,7 +182,11 @@ static INSERT_CLAIMS: LazyLock<Vec<String>> = LazyLock::new(|| {
     )
 });
 static INSERT_OUTCOMES: LazyLock<Vec<String>> = LazyLock::new(|| {
-    insert_texts("INSERT INTO outcomes (request_index, response_index, response, created_us) VALUES", 4, "")
+    insert_texts(
+        "INSERT INTO outcomes (request_index, response_index, caller, request_id, response, created_us) VALUES",
+        6,
+        "",
+    )
 });
 
 fn insert_texts(head: &str, columns: usize, tail: &str) -> Vec<String> {
@@ -255,25 +261,25 @@ async fn claim(
 }
 
 async fn keep_outcomes(connection: &mut SqliteConnection, batch: &Batch<Effect>) -> Result<(), StoreError> {
-    let outcomes: Vec<(usize, u64, &[u8], Timestamp)> = batch
+    let outcomes: Vec<(usize, &Effect)> = batch
         .leaves
         .iter()
         .enumerate()
         .flat_map(|(place, leaf)| leaf.effects.iter().map(move |effect| (place, effect)))
-        .filter_map(|(place, effect)| match effect {
-            Effect::Outcome { request_index, response, at } => {
-                Some((place, *request_index, response.as_slice(), *at))
-            }
-            _ => None,
-        })
+        .filter(|(_, effect)| matches!(effect, Effect::Outcome { .. }))
         .collect();
     for (size, run) in in_runs(&outcomes, &CLAIMS_AT_ONCE) {
         let mut insert = sqlx::query(INSERT_OUTCOMES[size].as_str());
-        for (place, request_index, response, at) in run {
+        for (place, effect) in run {
+            let Effect::Outcome { caller, request_id, request_index, response, at } = effect else {
+                continue;
+            };
             insert = insert
                 .bind(signed(*request_index))
                 .bind(signed(batch.first_index) + *place as i64)
-                .bind(*response)
+                .bind(caller.as_str())
+                .bind(request_id.as_bytes().as_slice())
+                .bind(response.as_slice())
                 .bind(at.as_microsecond());
         }
         insert.execute(&mut *connection).await?;
@@ -287,14 +293,15 @@ async fn apply_one(
 ) -> Result<Result<(), Rejection>, StoreError> {
     match effect {
         Effect::Claim { .. } | Effect::Outcome { .. } => Ok(Ok(())),
-        Effect::Release { caller, request_id } => {
+        Effect::Release { caller, request_id, request_index } => {
             // Never a claim that has an outcome: its call did have effect.
             sqlx::query(
-                "DELETE FROM claims WHERE caller = $1 AND request_id = $2 AND NOT EXISTS \
+                "DELETE FROM claims WHERE caller = $1 AND request_id = $2 AND request_index = $3 AND NOT EXISTS \
                  (SELECT 1 FROM outcomes WHERE outcomes.request_index = claims.request_index)",
             )
             .bind(caller.as_str())
             .bind(request_id.as_bytes().as_slice())
+            .bind(signed(*request_index))
             .execute(connection)
             .await?;
             Ok(Ok(()))
@@ -335,7 +342,7 @@ async fn open_exchange(connection: &mut SqliteConnection, new: &NewExchange) -> 
     .bind(new.at.as_microsecond())
     .execute(&mut *connection)
     .await?;
-    insert_message(connection, &new.exchange_id, 1, &new.message, &new.sha256).await?;
+    insert_message(connection, &new.exchange_id, 1, &new.message).await?;
     insert_delivery(connection, &new.exchange_id, 1, &new.delivery, new.at).await
 }
 
@@ -358,7 +365,7 @@ async fn add_message(
     if let Err(rejection) = exactly_one(changed.rows_affected()) {
         return Ok(Err(rejection));
     }
-    insert_message(connection, &new.exchange_id, new.sequence, &new.message, &new.sha256).await?;
+    insert_message(connection, &new.exchange_id, new.sequence, &new.message).await?;
     insert_delivery(connection, &new.exchange_id, new.sequence, &new.delivery, new.at).await?;
     Ok(Ok(()))
 }
@@ -368,13 +375,11 @@ async fn insert_message(
     exchange_id: &ExchangeId,
     sequence: u32,
     message: &[u8],
-    sha256: &[u8; 32],
 ) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO messages (exchange_id, sequence, message, sha256) VALUES ($1, $2, $3, $4)")
+    sqlx::query("INSERT INTO messages (exchange_id, sequence, message) VALUES ($1, $2, $3)")
         .bind(exchange_id.as_bytes().as_slice())
         .bind(i64::from(sequence))
         .bind(message)
-        .bind(sha256.as_slice())
         .execute(connection)
         .await?;
     Ok(())
@@ -413,10 +418,11 @@ async fn settle(
         DeliveryOutcome::Retry { due, reason } => ("PENDING", *due, Some(*reason), None),
         DeliveryOutcome::Dead { reason } => ("DEAD", at, Some(*reason), Some(at)),
     };
-    // A taker that lost its lease must not settle what another took over.
+    // A taker that lost its lease must not settle what another took over. The recipient itself may acknowledge
+    // even what was given up.
     let changed = sqlx::query(
         "UPDATE deliveries SET state = $1, due_us = $2, reason = $3, settled_us = $4, lease = NULL \
-         WHERE delivery_id = $5 AND state IN ('PENDING', 'LEASED') AND ($6 IS NULL OR lease = $6)",
+         WHERE delivery_id = $5 AND (($6 IS NULL AND state <> 'DELIVERED') OR (state = 'LEASED' AND lease = $6))",
     )
     .bind(state)
     .bind(due.as_microsecond())

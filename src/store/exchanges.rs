@@ -40,7 +40,7 @@ pub struct MessageRecord {
     pub sequence: u32,
     /// The clear bytes.
     pub message: Vec<u8>,
-    /// SHA-256 of the clear bytes, as recorded.
+    /// SHA-256 of the clear bytes.
     pub sha256: [u8; 32],
 }
 
@@ -68,7 +68,7 @@ impl Store {
         exchange_id: &ExchangeId,
         party: &CreditCode,
     ) -> Result<Option<ExchangeRecord>, StoreError> {
-        let text = const_format(
+        let text = with_columns(
             "SELECT {} FROM exchanges WHERE exchange_id = $1 AND (sender = $2 OR recipient = $2)",
         );
         let row = sqlx::query(sqlx::AssertSqlSafe(text))
@@ -91,7 +91,7 @@ impl Store {
     ) -> Result<Vec<ExchangeRecord>, StoreError> {
         // Ids are UUIDs of version 7: their order is the order of time. Two indexed branches, each in that
         // order, so that the page costs what it returns.
-        let text = const_format(
+        let text = with_columns(
             "SELECT {} FROM (SELECT * FROM exchanges WHERE sender = $1 \
              UNION ALL SELECT * FROM exchanges WHERE recipient = $1 AND sender <> $1) \
              WHERE ($2 IS NULL OR state = $2) AND ($3 IS NULL OR matter_id = $3) \
@@ -113,12 +113,11 @@ impl Store {
     /// # Errors
     /// When the database does not answer or a body does not open.
     pub async fn messages(&self, exchange_id: &ExchangeId) -> Result<Vec<MessageRecord>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT sequence, message, sha256 FROM messages WHERE exchange_id = $1 ORDER BY sequence",
-        )
-        .bind(exchange_id.as_bytes().as_slice())
-        .fetch_all(&self.readers)
-        .await?;
+        let rows =
+            sqlx::query("SELECT sequence, message FROM messages WHERE exchange_id = $1 ORDER BY sequence")
+                .bind(exchange_id.as_bytes().as_slice())
+                .fetch_all(&self.readers)
+                .await?;
         rows.iter().map(|row| self.open_message(exchange_id, row)).collect()
     }
 
@@ -131,13 +130,12 @@ impl Store {
         exchange_id: &ExchangeId,
         sequence: u32,
     ) -> Result<MessageRecord, StoreError> {
-        let row = sqlx::query(
-            "SELECT sequence, message, sha256 FROM messages WHERE exchange_id = $1 AND sequence = $2",
-        )
-        .bind(exchange_id.as_bytes().as_slice())
-        .bind(i64::from(sequence))
-        .fetch_one(&self.readers)
-        .await?;
+        let row =
+            sqlx::query("SELECT sequence, message FROM messages WHERE exchange_id = $1 AND sequence = $2")
+                .bind(exchange_id.as_bytes().as_slice())
+                .bind(i64::from(sequence))
+                .fetch_one(&self.readers)
+                .await?;
         self.open_message(exchange_id, &row)
     }
 
@@ -149,16 +147,19 @@ impl Store {
     fn open_message(&self, exchange_id: &ExchangeId, row: &SqliteRow) -> Result<MessageRecord, StoreError> {
         let inconsistent = |column| StoreError::Inconsistent { table: "messages", column };
         let sequence = u32::try_from(row.try_get::<i64, _>(0)?).map_err(|_| inconsistent("sequence"))?;
-        Ok(MessageRecord {
-            sequence,
-            message: self.sealer.open(&message_place(exchange_id, sequence), row.try_get(1)?)?,
-            sha256: row.try_get::<&[u8], _>(2)?.try_into().map_err(|_| inconsistent("sha256"))?,
-        })
+        let message = self.sealer.open(&message_place(exchange_id, sequence), row.try_get(1)?)?;
+        Ok(MessageRecord { sequence, sha256: sha256(&message), message })
     }
 }
 
-fn const_format(text: &str) -> String {
+fn with_columns(text: &str) -> String {
     text.replace("{}", COLUMNS)
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
+    digest
 }
 
 fn message_place(exchange_id: &ExchangeId, sequence: u32) -> String {

@@ -10,7 +10,7 @@ use crate::domain::exchange::RequestId;
 /// A taken request id.
 #[derive(Debug)]
 pub struct Claim {
-    /// SHA-256 of method and request.
+    /// Keyed digest of method and request.
     pub digest: [u8; 32],
     /// Index of the REQUEST entry.
     pub request_index: u64,
@@ -58,34 +58,40 @@ impl Store {
         self.sealer.seal(&outcome_place(request_index), response)
     }
 
-    /// Forgets outcomes given before `before`, and their request ids. Returns how many.
+    /// Forgets at most `most` outcomes given before `before`, oldest first, and their request ids. Returns how
+    /// many: as many as `most` means that there may be more.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn forget_outcomes(&self, before: Timestamp) -> Result<u64, StoreError> {
-        // Outcomes are kept in log order, which is time order: the newest forgotten one bounds both tables.
-        let newest: Option<i64> =
-            sqlx::query_scalar("SELECT MAX(request_index) FROM outcomes WHERE created_us < $1")
-                .bind(before.as_microsecond())
-                .fetch_one(&self.readers)
-                .await?;
-        let Some(newest) = newest else { return Ok(0) };
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query(
-            "DELETE FROM claims WHERE request_index IN \
-             (SELECT request_index FROM outcomes WHERE request_index <= $1 AND created_us < $2)",
+    pub async fn forget_outcomes(&self, before: Timestamp, most: u32) -> Result<u64, StoreError> {
+        // Outcomes are kept in log order, which is time order: the oldest come first, and nothing is searched.
+        let oldest = sqlx::query(
+            "SELECT request_index, caller, request_id FROM \
+             (SELECT * FROM outcomes ORDER BY request_index LIMIT $2) WHERE created_us < $1",
         )
-        .bind(newest)
         .bind(before.as_microsecond())
-        .execute(&mut *transaction)
+        .bind(i64::from(most))
+        .fetch_all(&self.readers)
         .await?;
-        let gone = sqlx::query("DELETE FROM outcomes WHERE request_index <= $1 AND created_us < $2")
-            .bind(newest)
-            .bind(before.as_microsecond())
-            .execute(&mut *transaction)
-            .await?;
+        if oldest.is_empty() {
+            return Ok(0);
+        }
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        for row in &oldest {
+            let request_index: i64 = row.try_get(0)?;
+            sqlx::query("DELETE FROM claims WHERE caller = $1 AND request_id = $2 AND request_index = $3")
+                .bind(row.try_get::<&str, _>(1)?)
+                .bind(row.try_get::<&[u8], _>(2)?)
+                .bind(request_index)
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::query("DELETE FROM outcomes WHERE request_index = $1")
+                .bind(request_index)
+                .execute(&mut *transaction)
+                .await?;
+        }
         transaction.commit().await?;
-        Ok(gone.rows_affected())
+        Ok(oldest.len() as u64)
     }
 }
 

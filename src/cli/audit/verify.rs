@@ -37,7 +37,6 @@ pub(crate) async fn verify_path(
     let mut next = 0;
     loop {
         let chunk = store.entries_with_hashes(next, CHUNK).await?;
-        // A gateway that writes meanwhile is ahead of the checkpoint that was read first.
         let Some(last) = chunk.last() else { break };
         next = last.index + 1;
         chunk.iter().for_each(|stored| verifier.feed(stored));

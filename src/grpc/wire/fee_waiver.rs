@@ -90,7 +90,9 @@ fn court_case(violations: &mut Violations, value: &proto::CourtCase, today: Date
         court,
         has_case_number: !value.case_number.is_empty(),
         second_instance: instance == Some(proto::Instance::Second),
+        has_docketing: value.docketed_on.is_some(),
         docketed_on,
+        has_appeal: value.appealed_on.is_some(),
         appealed_on,
         ..FeeWaiverTerms::default()
     }
@@ -128,6 +130,7 @@ pub(super) fn fee_waiver_decision(
     let terms = DecisionTerms {
         outcome,
         has_payable: value.payable_fen.is_some(),
+        has_deferral: value.deferred_until.is_some(),
         deferred_until,
         has_reasons: !value.reasons.trim().is_empty(),
         decided_on,

@@ -33,7 +33,7 @@ pub(crate) fn date(day: Date) -> google_type::Date {
 }
 
 /// A legal date from the wire, if it is a real one.
-fn civil_date(value: &google_type::Date) -> Option<Date> {
+pub(crate) fn civil_date(value: &google_type::Date) -> Option<Date> {
     let year = i16::try_from(value.year).ok().filter(|year| *year >= 1)?;
     Date::new(year, i8::try_from(value.month).ok()?, i8::try_from(value.day).ok()?).ok()
 }

@@ -9,7 +9,10 @@ use super::{digest, word};
 use crate::domain::law::Article;
 use crate::domain::person::PersonName;
 use crate::domain::region::RegionCode;
-use crate::domain::verification::{LowIncomeQuery, NoAnswer, Subject};
+use crate::domain::verification::{
+    LowIncomeQuery, NextStep, NoAnswer, STEPS_WHEN_AMBIGUOUS, STEPS_WHEN_NOT_FOUND, STEPS_WHEN_UNAVAILABLE,
+    Subject,
+};
 use crate::domain::violation::Violations;
 use crate::grpc::proto;
 
@@ -86,22 +89,36 @@ fn authority(violations: &mut Violations, value: Option<&proto::Authority>, now:
     });
 }
 
-/// The answer where the register gave no usable one: a result, not an error, with what the centre may do next.
-pub(crate) fn unavailable(result: proto::VerificationResult, why: NoAnswer) -> proto::LowIncomeAnswer {
+/// The answer where the register gave no usable one: a result, not an error.
+pub(crate) fn no_answer(why: NoAnswer) -> proto::LowIncomeAnswer {
+    let result = match why {
+        NoAnswer::SubjectMismatch => proto::VerificationResult::Ambiguous,
+        NoAnswer::RegistryUnreachable | NoAnswer::RegistryError | NoAnswer::RegistryAnswerMalformed => {
+            proto::VerificationResult::Unavailable
+        }
+    };
     proto::LowIncomeAnswer {
         result: result.into(),
         source: "GATEWAY".to_owned(),
         reason: why.as_str().to_owned(),
-        next_steps: why
-            .next_steps()
-            .iter()
-            .map(|step| proto::NextStep {
-                code: step.code.to_owned(),
-                text: step.text.to_owned(),
-                text_zh: step.text_zh.to_owned(),
-                article: step.article.to_string(),
-            })
-            .collect(),
         ..Default::default()
     }
+}
+
+/// What the centre may do next, for every result but a match. It is the gateway's to say, whatever a register sends.
+pub(crate) fn next_steps(result: i32) -> Vec<proto::NextStep> {
+    use proto::VerificationResult as R;
+    let steps = match R::try_from(result).unwrap_or(R::Unspecified) {
+        R::Match => &[],
+        R::Unspecified | R::Unavailable => STEPS_WHEN_UNAVAILABLE,
+        R::Ambiguous => STEPS_WHEN_AMBIGUOUS,
+        R::NoMatch | R::Refused => STEPS_WHEN_NOT_FOUND,
+    };
+    let on_wire = |step: &NextStep| proto::NextStep {
+        code: step.code.to_owned(),
+        text: step.text.to_owned(),
+        text_zh: step.text_zh.to_owned(),
+        article: step.article.to_string(),
+    };
+    steps.iter().map(on_wire).collect()
 }
