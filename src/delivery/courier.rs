@@ -167,7 +167,8 @@ impl Courier {
             Err(_) => return false,
         };
         let (outcome, code) = self.deliver(agency, record).await;
-        self.settle(record, lease, request_index, started, outcome, code).await
+        self.settle(record, lease, request_index, started, outcome, code).await;
+        true
     }
 
     /// Hands the message over.
@@ -222,7 +223,8 @@ impl Courier {
         DeliveryOutcome::Retry { due: now.checked_add(wait).unwrap_or(Timestamp::MAX), reason }
     }
 
-    /// Writes how the attempt ended, as long as it takes: until then the lease keeps others off.
+    /// Writes how the attempt ended, as long as it takes: until then its REQUEST is open, and the recipient's round
+    /// goes on.
     async fn settle(
         &self,
         record: &DeliveryRecord,
@@ -231,7 +233,12 @@ impl Courier {
         started: Timestamp,
         outcome: DeliveryOutcome,
         code: Code,
-    ) -> bool {
+    ) {
+        let mut reason = match outcome {
+            DeliveryOutcome::Delivered => None,
+            DeliveryOutcome::Retry { reason, .. } | DeliveryOutcome::Dead { reason } => Some(reason),
+        };
+        let mut lease_lost = false;
         let mut wait = Duration::from_millis(100);
         loop {
             let now = self.clock.now();
@@ -239,29 +246,20 @@ impl Courier {
             entry.request_index = Some(request_index);
             entry.code = Some(code_name(code).to_owned());
             entry.duration_us = u64::try_from(now.duration_since(started).as_micros()).ok();
-            entry.reason = match outcome {
-                DeliveryOutcome::Delivered => None,
-                DeliveryOutcome::Retry { reason, .. } | DeliveryOutcome::Dead { reason } => {
-                    Some(reason.to_owned())
-                }
-            };
+            entry.reason = reason.map(str::to_owned);
             let settle =
                 Effect::Settle { delivery_id: record.delivery_id, lease: Some(lease), outcome, at: now };
-            match self.log.append(entry.clone(), Salt(entropy::bytes()), vec![settle]).await {
-                Ok(_) => return true,
+            let effects = if lease_lost { Vec::new() } else { vec![settle] };
+            match self.log.append(entry, Salt(entropy::bytes()), effects).await {
+                Ok(_) => return,
                 Err(AppendError::Rejected(_)) => {
                     // The lease ran out, or the recipient acknowledged meanwhile: only the entry is left to write.
-                    entry.reason = Some("LEASE_LOST".to_owned());
-                    let _ = self.log.append(entry, Salt(entropy::bytes()), Vec::new()).await;
-                    return true;
+                    lease_lost = true;
+                    reason = Some("LEASE_LOST");
                 }
                 Err(AppendError::Overloaded | AppendError::Unavailable) => {
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(Duration::from_secs(5));
-                    let held = SignedDuration::try_from(self.schedule.lease).unwrap_or(SignedDuration::MAX);
-                    if now.duration_since(started) > held {
-                        return false;
-                    }
                 }
             }
         }
