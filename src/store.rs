@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, SqlitePool};
+use sqlx::{Row, Sqlite, SqlitePool};
 use thiserror::Error;
 
 pub use self::deliveries::{DeliveryRecord, WaitingRecipient};
@@ -29,6 +30,10 @@ const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
 
 /// Readers beside the one writer.
 const READERS: u32 = 4;
+
+/// How long to wait for a lock that another process holds. A call may wait for two batches: the one in progress and
+/// its own. The refusal must come within a usual deadline.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
@@ -85,7 +90,7 @@ impl Store {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5))
+            .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(false);
         let open_error = |source| StoreError::Open { path: path.to_owned(), source };
         let writer = SqlitePoolOptions::new()
@@ -134,6 +139,15 @@ impl Store {
         let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         transaction.rollback().await?;
         Ok(())
+    }
+
+    /// Gives up the writer's connection after an error; the next write opens a new one. On a write error SQLite
+    /// rolls back by itself, which sqlx does not notice: it would refuse every further transaction on that
+    /// connection, and the gateway would not come back once there is room on the disk.
+    fn discard_after_error<T>(connection: &mut PoolConnection<Sqlite>, outcome: &Result<T, StoreError>) {
+        if outcome.is_err() {
+            connection.close_on_drop();
+        }
     }
 
     /// Seals and opens bodies.

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Connection as _, Row, SqliteConnection};
 
 use super::effect::{self, Effect, Rejection, in_runs, insert_text};
 use super::{Store, StoreError, signed, unsigned};
@@ -73,39 +73,49 @@ impl Storage for Store {
     }
 
     async fn commit(&self, batch: &Batch<Effect>) -> Result<Vec<(usize, Rejection)>, StoreError> {
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let rejections = effect::apply(&mut transaction, batch).await?;
-        if !rejections.is_empty() {
-            transaction.rollback().await?;
-            return Ok(rejections);
-        }
-        insert_entries(&mut transaction, batch).await?;
-        for (id, hashes) in &batch.tiles {
-            let bytes: Vec<u8> = hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
-            sqlx::query(
-                "INSERT INTO audit_tiles (level, idx, hashes) VALUES ($1, $2, $3) \
-                 ON CONFLICT (level, idx) DO UPDATE SET hashes = excluded.hashes",
-            )
-            .bind(i64::from(id.level))
-            .bind(signed(id.index))
-            .bind(bytes)
-            .execute(&mut *transaction)
-            .await?;
-        }
+        let mut connection = self.writer.acquire().await?;
+        let outcome = commit_on(&mut connection, batch).await;
+        Self::discard_after_error(&mut connection, &outcome);
+        outcome
+    }
+}
+
+async fn commit_on(
+    connection: &mut SqliteConnection,
+    batch: &Batch<Effect>,
+) -> Result<Vec<(usize, Rejection)>, StoreError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let rejections = effect::apply(&mut transaction, batch).await?;
+    if !rejections.is_empty() {
+        transaction.rollback().await?;
+        return Ok(rejections);
+    }
+    insert_entries(&mut transaction, batch).await?;
+    for (id, hashes) in &batch.tiles {
+        let bytes: Vec<u8> = hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
         sqlx::query(
-            "INSERT INTO audit_head (id, size, root, open_from, checkpoint) VALUES (1, $1, $2, $3, $4) \
-             ON CONFLICT (id) DO UPDATE SET size = excluded.size, root = excluded.root, \
-             open_from = excluded.open_from, checkpoint = excluded.checkpoint",
+            "INSERT INTO audit_tiles (level, idx, hashes) VALUES ($1, $2, $3) \
+                 ON CONFLICT (level, idx) DO UPDATE SET hashes = excluded.hashes",
         )
-        .bind(signed(batch.head.size))
-        .bind(batch.head.root.as_bytes().as_slice())
-        .bind(signed(batch.head.open_from))
-        .bind(&batch.head.checkpoint)
+        .bind(i64::from(id.level))
+        .bind(signed(id.index))
+        .bind(bytes)
         .execute(&mut *transaction)
         .await?;
-        transaction.commit().await?;
-        Ok(Vec::new())
     }
+    sqlx::query(
+        "INSERT INTO audit_head (id, size, root, open_from, checkpoint) VALUES (1, $1, $2, $3, $4) \
+             ON CONFLICT (id) DO UPDATE SET size = excluded.size, root = excluded.root, \
+             open_from = excluded.open_from, checkpoint = excluded.checkpoint",
+    )
+    .bind(signed(batch.head.size))
+    .bind(batch.head.root.as_bytes().as_slice())
+    .bind(signed(batch.head.open_from))
+    .bind(&batch.head.checkpoint)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(Vec::new())
 }
 
 async fn insert_entries(connection: &mut SqliteConnection, batch: &Batch<Effect>) -> Result<(), StoreError> {

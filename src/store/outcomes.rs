@@ -1,7 +1,7 @@
 //! Request ids and the outcomes they got.
 
 use jiff::Timestamp;
-use sqlx::Row;
+use sqlx::{Connection as _, Row, SqliteConnection};
 
 use super::{Store, StoreError, signed, unsigned};
 use crate::domain::agency::CreditCode;
@@ -70,23 +70,35 @@ impl Store {
                 .fetch_one(&self.readers)
                 .await?;
         let Some(newest) = newest else { return Ok(0) };
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query(
-            "DELETE FROM claims WHERE request_index IN \
+        let mut connection = self.writer.acquire().await?;
+        let outcome = forget_on(&mut connection, before, newest).await;
+        Self::discard_after_error(&mut connection, &outcome);
+        outcome
+    }
+}
+
+/// Forgets what was given before `before` and belongs to a REQUEST up to `newest`.
+async fn forget_on(
+    connection: &mut SqliteConnection,
+    before: Timestamp,
+    newest: i64,
+) -> Result<u64, StoreError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::query(
+        "DELETE FROM claims WHERE request_index IN \
              (SELECT request_index FROM outcomes WHERE request_index <= $1 AND created_us < $2)",
-        )
+    )
+    .bind(newest)
+    .bind(before.as_microsecond())
+    .execute(&mut *transaction)
+    .await?;
+    let gone = sqlx::query("DELETE FROM outcomes WHERE request_index <= $1 AND created_us < $2")
         .bind(newest)
         .bind(before.as_microsecond())
         .execute(&mut *transaction)
         .await?;
-        let gone = sqlx::query("DELETE FROM outcomes WHERE request_index <= $1 AND created_us < $2")
-            .bind(newest)
-            .bind(before.as_microsecond())
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(gone.rows_affected())
-    }
+    transaction.commit().await?;
+    Ok(gone.rows_affected())
 }
 
 fn outcome_place(request_index: u64) -> String {
