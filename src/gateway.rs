@@ -36,7 +36,7 @@ use crate::identity::acceptor::{Acceptor, AcceptorLimits};
 use crate::identity::credentials::{Credentials, CredentialsError};
 use crate::identity::dialler::Dialler;
 use crate::identity::server::{Drained, HttpLimits, serve};
-use crate::store::{Effect, Sealer, Store, StoreError};
+use crate::store::{DatabaseLock, Effect, Sealer, Store, StoreError};
 
 /// How often the newest checkpoint is written outside the database, and old outcomes are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -108,6 +108,7 @@ pub struct Gateway {
     housekeeper: JoinHandle<()>,
     writer: JoinHandle<()>,
     store: Store,
+    lock: DatabaseLock,
 }
 
 impl Gateway {
@@ -127,6 +128,13 @@ impl Gateway {
         let secrets = Secrets::load(&config.keys)?;
         let log_key = secrets.log.verifying_key().clone();
         let directory = Arc::new(ArcSwap::from_pointee(read_directory(&config)?));
+        let lock = DatabaseLock::take(&config.store.database)?;
+        // Before anything is written: a gateway that cannot listen leaves the log as it is.
+        let address = config.gateway.listen;
+        let listener =
+            TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
+        let address = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
+
         let store = Store::open(&config.store.database, Sealer::new(&secrets.body)).await?;
         let known = match &config.audit.checkpoint {
             Some(path) => checkpoint_file::read(path)
@@ -142,11 +150,6 @@ impl Gateway {
         )
         .await?;
         close_orphans(&opened.log, opened.orphans, &clock, &config.gateway.node).await?;
-
-        let address = config.gateway.listen;
-        let listener =
-            TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
-        let address = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
 
         let outbox = Arc::new(Notify::new());
         let peers = Peers::new(Dialler::new(&credentials, clock.clone()));
@@ -202,6 +205,7 @@ impl Gateway {
             housekeeper: tokio::spawn(housekeeper),
             writer: opened.writer,
             store,
+            lock,
             config,
         })
     }
@@ -242,6 +246,7 @@ impl Gateway {
         // Calls that were aborted may hold the log for a moment longer.
         let _ = tokio::time::timeout(drain, self.writer).await;
         self.store.close().await;
+        drop(self.lock);
         drained
     }
 }

@@ -6,6 +6,7 @@
 mod deliveries;
 mod effect;
 mod exchanges;
+mod lock;
 mod log;
 mod outcomes;
 mod seal;
@@ -22,6 +23,7 @@ use thiserror::Error;
 pub use self::deliveries::{DeliveryRecord, WaitingRecipient};
 pub use self::effect::{DeliveryOutcome, Effect, NewDelivery, NewExchange, NewMessage, Rejection};
 pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
+pub use self::lock::DatabaseLock;
 pub use self::outcomes::Claim;
 pub use self::seal::{Sealer, UnsealError};
 
@@ -68,6 +70,12 @@ pub enum StoreError {
         table: &'static str,
         /// Column.
         column: &'static str,
+    },
+    /// Another gateway works on the database.
+    #[error("another gateway works on {path}: stop it first, two would sign one log")]
+    InUse {
+        /// The database.
+        path: PathBuf,
     },
     /// The database's folder or file cannot be used.
     #[error("cannot open the database {path}: {source}")]
