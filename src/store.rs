@@ -77,8 +77,16 @@ pub enum StoreError {
         /// The database.
         path: PathBuf,
     },
+    /// The lock beside the database cannot be taken.
+    #[error("cannot lock {path}: {source}; the gateway must be able to write in the database's folder")]
+    Lock {
+        /// The lock's file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The database's folder or file cannot be used.
-    #[error("cannot open the database {path}: {source}")]
+    #[error("cannot open the database {path}: {source}; is it there, may it be written, and has the disk room?")]
     Open {
         /// The file.
         path: PathBuf,

@@ -18,8 +18,7 @@ impl DatabaseLock {
     pub fn take(database: &Path) -> Result<Self, StoreError> {
         let mut path = database.as_os_str().to_owned();
         path.push(".lock");
-        let unusable =
-            |source| StoreError::Open { path: path.clone().into(), source: sqlx::Error::Io(source) };
+        let unusable = |source| StoreError::Lock { path: path.clone().into(), source };
         let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
