@@ -107,6 +107,7 @@ async fn a_taken_port_is_refused_with_its_address() {
     let refused = refused(&folder).await;
     assert!(refused.said.contains(&format!("cannot listen on {address}")), "{refused:?}");
     assert!(refused.said.contains("another gateway"), "{refused:?}");
+    assert_eq!(refused.said.matches("in use").count(), 1, "a cause is told once: {refused:?}");
 }
 
 #[tokio::test]
