@@ -33,7 +33,7 @@ use crate::identity::acceptor::{Acceptor, AcceptorLimits};
 use crate::identity::credentials::{Credentials, CredentialsError};
 use crate::identity::dialler::Dialler;
 use crate::identity::server::{Drained, HttpLimits, serve};
-use crate::store::{Sealer, Store, StoreError};
+use crate::store::{DatabaseLock, Sealer, Store, StoreError};
 
 /// How often the newest checkpoint is written outside the database, and old outcomes are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -110,6 +110,7 @@ pub struct Gateway {
     housekeeper: JoinHandle<()>,
     writer: JoinHandle<()>,
     store: Store,
+    lock: DatabaseLock,
 }
 
 impl Gateway {
@@ -123,6 +124,13 @@ impl Gateway {
         let secrets = Secrets::load(&config.keys)?;
         let log_key = secrets.log.verifying_key().clone();
         let directory = Arc::new(ArcSwap::from_pointee(read_directory(&config)?));
+        let lock = DatabaseLock::take(&config.store.database)?;
+        // Before anything is written: a gateway that cannot listen leaves the log as it is.
+        let address = config.gateway.listen;
+        let listener =
+            TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
+        let address = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
+
         let store = Store::open(&config.store.database, Sealer::new(&secrets.body)).await?;
         let known = match &config.audit.checkpoint {
             Some(path) => checkpoint_file::read(path)
@@ -137,11 +145,6 @@ impl Gateway {
             known.as_deref(),
         )
         .await?;
-
-        let address = config.gateway.listen;
-        let listener =
-            TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
-        let address = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
 
         let outbox = Arc::new(Notify::new());
         let dialler = Dialler::new(&credentials, clock.clone());
@@ -201,6 +204,7 @@ impl Gateway {
             housekeeper: tokio::spawn(housekeeper),
             writer: opened.writer,
             store,
+            lock,
             config,
         })
     }
@@ -257,6 +261,7 @@ impl Gateway {
         // Calls that were aborted may hold the log for a moment longer.
         let _ = tokio::time::timeout(drain, self.writer).await;
         self.store.close().await;
+        drop(self.lock);
         drained
     }
 }

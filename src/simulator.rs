@@ -12,6 +12,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tower::ServiceExt as _;
 
 use crate::client::{ClientError, Profile};
 use crate::clock::Clock;
@@ -46,12 +47,18 @@ pub struct Serving {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     server: JoinHandle<Drained>,
+    calls: watch::Receiver<u64>,
 }
 
 impl Serving {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Follows how many calls have reached it.
+    pub fn watch_calls(&self) -> watch::Receiver<u64> {
+        self.calls.clone()
     }
 
     /// Stops it: from then on nobody answers there.
@@ -85,8 +92,13 @@ async fn start(
         drain_timeout: std::time::Duration::from_millis(200),
         ..HttpLimits::default()
     };
-    let server = tokio::spawn(serve(listener, acceptor, infallible(routes), limits, until));
-    Ok(Serving { address, stop, server })
+    let (count, calls) = watch::channel(0);
+    let counted = infallible(routes).map_request(move |request| {
+        count.send_modify(|calls| *calls += 1);
+        request
+    });
+    let server = tokio::spawn(serve(listener, acceptor, counted, limits, until));
+    Ok(Serving { address, stop, server, calls })
 }
 
 /// `Routes` answers errors itself; this says so in its type.

@@ -6,6 +6,7 @@
 mod deliveries;
 mod effect;
 mod exchanges;
+mod lock;
 mod log;
 mod outcomes;
 mod seal;
@@ -14,13 +15,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, SqlitePool};
+use sqlx::{Row, Sqlite, SqlitePool};
 use thiserror::Error;
 
 pub use self::deliveries::{DeliveryRecord, WaitingRecipient};
 pub use self::effect::{DeliveryOutcome, Effect, NewDelivery, NewExchange, NewMessage, Rejection};
 pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
+pub use self::lock::DatabaseLock;
 pub use self::outcomes::Claim;
 pub use self::seal::{Sealer, UnsealError};
 
@@ -29,6 +32,10 @@ const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
 
 /// Readers beside the one writer.
 const READERS: u32 = 4;
+
+/// How long to wait for a lock that another process holds. A call may wait for two batches: the one in progress and
+/// its own. The refusal must come within a usual deadline.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
@@ -64,8 +71,22 @@ pub enum StoreError {
         /// Column.
         column: &'static str,
     },
+    /// Another gateway works on the database.
+    #[error("another gateway works on {path}: stop it first, two would sign one log")]
+    InUse {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The lock beside the database cannot be taken.
+    #[error("cannot lock {path}: {source}; the gateway must be able to write in the database's folder")]
+    Lock {
+        /// The lock's file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The database's folder or file cannot be used.
-    #[error("cannot open the database {path}: {source}")]
+    #[error("cannot open the database {path}: {source}; is it there, may it be written, and has the disk room?")]
     Open {
         /// The file.
         path: PathBuf,
@@ -85,7 +106,7 @@ impl Store {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5))
+            .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(false);
         let open_error = |source| StoreError::Open { path: path.to_owned(), source };
         let writer = SqlitePoolOptions::new()
@@ -139,6 +160,15 @@ impl Store {
         let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         transaction.rollback().await?;
         Ok(())
+    }
+
+    /// Gives up the writer's connection after an error; the next write opens a new one. On a write error SQLite
+    /// rolls back by itself, which sqlx does not notice: it would refuse every further transaction on that
+    /// connection, and the gateway would not come back once there is room on the disk.
+    fn discard_after_error<T>(connection: &mut PoolConnection<Sqlite>, outcome: &Result<T, StoreError>) {
+        if outcome.is_err() {
+            connection.close_on_drop();
+        }
     }
 
     /// Closes the connections after the work in progress.

@@ -247,13 +247,14 @@ impl Intake {
         message: O::Request,
     ) -> Result<Response<O::Response>, Status> {
         let request = message.encode_to_vec();
+        let digest = self.pseudonyms.tag(O::METHOD.name(), &request);
         let (mut facts, admitted) = self.admit::<O>(call, message);
         let mut task = match admitted {
             Ok(task) => task,
-            Err(refusal) => return Err(self.refuse(call, &facts, refusal).await),
+            Err(refusal) => return self.refuse_unless_answered::<O>(call, facts, digest, refusal).await,
         };
         if let Err(refusal) = O::prepare(self, call, &mut task, &mut facts).await {
-            return Err(self.refuse(call, &facts, refusal).await);
+            return self.refuse_unless_answered::<O>(call, facts, digest, refusal).await;
         }
         if let Err(refusal) = self.allow::<O>(call, &mut facts) {
             return Err(self.refuse(call, &facts, refusal).await);
@@ -261,7 +262,6 @@ impl Intake {
         let Some(request_id) = facts.request_id else {
             return Err(self.refuse(call, &facts, Refusal::Internal).await);
         };
-        let digest = self.pseudonyms.tag(O::METHOD.name(), &request);
         let salt = Salt(entropy::bytes());
         let mut entry = self.entry(call, Phase::Request, &facts, &salt);
         entry.decision = Some(Decision::Allow);
@@ -396,6 +396,27 @@ impl Intake {
             }
             Err(error) => self.unwitnessed(call, &error),
         }
+    }
+
+    /// Refuses a call, unless it is the retry of one that was carried out. What stands in its way may then be its
+    /// own effect (a receipt finds the exchange received), or the time that has passed: it gets its first outcome.
+    async fn refuse_unless_answered<O: Operation>(
+        &self,
+        call: &Call,
+        mut facts: Facts,
+        digest: [u8; 32],
+        refusal: Refusal,
+    ) -> Result<Response<O::Response>, Status> {
+        if let (Refusal::Invalid(_) | Refusal::IllegalTransition(_), Some(request_id)) =
+            (&refusal, facts.request_id)
+        {
+            let claim = self.store.claim(&call.caller(), &request_id).await.ok().flatten();
+            let same = claim.is_some_and(|claim| claim.digest == digest);
+            if same && self.allow::<O>(call, &mut facts).is_ok() {
+                return self.replay::<O>(call, &facts, request_id, digest).await;
+            }
+        }
+        Err(self.refuse(call, &facts, refusal).await)
     }
 
     /// Gives the first outcome of a request id again.

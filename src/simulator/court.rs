@@ -22,6 +22,9 @@ use crate::grpc::proto::response::Kind as Arm;
 use crate::grpc::wire::{date, shanghai_day, timestamp};
 use crate::grpc::{proto, sha256};
 
+/// Longest wait before the court sends an answer again.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
 /// Configuration: a TOML file that `init` makes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -174,15 +177,15 @@ impl Clerk {
             envelope: Some(envelope),
             response: Some(proto::Response { kind: Some(arm) }),
         };
-        // The same request id through every attempt: the answer has effect once.
+        // The same request id through every attempt, however long the gateway is away: the answer has effect once.
         let mut wait = Duration::from_millis(50);
         loop {
             let call = self.client.request(request.clone(), Duration::from_secs(5));
             match self.client.exchanges().respond_to_exchange(call).await {
                 Ok(_) => return Ok(()),
-                Err(status) if is_passing(status.code()) && wait < Duration::from_secs(5) => {
+                Err(status) if is_passing(&status) => {
                     tokio::time::sleep(wait).await;
-                    wait *= 2;
+                    wait = (wait * 2).min(LONGEST_WAIT);
                 }
                 Err(status) => return Err(status),
             }
@@ -190,9 +193,15 @@ impl Clerk {
     }
 }
 
-fn is_passing(code: tonic::Code) -> bool {
+fn is_passing(status: &Status) -> bool {
     use tonic::Code;
-    matches!(code, Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::ResourceExhausted)
+    // The gateway gives every refusal a reason. What has none comes from a connection that broke.
+    let broken = status.details().is_empty();
+    broken
+        || matches!(
+            status.code(),
+            Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::ResourceExhausted
+        )
 }
 
 fn ask_for_paper(due_on: google_type::Date) -> Arm {

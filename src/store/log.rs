@@ -77,11 +77,7 @@ impl Storage for Store {
     async fn commit(&self, batch: &Batch<Effect>) -> Result<Vec<(usize, Rejection)>, StoreError> {
         let mut connection = self.writer.acquire().await?;
         let outcome = commit_on(&mut connection, batch).await;
-        if outcome.is_err() {
-            // On a full disk SQLite ends the transaction by itself, and sqlx goes on believing in it: every later
-            // BEGIN on this connection would fail. A new connection starts clean.
-            connection.close_on_drop();
-        }
+        Self::discard_after_error(&mut connection, &outcome);
         outcome
     }
 

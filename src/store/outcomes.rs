@@ -1,7 +1,7 @@
 //! Request ids and the outcomes they got.
 
 use jiff::Timestamp;
-use sqlx::Row;
+use sqlx::{Connection as _, Row, SqliteConnection};
 
 use super::{Store, StoreError, signed, unsigned};
 use crate::domain::agency::CreditCode;
@@ -76,23 +76,36 @@ impl Store {
         if oldest.is_empty() {
             return Ok(0);
         }
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        for row in &oldest {
-            let request_index: i64 = row.try_get(0)?;
-            sqlx::query("DELETE FROM claims WHERE caller = $1 AND request_id = $2 AND request_index = $3")
-                .bind(row.try_get::<&str, _>(1)?)
-                .bind(row.try_get::<&[u8], _>(2)?)
-                .bind(request_index)
-                .execute(&mut *transaction)
-                .await?;
-            sqlx::query("DELETE FROM outcomes WHERE request_index = $1")
-                .bind(request_index)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        transaction.commit().await?;
-        Ok(oldest.len() as u64)
+        let keys = oldest
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
+            .collect::<Result<Vec<(i64, String, Vec<u8>)>, sqlx::Error>>()?;
+        let mut connection = self.writer.acquire().await?;
+        let outcome = forget_on(&mut connection, &keys).await;
+        Self::discard_after_error(&mut connection, &outcome);
+        outcome.map(|()| keys.len() as u64)
     }
+}
+
+async fn forget_on(
+    connection: &mut SqliteConnection,
+    keys: &[(i64, String, Vec<u8>)],
+) -> Result<(), StoreError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    for (request_index, caller, request_id) in keys {
+        sqlx::query("DELETE FROM claims WHERE caller = $1 AND request_id = $2 AND request_index = $3")
+            .bind(caller)
+            .bind(request_id)
+            .bind(request_index)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("DELETE FROM outcomes WHERE request_index = $1")
+            .bind(request_index)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(())
 }
 
 fn outcome_place(request_index: u64) -> String {
