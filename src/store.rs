@@ -24,11 +24,16 @@ pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::outcomes::Claim;
 pub use self::seal::{Sealer, UnsealError};
 
+use crate::audit::log::Log;
+
 /// Oldest SQLite that is known not to lose committed WAL pages.
 const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
 
 /// Readers beside the one writer.
 const READERS: u32 = 4;
+
+/// The audit log, with what becomes durable beside its entries.
+pub type AuditLog = Log<Effect, Rejection>;
 
 /// The database. Cheap to clone.
 #[derive(Clone)]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::call::Call;
-use super::intake::{Facts, Intake, Lookup, Operation, Reading, store_refusal};
+use super::intake::{Intake, store_refusal};
+use super::operation::{Facts, Lookup, Operation, Reading};
 use super::page::{PageToken, page_size};
 use super::proto;
 use super::proto::audit_service_server::AuditService;
