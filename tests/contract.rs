@@ -40,6 +40,30 @@ fn every_file_of_the_folder_is_compiled_and_lies_where_its_package_says() {
     faults.none();
 }
 
+/// Compilers warn every client's author about an import that nothing needs.
+#[test]
+fn every_import_is_used() {
+    let mut faults = Faults::default();
+    for file in files() {
+        let mut used = BTreeSet::new();
+        for field in fields().filter(|field| field.parent_file().name() == file.name()) {
+            match field.kind() {
+                Kind::Message(message) => drop(used.insert(message.parent_file().name().to_owned())),
+                Kind::Enum(of) => drop(used.insert(of.parent_file().name().to_owned())),
+                _ => {}
+            }
+        }
+        for method in methods().filter(|method| method.parent_file().name() == file.name()) {
+            used.extend([method.input(), method.output()].map(|of| of.parent_file().name().to_owned()));
+        }
+        for import in file.dependencies() {
+            let rule = format!("imports {}, and uses nothing of it", import.name());
+            faults.unless(used.contains(import.name()), file.name(), &rule);
+        }
+    }
+    faults.none();
+}
+
 #[test]
 fn every_file_names_its_java_package_and_gives_each_type_a_file() {
     let mut faults = Faults::default();

@@ -54,7 +54,7 @@ impl File {
         let module = name.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
         let module: Vec<String> =
             module.split('/').filter(|segment| *segment != "lib").map(str::to_owned).collect();
-        let tokens = without_tests(tokens(text));
+        let tokens = without_tests(&tokens(text));
         let mut reader = Reader {
             tokens: &tokens,
             at: 0,
@@ -74,12 +74,12 @@ impl File {
 
     /// Paths that start at the crate or at a module near by, told from the crate's root.
     pub(crate) fn paths_within_the_crate(&self) -> Vec<Mention> {
-        self.mentions.iter().filter_map(Mention::from_the_root).collect()
+        self.mentions.iter().filter_map(Mention::as_seen_from_the_root).collect()
     }
 }
 
 impl Mention {
-    fn from_the_root(&self) -> Option<Self> {
+    fn as_seen_from_the_root(&self) -> Option<Self> {
         let mut module = match self.segments[0].as_str() {
             "crate" | "legal_aid_gateway" => Vec::new(),
             "self" | "super" => self.module.clone(),
@@ -196,7 +196,7 @@ impl Reader<'_> {
 }
 
 /// Leaves out every item below `#[cfg(test)]`.
-fn without_tests(tokens: Vec<(Token, usize)>) -> Vec<(Token, usize)> {
+fn without_tests(tokens: &[(Token, usize)]) -> Vec<(Token, usize)> {
     let sign = Token::Sign;
     let word = |text: &str| Token::Word(text.to_owned());
     let mark = [sign('#'), sign('['), word("cfg"), sign('('), word("test"), sign(')'), sign(']')];
