@@ -28,12 +28,12 @@ use crate::domain::agency::CreditCode;
 use crate::grpc::proto::audit_service_server::AuditServiceServer;
 use crate::grpc::proto::exchange_service_server::ExchangeServiceServer;
 use crate::grpc::proto::verification_service_server::VerificationServiceServer;
-use crate::grpc::{Audit, AuditLog, CallLimits, Exchanges, Front, Intake, Verification};
+use crate::grpc::{Audit, CallLimits, Exchanges, Front, Intake, Verification};
 use crate::identity::acceptor::{Acceptor, AcceptorLimits};
 use crate::identity::credentials::{Credentials, CredentialsError};
 use crate::identity::dialler::Dialler;
 use crate::identity::server::{Drained, HttpLimits, serve};
-use crate::store::{DatabaseLock, Sealer, Store, StoreError};
+use crate::store::{AuditLog, DatabaseLock, Sealer, Store, StoreError};
 
 /// How often the newest checkpoint is written outside the database, and old outcomes are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);

@@ -10,11 +10,13 @@ pub use generated::legalaid::exchange::v1 as proto;
 
 mod audit;
 mod call;
+mod code;
 mod exchange;
 mod exchange_views;
 mod front;
 mod intake;
 pub mod json;
+mod operation;
 mod page;
 mod pull;
 mod status;
@@ -22,10 +24,10 @@ mod verification;
 pub(crate) mod wire;
 
 pub use self::audit::Audit;
+pub(crate) use self::code::code_name;
 pub use self::exchange::Exchanges;
 pub(crate) use self::exchange::sha256;
 pub use self::front::{CallLimits, Front};
-pub(crate) use self::intake::code_name;
-pub use self::intake::{AuditLog, Intake};
+pub use self::intake::Intake;
 pub use self::status::{ERROR_DOMAIN, LOG_INDEX_HEADER};
 pub use self::verification::Verification;

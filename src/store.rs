@@ -27,6 +27,8 @@ pub use self::lock::DatabaseLock;
 pub use self::outcomes::Claim;
 pub use self::seal::{Sealer, UnsealError};
 
+use crate::audit::log::Log;
+
 /// Oldest SQLite that is known not to lose committed WAL pages.
 const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
 
@@ -36,6 +38,9 @@ const READERS: u32 = 4;
 /// How long to wait for a lock that another process holds. A call may wait for two batches: the one in progress and
 /// its own. The refusal must come within a usual deadline.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The audit log, with what becomes durable beside its entries.
+pub type AuditLog = Log<Effect, Rejection>;
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
@@ -86,7 +91,9 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// The database's folder or file cannot be used.
-    #[error("cannot open the database {path}: {source}; is it there, may it be written, and has the disk room?")]
+    #[error(
+        "cannot open the database {path}: {source}; is it there, may it be written, and has the disk room?"
+    )]
     Open {
         /// The file.
         path: PathBuf,

@@ -24,9 +24,9 @@ use crate::delivery::peers::Peers;
 use crate::domain::agency::CreditCode;
 use crate::entropy;
 use crate::grpc::proto::inbox_service_client::InboxServiceClient;
-use crate::grpc::{AuditLog, code_name, proto};
+use crate::grpc::{code_name, proto};
 use crate::identity::certificate::PeerCertificate;
-use crate::store::{DeliveryOutcome, DeliveryRecord, Effect, MessageRecord, Store, StoreError};
+use crate::store::{AuditLog, DeliveryOutcome, DeliveryRecord, Effect, MessageRecord, Store, StoreError};
 
 /// How often the outbox is looked through when nothing wakes the courier: leases run out silently.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

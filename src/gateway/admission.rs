@@ -10,9 +10,9 @@ use crate::access::{AgencyStatus, Directory};
 use crate::audit::entry::{Decision, Entry, Phase, Salt};
 use crate::clock::Clock;
 use crate::entropy;
-use crate::grpc::AuditLog;
 use crate::identity::admission::{AdmissionPolicy, BoxFuture, Refusal};
 use crate::identity::certificate::PeerCertificate;
+use crate::store::AuditLog;
 
 /// The gateway's policy at the handshake.
 pub(super) struct Admission {

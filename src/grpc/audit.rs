@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tonic::{Code, Request, Response, Status};
 
 use super::call::Call;
-use super::intake::{Facts, Intake, Lookup, Operation, Reading, code_name, store_refusal};
+use super::code_name;
+use super::intake::{Intake, store_refusal};
+use super::operation::{Facts, Lookup, Operation, Reading};
 use super::page::{PageToken, page_size};
 use super::proto;
 use super::proto::audit_service_server::AuditService;

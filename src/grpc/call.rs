@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 
-use super::intake::Facts;
+use super::operation::Facts;
 use super::status::Refusal;
 use crate::access::Method;
 use crate::domain::agency::CreditCode;

@@ -8,7 +8,8 @@ use tonic::{Request, Response, Status};
 
 use super::call::Call;
 use super::exchange_views::{GetExchange, ListExchanges};
-use super::intake::{Done, Effectful, Facts, Intake, Operation, Reading, store_refusal};
+use super::intake::{Intake, store_refusal};
+use super::operation::{Done, Effectful, Facts, Operation, Reading};
 use super::proto;
 use super::proto::content::Kind as ContentArm;
 use super::proto::exchange_service_server::ExchangeService;

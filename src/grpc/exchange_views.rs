@@ -3,7 +3,8 @@
 use prost::Message;
 
 use super::call::Call;
-use super::intake::{Facts, Intake, Lookup, Operation, Reading, store_refusal};
+use super::intake::{Intake, store_refusal};
+use super::operation::{Facts, Lookup, Operation, Reading};
 use super::page::{PageToken, page_size};
 use super::proto;
 use super::status::Refusal;

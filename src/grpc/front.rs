@@ -18,7 +18,8 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::call::{Call, Places, Slot};
-use super::intake::{Facts, Intake};
+use super::intake::Intake;
+use super::operation::Facts;
 use super::status::Refusal;
 use crate::domain::agency::CreditCode;
 use crate::entropy;

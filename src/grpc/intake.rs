@@ -3,35 +3,29 @@
 //! No answer leaves before its entry is durable. A call with effect has two entries, REQUEST before anything is
 //! dispatched and RESPONSE before the answer; a local read or a refusal has one.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
 use prost::Message;
 use tokio::time::timeout;
 use tonic::{Response, Status};
 
 use super::call::Call;
+use super::code_name;
+use super::operation::{Done, Effectful, Facts, Lookup, Operation, Reading, Witnessed};
 use super::proto;
 use super::status::{LOG_INDEX_HEADER, Refusal};
 use super::wire::shanghai_day;
-use crate::access::{Directory, Method};
-use crate::audit::entry::{AgreementReference, Decision, Entry, Phase, PseudonymKey, Salt};
-use crate::audit::log::{AppendError, Log};
+use crate::access::Directory;
+use crate::audit::entry::{Decision, Entry, Phase, PseudonymKey, Salt};
+use crate::audit::log::AppendError;
 use crate::clock::Clock;
 use crate::delivery::peers::Peers;
-use crate::domain::agency::{CreditCode, MatterId, PurposeCode};
-use crate::domain::envelope::{CallContext, Envelope, Operator, auditable};
-use crate::domain::exchange::{DeliveryId, ExchangeId, RequestId};
-use crate::domain::person::IdDocument;
+use crate::domain::exchange::RequestId;
 use crate::domain::violation::Violations;
 use crate::entropy;
-use crate::store::{Effect, Rejection, Store, StoreError};
-
-/// The audit log with the store's effects.
-pub type AuditLog = Log<Effect, Rejection>;
+use crate::store::{AuditLog, Effect, Store, StoreError};
 
 /// Everything that calls are carried out with.
 pub struct Intake {
@@ -55,62 +49,6 @@ pub struct Intake {
     pub outbox: Arc<tokio::sync::Notify>,
 }
 
-/// A method: what it takes, gives, and reads out of a request.
-pub(crate) trait Operation: Send + Sync + 'static {
-    /// The method.
-    const METHOD: Method;
-    /// Its request.
-    type Request: Message + Default + Send + Sync + 'static;
-    /// Its answer.
-    type Response: Witnessed;
-    /// The request as read.
-    type Task: Clone + Send + Sync + 'static;
-
-    /// Reads the request; what is wrong with it goes to `reading`. `None` only with a violation.
-    fn read(request: Self::Request, reading: &mut Reading) -> Option<Self::Task>;
-}
-
-/// A method with effect, or whose request leaves the gateway: two entries.
-pub(crate) trait Effectful: Operation {
-    /// Looks up what access and the rules depend on; nothing is dispatched yet.
-    fn prepare(
-        intake: &Intake,
-        call: &Call,
-        task: &mut Self::Task,
-        facts: &mut Facts,
-    ) -> impl Future<Output = Result<(), Refusal>> + Send;
-
-    /// Carries it out; what it changes is returned, to become durable with the RESPONSE.
-    fn act(
-        intake: &Intake,
-        call: &Call,
-        task: Self::Task,
-    ) -> impl Future<Output = Result<Done<Self::Response>, Refusal>> + Send;
-}
-
-/// A method that only reads locally: one entry.
-pub(crate) trait Lookup: Operation {
-    /// Looks it up.
-    fn look_up(
-        intake: &Intake,
-        call: &Call,
-        task: Self::Task,
-        facts: &mut Facts,
-    ) -> impl Future<Output = Result<Self::Response, Refusal>> + Send;
-}
-
-/// What an effectful method did.
-pub(crate) struct Done<R> {
-    /// The answer.
-    pub(crate) response: R,
-    /// What becomes durable with it.
-    pub(crate) effects: Vec<Effect>,
-    /// What the log should say of it beyond its code, in UPPER_SNAKE.
-    pub(crate) reason: Option<&'static str>,
-    /// The exchange that it made.
-    pub(crate) exchange: Option<ExchangeId>,
-}
-
 /// Whether an answer could be given.
 enum Answered<R> {
     /// It was, or the log failed.
@@ -121,85 +59,6 @@ enum Answered<R> {
 
 /// How often a call is carried out again when what it rests on changed meanwhile.
 const MOST_ATTEMPTS: u32 = 3;
-
-/// An answer with a place for its evidence.
-pub(crate) trait Witnessed: Message + Default + Send + 'static {
-    /// Says where the answer's entry stands.
-    fn witness(&mut self, receipt: proto::AuditReceipt);
-}
-
-macro_rules! witnessed {
-    ($($response:ident),+ $(,)?) => {
-        $(impl Witnessed for proto::$response {
-            fn witness(&mut self, receipt: proto::AuditReceipt) {
-                self.audit = Some(receipt);
-            }
-        })+
-    };
-}
-
-witnessed!(
-    VerifyLowIncomeResponse,
-    SubmitExchangeResponse,
-    RespondToExchangeResponse,
-    GetExchangeResponse,
-    ListExchangesResponse,
-    PullDeliveriesResponse,
-    AcknowledgeDeliveryResponse,
-    ListEntriesResponse,
-    GetEntryResponse,
-    GetCheckpointResponse,
-    GetInclusionProofResponse,
-);
-
-/// Reading one request.
-pub(crate) struct Reading {
-    /// The calling agency, from its certificate.
-    pub(crate) caller: CreditCode,
-    /// When the call arrived.
-    pub(crate) now: Timestamp,
-    /// What is wrong so far.
-    pub(crate) violations: Violations,
-    /// What the log will say of the call.
-    pub(crate) facts: Facts,
-}
-
-/// What of a request the audit log says. Only values that were read into their types get here, so that a
-/// malformed request cannot smuggle anything into the log.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Facts {
-    pub(crate) request_id: Option<RequestId>,
-    pub(crate) operator: Option<Operator>,
-    pub(crate) purpose: Option<PurposeCode>,
-    pub(crate) legal_basis: Vec<String>,
-    pub(crate) matter: Option<MatterId>,
-    pub(crate) counterpart: Option<CreditCode>,
-    pub(crate) exchange: Option<ExchangeId>,
-    pub(crate) delivery: Option<DeliveryId>,
-    /// The person concerned; leaves as a pseudonym only.
-    pub(crate) subject: Option<IdDocument>,
-    pub(crate) agreement: Option<AgreementReference>,
-}
-
-impl Facts {
-    /// Takes what an envelope says.
-    pub(crate) fn of_envelope(&mut self, envelope: &Envelope) {
-        self.request_id = Some(envelope.request_id);
-        self.operator = Some(envelope.operator.clone());
-        self.purpose = Some(envelope.purpose.clone());
-        self.legal_basis = envelope.legal_basis.iter().map(auditable).collect();
-        self.matter = Some(envelope.matter_id.clone());
-        self.counterpart = envelope.recipient;
-        self.exchange = envelope.in_reply_to;
-    }
-
-    /// Takes what a call context says.
-    pub(crate) fn of_context(&mut self, context: &CallContext) {
-        self.request_id = Some(context.request_id);
-        self.operator = Some(context.operator.clone());
-        self.purpose = Some(context.purpose.clone());
-    }
-}
 
 impl Intake {
     /// Takes in a call with effect. It runs in its own task: a caller that goes away does not cut it in two.
@@ -632,29 +491,5 @@ fn brief<R>(error: &AppendError<R>) -> &'static str {
         AppendError::Overloaded => "queue full",
         AppendError::Unavailable => "log unavailable",
         AppendError::AlreadyEnded => "request ended already",
-    }
-}
-
-/// The code's name as in the gRPC specification.
-pub(crate) fn code_name(code: tonic::Code) -> &'static str {
-    use tonic::Code;
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::call::Call;
-use super::intake::{Done, Effectful, Facts, Intake, Operation, Reading, store_refusal};
+use super::intake::{Intake, store_refusal};
+use super::operation::{Done, Effectful, Facts, Operation, Reading};
 use super::proto;
 use super::status::Refusal;
 use super::wire::{call_context, delivery_id, digest, timestamp};

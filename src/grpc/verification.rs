@@ -6,7 +6,8 @@ use std::time::Duration;
 use tonic::{Request, Response, Status};
 
 use super::call::Call;
-use super::intake::{Done, Effectful, Facts, Intake, Operation, Reading};
+use super::intake::Intake;
+use super::operation::{Done, Effectful, Facts, Operation, Reading};
 use super::proto;
 use super::proto::verification_service_server::VerificationService;
 use super::status::Refusal;

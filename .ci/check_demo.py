@@ -1,0 +1,20 @@
+"""Checks what `demo --json` printed: every step held, the log was verified, and the changed byte was found."""
+
+import json
+import sys
+
+STEPS = [
+    "household_on_register", "household_not_on_register", "registry_down", "fee_waiver", "same_request_again",
+    "court_queries_registry", "no_certificate", "audit_verified_from_outside", "tampering_detected",
+]
+
+with open(sys.argv[1], encoding="utf-8") as file:
+    told = json.load(file)
+for step in told["steps"]:
+    print(f"{'ok  ' if step['ok'] else 'MISS'}  {step['name']}: {step['elapsed_ms']} ms, log index {step['log_index']}")
+missing = [name for name in STEPS if not any(step["name"] == name and step["ok"] for step in told["steps"])]
+audit = told["audit"]
+if missing or not all(step["ok"] for step in told["steps"]):
+    sys.exit(f"the demonstration missed: {missing}")
+if not (audit["verified"] and audit["tamper_detected"] and audit["size"] > 0 and audit["root"]):
+    sys.exit(f"the audit log was not verified: {audit}")

@@ -1,0 +1,232 @@
+//! The batcher: one transaction for all that waits, then the waiters are woken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::state::{State, sign};
+use super::{Append, AppendError, Batch, Head, Leaf, Orphan, SignedHead, Storage};
+use crate::audit::entry::{Entry, Phase, Salt};
+use crate::audit::merkle::leaf_hash;
+use crate::audit::note::SigningKey;
+use crate::clock::Clock;
+use crate::entropy;
+
+/// Most entries in one transaction: past this, waiting longer gains nothing and delays the first in line.
+const MAX_BATCH: usize = 512;
+
+/// Writes the log.
+pub(super) struct Writer<S: Storage> {
+    pub(super) storage: Arc<S>,
+    pub(super) key: SigningKey,
+    pub(super) clock: Clock,
+    pub(super) state: Memory,
+    pub(super) head: watch::Sender<SignedHead>,
+}
+
+/// What the writer remembers of the log.
+pub(super) enum Memory {
+    /// What the storage holds.
+    Known(State),
+    /// A commit failed: whether the storage holds its batch is unknown until it is read again. The REQUESTs that
+    /// were open before it are still somebody's; those of the batch are nobody's.
+    Unknown {
+        /// Open before the batch.
+        owned: BTreeSet<u64>,
+    },
+}
+
+impl<S: Storage> Writer<S> {
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Append<S::Effect, S::Rejection>>) {
+        let mut waiting = Vec::with_capacity(MAX_BATCH);
+        while requests.recv_many(&mut waiting, MAX_BATCH).await > 0 {
+            self.write(std::mem::take(&mut waiting)).await;
+        }
+    }
+
+    /// Writes one batch, without those whose effects are rejected.
+    pub(super) async fn write(&mut self, mut requests: Vec<Append<S::Effect, S::Rejection>>) {
+        let Some((state, unowned)) = self.state().await else {
+            return refuse_all(requests);
+        };
+        for orphan in &unowned {
+            // Nobody waits for these ends: the callers were told that nothing was written.
+            requests.push(self.interruption(orphan, oneshot::channel().0));
+        }
+        while !requests.is_empty() {
+            let Prepared { mut batch, waiters, mut next } = self.prepare(&state, requests);
+            if batch.leaves.is_empty() {
+                return;
+            }
+            let outcome = match sign(&self.key, batch.head.size, batch.head.root) {
+                Ok(checkpoint) => {
+                    next.checkpoint = Some(checkpoint.clone());
+                    batch.head.checkpoint = checkpoint;
+                    self.storage.commit(&batch).await.map_err(|error| error.to_string())
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            match outcome {
+                Ok(rejections) if rejections.is_empty() => {
+                    self.publish(next, &batch.head);
+                    for (index, waiter) in (batch.first_index..).zip(waiters) {
+                        let _ = waiter.done.send(Ok(index));
+                    }
+                    return;
+                }
+                Ok(rejections) => requests = without_rejected(batch, waiters, rejections),
+                Err(error) => {
+                    let entries = batch.leaves.len();
+                    tracing::error!(
+                        error,
+                        entries,
+                        "audit batch failed; work is refused until it can be written"
+                    );
+                    self.state = Memory::Unknown { owned: state.open };
+                    for waiter in waiters {
+                        let _ = waiter.done.send(Err(AppendError::Unavailable));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The state to build on, and REQUESTs that turned out to be written although their callers were told
+    /// otherwise.
+    async fn state(&mut self) -> Option<(State, Vec<Orphan>)> {
+        let owned = match &self.state {
+            Memory::Known(state) => return Some((state.clone(), Vec::new())),
+            Memory::Unknown { owned } => owned,
+        };
+        match State::load(self.storage.as_ref(), &self.key, None).await {
+            Ok((state, mut orphans)) => {
+                orphans.retain(|orphan| !owned.contains(&orphan.index));
+                self.state = Memory::Known(state.clone());
+                Some((state, orphans))
+            }
+            Err(error) => {
+                tracing::error!(%error, "audit log cannot be read back");
+                None
+            }
+        }
+    }
+
+    /// The append that ends an orphaned REQUEST.
+    pub(super) fn interruption(
+        &self,
+        orphan: &Orphan,
+        done: oneshot::Sender<Result<u64, AppendError<S::Rejection>>>,
+    ) -> Append<S::Effect, S::Rejection> {
+        let entry = Box::new(interrupted(orphan, self.clock.now()));
+        tracing::warn!(request_index = orphan.index, "a request was interrupted");
+        Append { entry, salt: Salt(entropy::bytes()), effects: self.storage.release(orphan), done }
+    }
+
+    fn publish(&mut self, next: State, head: &Head) {
+        let checkpoint = head.checkpoint.as_str().into();
+        self.head.send_replace(SignedHead { size: head.size, root: head.root, checkpoint });
+        self.state = Memory::Known(next);
+    }
+
+    fn prepare(
+        &self,
+        state: &State,
+        requests: Vec<Append<S::Effect, S::Rejection>>,
+    ) -> Prepared<S::Effect, S::Rejection> {
+        let mut next = state.clone();
+        let first_index = next.tree.size();
+        let recorded = self.clock.now();
+        let mut leaves = Vec::with_capacity(requests.len());
+        let mut waiters = Vec::with_capacity(requests.len());
+        for Append { mut entry, salt, effects, done } in requests {
+            if entry.request_index.is_some_and(|request| !next.open.contains(&request)) {
+                let _ = done.send(Err(AppendError::AlreadyEnded));
+                continue;
+            }
+            entry.recorded = recorded;
+            let bytes = match entry.to_canonical_json() {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    tracing::error!(%error, "an entry cannot be written");
+                    let _ = done.send(Err(AppendError::Unavailable));
+                    continue;
+                }
+            };
+            let index = next.tree.size();
+            next.tree.append(leaf_hash(&bytes));
+            if entry.phase == Phase::Request {
+                next.open.insert(index);
+            } else if let Some(request) = entry.request_index {
+                next.open.remove(&request);
+            }
+            leaves.push(Leaf { entry: bytes, salt, effects });
+            waiters.push(Waiter { entry, done });
+        }
+        let (size, root) = (next.tree.size(), next.tree.root());
+        let head = Head {
+            size,
+            root,
+            open_from: next.open.first().copied().unwrap_or(size),
+            checkpoint: String::new(),
+        };
+        let batch = Batch { first_index, leaves, tiles: next.tree.take_dirty(), head };
+        Prepared { batch, waiters, next }
+    }
+}
+
+/// A batch that is ready but for its signature, who waits for it, and the state after it.
+struct Prepared<E, R> {
+    batch: Batch<E>,
+    waiters: Vec<Waiter<R>>,
+    next: State,
+}
+
+struct Waiter<R> {
+    entry: Box<Entry>,
+    done: oneshot::Sender<Result<u64, AppendError<R>>>,
+}
+
+fn refuse_all<E, R>(requests: Vec<Append<E, R>>) {
+    for request in requests {
+        let _ = request.done.send(Err(AppendError::Unavailable));
+    }
+}
+
+fn without_rejected<E, R>(
+    batch: Batch<E>,
+    waiters: Vec<Waiter<R>>,
+    rejections: Vec<(usize, R)>,
+) -> Vec<Append<E, R>> {
+    let mut rejections = rejections.into_iter().collect::<BTreeMap<_, _>>();
+    let mut left = Vec::with_capacity(batch.leaves.len());
+    for (place, (leaf, Waiter { entry, done })) in batch.leaves.into_iter().zip(waiters).enumerate() {
+        match rejections.remove(&place) {
+            Some(rejection) => {
+                let _ = done.send(Err(AppendError::Rejected(rejection)));
+            }
+            None => left.push(Append { entry, salt: leaf.salt, effects: leaf.effects, done }),
+        }
+    }
+    left
+}
+
+/// The entry that ends an orphaned REQUEST: it says whose it was, and that its end is not known.
+fn interrupted(orphan: &Orphan, now: Timestamp) -> Entry {
+    Entry {
+        id: entropy::uuid_v7(now),
+        phase: Phase::Interrupted,
+        occurred: now,
+        recorded: now,
+        request_index: Some(orphan.index),
+        request_commitment: None,
+        response_commitment: None,
+        operator_name: None,
+        duration_us: None,
+        code: None,
+        reason: Some("INTERRUPTED".to_owned()),
+        ..orphan.entry.clone()
+    }
+}

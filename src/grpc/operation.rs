@@ -1,0 +1,154 @@
+//! What a method is to the intake: how its request is read, what it does, and what the audit log says of it.
+
+use std::future::Future;
+
+use jiff::Timestamp;
+use prost::Message;
+
+use super::call::Call;
+use super::intake::Intake;
+use super::proto;
+use super::status::Refusal;
+use crate::access::Method;
+use crate::audit::entry::AgreementReference;
+use crate::domain::agency::{CreditCode, MatterId, PurposeCode};
+use crate::domain::envelope::{CallContext, Envelope, Operator, auditable};
+use crate::domain::exchange::{DeliveryId, ExchangeId, RequestId};
+use crate::domain::person::IdDocument;
+use crate::domain::violation::Violations;
+use crate::store::Effect;
+
+/// A method: what it takes, gives, and reads out of a request.
+pub(crate) trait Operation: Send + Sync + 'static {
+    /// The method.
+    const METHOD: Method;
+    /// Its request.
+    type Request: Message + Default + Send + Sync + 'static;
+    /// Its answer.
+    type Response: Witnessed;
+    /// The request as read.
+    type Task: Clone + Send + Sync + 'static;
+
+    /// Reads the request; what is wrong with it goes to `reading`. `None` only with a violation.
+    fn read(request: Self::Request, reading: &mut Reading) -> Option<Self::Task>;
+}
+
+/// A method with effect, or whose request leaves the gateway: two entries.
+pub(crate) trait Effectful: Operation {
+    /// Looks up what access and the rules depend on; nothing is dispatched yet.
+    fn prepare(
+        intake: &Intake,
+        call: &Call,
+        task: &mut Self::Task,
+        facts: &mut Facts,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// Carries it out; what it changes is returned, to become durable with the RESPONSE.
+    fn act(
+        intake: &Intake,
+        call: &Call,
+        task: Self::Task,
+    ) -> impl Future<Output = Result<Done<Self::Response>, Refusal>> + Send;
+}
+
+/// A method that only reads locally: one entry.
+pub(crate) trait Lookup: Operation {
+    /// Looks it up.
+    fn look_up(
+        intake: &Intake,
+        call: &Call,
+        task: Self::Task,
+        facts: &mut Facts,
+    ) -> impl Future<Output = Result<Self::Response, Refusal>> + Send;
+}
+
+/// What an effectful method did.
+pub(crate) struct Done<R> {
+    /// The answer.
+    pub(crate) response: R,
+    /// What becomes durable with it.
+    pub(crate) effects: Vec<Effect>,
+    /// What the log should say of it beyond its code, in UPPER_SNAKE.
+    pub(crate) reason: Option<&'static str>,
+    /// The exchange that it made.
+    pub(crate) exchange: Option<ExchangeId>,
+}
+
+/// An answer with a place for its evidence.
+pub(crate) trait Witnessed: Message + Default + Send + 'static {
+    /// Says where the answer's entry stands.
+    fn witness(&mut self, receipt: proto::AuditReceipt);
+}
+
+macro_rules! witnessed {
+    ($($response:ident),+ $(,)?) => {
+        $(impl Witnessed for proto::$response {
+            fn witness(&mut self, receipt: proto::AuditReceipt) {
+                self.audit = Some(receipt);
+            }
+        })+
+    };
+}
+
+witnessed!(
+    VerifyLowIncomeResponse,
+    SubmitExchangeResponse,
+    RespondToExchangeResponse,
+    GetExchangeResponse,
+    ListExchangesResponse,
+    PullDeliveriesResponse,
+    AcknowledgeDeliveryResponse,
+    ListEntriesResponse,
+    GetEntryResponse,
+    GetCheckpointResponse,
+    GetInclusionProofResponse,
+);
+
+/// Reading one request.
+pub(crate) struct Reading {
+    /// The calling agency, from its certificate.
+    pub(crate) caller: CreditCode,
+    /// When the call arrived.
+    pub(crate) now: Timestamp,
+    /// What is wrong so far.
+    pub(crate) violations: Violations,
+    /// What the log will say of the call.
+    pub(crate) facts: Facts,
+}
+
+/// What of a request the audit log says. Only values that were read into their types get here, so that a
+/// malformed request cannot smuggle anything into the log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) request_id: Option<RequestId>,
+    pub(crate) operator: Option<Operator>,
+    pub(crate) purpose: Option<PurposeCode>,
+    pub(crate) legal_basis: Vec<String>,
+    pub(crate) matter: Option<MatterId>,
+    pub(crate) counterpart: Option<CreditCode>,
+    pub(crate) exchange: Option<ExchangeId>,
+    pub(crate) delivery: Option<DeliveryId>,
+    /// The person concerned; leaves as a pseudonym only.
+    pub(crate) subject: Option<IdDocument>,
+    pub(crate) agreement: Option<AgreementReference>,
+}
+
+impl Facts {
+    /// Takes what an envelope says.
+    pub(crate) fn of_envelope(&mut self, envelope: &Envelope) {
+        self.request_id = Some(envelope.request_id);
+        self.operator = Some(envelope.operator.clone());
+        self.purpose = Some(envelope.purpose.clone());
+        self.legal_basis = envelope.legal_basis.iter().map(auditable).collect();
+        self.matter = Some(envelope.matter_id.clone());
+        self.counterpart = envelope.recipient;
+        self.exchange = envelope.in_reply_to;
+    }
+
+    /// Takes what a call context says.
+    pub(crate) fn of_context(&mut self, context: &CallContext) {
+        self.request_id = Some(context.request_id);
+        self.operator = Some(context.operator.clone());
+        self.purpose = Some(context.purpose.clone());
+    }
+}
