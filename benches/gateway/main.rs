@@ -225,9 +225,10 @@ impl House {
         let upstream = echo.address.to_string();
         let proxy = Server::start(&["proxy", &upstream], &certificates, Party::Gateway).await?;
         let registry = Server::start(&["registry"], &certificates, Party::Registry).await?;
-        let gateway = match with_gateway {
-            true => Some(start_gateway(&certificates, folder, registry.address).await?),
-            false => None,
+        let gateway = if with_gateway {
+            Some(start_gateway(&certificates, folder, registry.address).await?)
+        } else {
+            None
         };
         Ok(Self { certificates, echo, proxy, gateway, _registry: registry, answered_by_gateway: 0 })
     }
