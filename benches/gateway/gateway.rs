@@ -1,16 +1,14 @@
 //! The gateway itself: the real program, set up as `init` would, in front of a bare registry.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use aws_lc_rs::rand;
-use data_encoding::HEXLOWER;
-use legal_aid_gateway::audit::note::SigningKey;
+use anyhow::{Result, bail};
+use legal_aid_gateway::config::KeysSection;
+use legal_aid_gateway::gateway::Secrets;
 use tokio::process::Command;
 use tokio::time::sleep;
 
@@ -58,14 +56,8 @@ fn write_files(
     address: SocketAddr,
     registry: SocketAddr,
 ) -> Result<()> {
-    let mut seed = [0; 32];
-    rand::fill(&mut seed).ok().context("system randomness")?;
-    let log_key = SigningKey::from_seed("benchmark.invalid/audit", &seed)?;
-    write_private(&folder.join("log.key"), &log_key.encode())?;
-    for key in ["body.key", "pseudonym.key"] {
-        rand::fill(&mut seed).ok().context("system randomness")?;
-        write_private(&folder.join(key), &HEXLOWER.encode(&seed))?;
-    }
+    let [log, body, pseudonym] = ["log.key", "body.key", "pseudonym.key"].map(|name| folder.join(name));
+    Secrets::create(&KeysSection { log, body, pseudonym }, "benchmark.invalid/audit")?;
     std::fs::write(folder.join("directory.toml"), directory(registry))?;
     std::fs::write(folder.join("gateway.toml"), config(certificates, address))?;
     Ok(())
@@ -121,8 +113,8 @@ caller = "{centre_code}"
 methods = ["VerifyLowIncome"]
 counterparts = ["{registry_code}"]
 purposes = ["{PURPOSE}"]
-from = 2020-01-01
-until = 2099-12-31
+from = "2020-01-01"
+until = "2099-12-31"
 "#,
         gateway_code = Party::Gateway.code(),
         centre_code = Party::Centre.code(),
@@ -133,13 +125,4 @@ until = 2099-12-31
 /// A port that was free a moment ago: the configuration must name one, and the gateway binds it next.
 fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
-
-fn write_private(path: &Path, text: &str) -> Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)?.write_all(text.as_bytes())?;
-    Ok(())
 }
