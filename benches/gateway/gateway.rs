@@ -1,22 +1,20 @@
 //! The gateway itself: the real program, set up as `init` would, in front of a bare registry.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use legal_aid_gateway::config::KeysSection;
 use legal_aid_gateway::gateway::Secrets;
-use tokio::process::Command;
-use tokio::time::sleep;
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{ChildStdout, Command};
 
 use crate::message::{PURPOSE, REGION};
-use crate::parties::{Certificates, Party, SERVER_NAME, endpoint};
+use crate::parties::{Certificates, Party, SERVER_NAME};
 use crate::processes::{Server, tail};
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Starts the gateway with its files in `folder`, asking the registry at `registry`.
 pub(crate) async fn start_gateway(
@@ -24,51 +22,54 @@ pub(crate) async fn start_gateway(
     folder: &Path,
     registry: SocketAddr,
 ) -> Result<Server> {
-    let address = free_address()?;
-    write_files(certificates, folder, address, registry)?;
+    write_files(certificates, folder, registry)?;
     let log = folder.join("gateway.log");
     let mut child = Command::new(env!("CARGO_BIN_EXE_legal-aid-gateway"))
-        .args(["serve", "--config"])
+        .args(["serve", "--json", "--config"])
         .arg(folder.join("gateway.toml"))
         .stdin(Stdio::null())
-        .stdout(File::create(folder.join("gateway.out"))?)
+        .stdout(Stdio::piped())
         .stderr(File::create(&log)?)
         .kill_on_drop(true)
         .spawn()?;
-
-    let (dialler, endpoint) = (certificates.dialler(Party::Centre)?, endpoint(address, Party::Gateway)?);
-    let started = Instant::now();
-    while let Err(error) = dialler.probe(&endpoint).await {
-        if let Some(status) = child.try_wait()? {
-            bail!("the gateway ended with {status}:\n{}", tail(&log));
-        }
-        if started.elapsed() > PATIENCE {
-            bail!("the gateway does not answer ({error}):\n{}", tail(&log));
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
-    Ok(Server::listening(child, address, Party::Gateway))
+    let stdout = child.stdout.take().context("the gateway's output is not piped")?;
+    let Ready { listening } = ready(BufReader::new(stdout))
+        .await
+        .with_context(|| format!("the gateway did not start:\n{}", tail(&log)))?;
+    Ok(Server::listening(child, listening, Party::Gateway))
 }
 
-fn write_files(
-    certificates: &Certificates,
-    folder: &Path,
-    address: SocketAddr,
-    registry: SocketAddr,
-) -> Result<()> {
+/// What `serve --json` prints once it serves.
+#[derive(Deserialize)]
+struct Ready {
+    listening: SocketAddr,
+}
+
+/// The JSON may span lines, and the output stays open after it.
+async fn ready(mut output: BufReader<ChildStdout>) -> Result<Ready> {
+    let mut text = String::new();
+    while output.read_line(&mut text).await? > 0 {
+        if let Ok(ready) = serde_json::from_str(&text) {
+            return Ok(ready);
+        }
+    }
+    bail!("it said {text:?}")
+}
+
+fn write_files(certificates: &Certificates, folder: &Path, registry: SocketAddr) -> Result<()> {
     let [log, body, pseudonym] = ["log.key", "body.key", "pseudonym.key"].map(|name| folder.join(name));
     Secrets::create(&KeysSection { log, body, pseudonym }, "benchmark.invalid/audit")?;
     std::fs::write(folder.join("directory.toml"), directory(registry))?;
-    std::fs::write(folder.join("gateway.toml"), config(certificates, address))?;
+    std::fs::write(folder.join("gateway.toml"), config(certificates))?;
     Ok(())
 }
 
 /// Nothing but what has no default: the figures are those of a gateway as it comes.
-fn config(certificates: &Certificates, address: SocketAddr) -> String {
+fn config(certificates: &Certificates) -> String {
     format!(
         r#"[gateway]
 agency = "{agency}"
-listen = "{address}"
+listen = "127.0.0.1:0"
 directory = "directory.toml"
 [tls]
 certificate = {certificate:?}
@@ -120,9 +121,4 @@ until = "2099-12-31"
         centre_code = Party::Centre.code(),
         registry_code = Party::Registry.code(),
     )
-}
-
-/// A port that was free a moment ago: the configuration must name one, and the gateway binds it next.
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
