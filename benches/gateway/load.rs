@@ -1,0 +1,185 @@
+//! The load generator: a closed loop, the same for every subject.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use legal_aid_gateway::grpc::proto::verification_service_client::VerificationServiceClient;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use tonic::Request;
+use tonic::transport::Channel;
+
+use crate::message::{Question, is_match};
+use crate::parties::{Certificates, Party, endpoint};
+
+/// Longer than any answer should take, and shorter than the gateway's own limit.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How hard, and for how long.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Load {
+    /// Connections to the subject.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) connections: usize,
+    /// Calls at once on each connection.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) calls: usize,
+    /// Seconds that are measured.
+    #[arg(long, default_value_t = 4.0)]
+    pub(crate) seconds: f64,
+    /// Seconds of the same load before them.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) warm_up: f64,
+}
+
+/// What one run of the load generator found.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    /// Calls answered in the measured time, a second.
+    pub(crate) requests_per_second: f64,
+    /// Median time to the answer.
+    pub(crate) p50_us: u32,
+    /// 99th percentile of the same.
+    pub(crate) p99_us: u32,
+    /// Calls that failed, or were not answered with a match, at any time.
+    pub(crate) errors: u64,
+    /// The first of them.
+    pub(crate) first_error: Option<String>,
+    /// Calls answered with a match at any time, warm-up and end included.
+    pub(crate) answered: u64,
+    /// The highest index in the audit log among the answers.
+    pub(crate) highest_log_index: u64,
+}
+
+/// Calls `target` until the time is over.
+pub(crate) async fn run(
+    certificates: &Certificates,
+    target: SocketAddr,
+    party: Party,
+    load: Load,
+) -> Result<Outcome> {
+    let question = Question::compose()?;
+    let dialler = certificates.dialler(Party::Centre)?;
+    let endpoint = endpoint(target, party)?;
+    let mut callers = Vec::with_capacity(load.connections);
+    for _ in 0..load.connections {
+        let client = VerificationServiceClient::new(dialler.channel(&endpoint)?);
+        let mut caller = Caller { client, question: question.clone(), seen: Seen::default() };
+        // A channel connects on first use: no handshake in the measured time, and a plain error if there is none.
+        caller.call(None).await;
+        if let Some(error) = caller.seen.first_error {
+            anyhow::bail!("the first call failed: {error}");
+        }
+        callers.push(Caller { seen: Seen::default(), ..caller });
+    }
+
+    let begin = Instant::now() + Duration::from_secs_f64(load.warm_up);
+    let window = Window { begin, end: begin + Duration::from_secs_f64(load.seconds) };
+    let mut running = JoinSet::new();
+    for caller in &callers {
+        for _ in 0..load.calls {
+            running.spawn(caller.clone().call_until_the_end(window));
+        }
+    }
+    let mut seen = Seen { answered: load.connections as u64, ..Seen::default() };
+    while let Some(ended) = running.join_next().await {
+        seen.add(ended.context("a caller panicked")?);
+    }
+    seen.sum_up(load.seconds)
+}
+
+/// The time in which an answer must come to be counted.
+#[derive(Clone, Copy)]
+struct Window {
+    begin: Instant,
+    end: Instant,
+}
+
+#[derive(Clone)]
+struct Caller {
+    client: VerificationServiceClient<Channel>,
+    question: Question,
+    seen: Seen,
+}
+
+impl Caller {
+    async fn call_until_the_end(mut self, window: Window) -> Seen {
+        while Instant::now() < window.end {
+            self.call(Some(window)).await;
+        }
+        self.seen
+    }
+
+    async fn call(&mut self, window: Option<Window>) {
+        let mut request = Request::new(self.question.ask());
+        request.set_timeout(DEADLINE);
+        let asked = Instant::now();
+        let answer = self.client.verify_low_income(request).await;
+        let answered = Instant::now();
+        match answer.map(tonic::Response::into_inner) {
+            Ok(answer) if is_match(&answer) => {
+                self.seen.answered += 1;
+                let index = answer.audit.map_or(0, |receipt| receipt.log_index);
+                self.seen.highest_log_index = self.seen.highest_log_index.max(index);
+                if window.is_some_and(|window| (window.begin..window.end).contains(&answered)) {
+                    let micros = answered.duration_since(asked).as_micros();
+                    self.seen.latencies_us.push(u32::try_from(micros).unwrap_or(u32::MAX));
+                }
+            }
+            Ok(answer) => {
+                let answer = answer.answer.unwrap_or_default();
+                self.seen.error(format!("{} {}", answer.result().as_str_name(), answer.reason));
+            }
+            Err(status) => {
+                self.seen.error(format!("{:?}: {}", status.code(), status.message()));
+            }
+        }
+    }
+}
+
+/// What callers have seen. Every latency is kept, so that percentiles are exact.
+#[derive(Clone, Default)]
+struct Seen {
+    latencies_us: Vec<u32>,
+    errors: u64,
+    first_error: Option<String>,
+    answered: u64,
+    highest_log_index: u64,
+}
+
+impl Seen {
+    fn error(&mut self, what: String) {
+        self.errors += 1;
+        self.first_error.get_or_insert(what);
+    }
+
+    fn add(&mut self, mut other: Self) {
+        self.latencies_us.append(&mut other.latencies_us);
+        self.errors += other.errors;
+        self.first_error = self.first_error.take().or(other.first_error);
+        self.answered += other.answered;
+        self.highest_log_index = self.highest_log_index.max(other.highest_log_index);
+    }
+
+    fn sum_up(mut self, seconds: f64) -> Result<Outcome> {
+        let first_error = self.first_error.as_deref().unwrap_or("none");
+        ensure!(!self.latencies_us.is_empty(), "no answer in the measured time; first error: {first_error}");
+        self.latencies_us.sort_unstable();
+        Ok(Outcome {
+            requests_per_second: self.latencies_us.len() as f64 / seconds,
+            p50_us: percentile(&self.latencies_us, 50),
+            p99_us: percentile(&self.latencies_us, 99),
+            errors: self.errors,
+            first_error: self.first_error,
+            answered: self.answered,
+            highest_log_index: self.highest_log_index,
+        })
+    }
+}
+
+/// The smallest value that at least `percent` of all are not above.
+fn percentile(sorted: &[u32], percent: usize) -> u32 {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+}

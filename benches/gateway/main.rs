@@ -1,0 +1,267 @@
+//! What the gateway costs, beside what it is made of: a bare tonic mTLS echo, a bare tonic mTLS proxy to that echo, and
+//! the gateway's `VerifyLowIncome` (authenticated, authorised, validated, proxied to a registry, two durable audit
+//! leaves). Same message, certificates, connections and load generator; on one machine, in alternation.
+//!
+//! `cargo bench --bench gateway` prints a table and writes `target/bench/gateway.json`. Each subject, each server behind
+//! it and the load generator is a process of its own; all but the gateway are this program again, in another role.
+
+mod bare;
+mod gateway;
+mod load;
+mod message;
+mod parties;
+mod processes;
+mod report;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+
+use crate::gateway::start_gateway;
+use crate::load::Load;
+use crate::message::Sizes;
+use crate::parties::{Certificates, Party};
+use crate::processes::Server;
+use crate::report::{Figures, LoadShape, Machine, Report, Round};
+
+/// Measures the gateway beside a bare echo and a bare proxy.
+#[derive(Parser)]
+#[command(name = "cargo bench --bench gateway --")]
+struct Arguments {
+    /// Rounds; each measures every subject once, in another order.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    #[command(flatten)]
+    load: Load,
+    /// Measure only these; then nothing is written.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Subject>,
+    /// Given by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Arguments {
+    fn measures(&self, subject: Subject) -> bool {
+        self.only.is_empty() || self.only.contains(&subject)
+    }
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Subject {
+    /// A bare tonic mTLS server.
+    Echo,
+    /// A bare tonic mTLS server that asks the echo.
+    Proxy,
+    /// The gateway.
+    Gateway,
+}
+
+impl Subject {
+    pub(crate) const ALL: [Self; 3] = [Self::Echo, Self::Proxy, Self::Gateway];
+
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Echo => "bare echo",
+            Self::Proxy => "bare proxy",
+            Self::Gateway => "gateway VerifyLowIncome",
+        }
+    }
+}
+
+/// What this program does when it has started itself.
+#[derive(Parser)]
+struct RoleArguments {
+    #[command(subcommand)]
+    role: Role,
+    #[arg(long)]
+    certificates: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    Echo,
+    Proxy { upstream: SocketAddr },
+    Registry,
+    Load(LoadRole),
+}
+
+#[derive(Args)]
+struct LoadRole {
+    #[arg(long)]
+    target: SocketAddr,
+    #[arg(long, value_enum)]
+    party: Party,
+    #[command(flatten)]
+    load: Load,
+}
+
+fn main() -> ExitCode {
+    match run(&std::env::args().collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
+    // Servers and load get the runtime that the gateway has, the measuring process one that stays out of their way.
+    if arguments.get(1).is_some_and(|argument| argument == "role") {
+        let role = RoleArguments::parse_from(arguments.iter().skip(1));
+        return tokio::runtime::Runtime::new()?.block_on(play(role));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if has("--bench") || has("--help") {
+        let arguments = Arguments::parse_from(arguments);
+        return runtime.block_on(until_told_to_stop(bench(&arguments)));
+    }
+    // A test runner that lists tests finds none here.
+    if has("--list") {
+        return Ok(());
+    }
+    eprintln!("not run by `cargo bench`: one short round, whose figures mean nothing");
+    let load = Load { connections: 2, calls: 4, seconds: 0.3, warm_up: 0.1 };
+    let smoke = Arguments { rounds: 1, load, only: Vec::new(), bench: false };
+    runtime.block_on(until_told_to_stop(bench(&smoke)))
+}
+
+async fn until_told_to_stop(bench: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::select! {
+        ended = bench => ended,
+        stopped = processes::told_to_stop() => stopped,
+    }
+}
+
+async fn play(RoleArguments { role, certificates }: RoleArguments) -> Result<()> {
+    processes::end_with_the_parent();
+    let certificates = Certificates::at(certificates);
+    match role {
+        Role::Echo => bare::echo(&certificates).await,
+        Role::Proxy { upstream } => bare::proxy(&certificates, upstream).await,
+        Role::Registry => bare::registry(&certificates).await,
+        Role::Load(LoadRole { target, party, load }) => {
+            let outcome = load::run(&certificates, target, party, load).await?;
+            println!("{}", serde_json::to_string(&outcome)?);
+            Ok(())
+        }
+    }
+}
+
+async fn bench(arguments: &Arguments) -> Result<()> {
+    ensure!(arguments.rounds > 0, "at least one round is needed");
+    // Below `target`, because /tmp may be in memory, where making the log durable would cost nothing.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    std::fs::create_dir_all(target)?;
+    let folder = tempfile::Builder::new().prefix("gateway-bench-").tempdir_in(target)?;
+    let machine = Machine::inspect(folder.path())?;
+    let message = Sizes::measure()?;
+    eprintln!(
+        "request {} bytes, answer {} bytes; {} cores, {:.0} µs to make 4 KiB durable",
+        message.request_bytes, message.answer_bytes, machine.cores, machine.sync_us
+    );
+
+    let mut house = House::open(folder.path(), arguments.measures(Subject::Gateway)).await?;
+    let mut rounds = Vec::with_capacity(arguments.rounds);
+    for number in 0..arguments.rounds {
+        let mut order = Subject::ALL;
+        order.rotate_left(number % Subject::ALL.len());
+        let mut round = Round::new();
+        for subject in order {
+            if !arguments.measures(subject) {
+                continue;
+            }
+            let figures = house.measure(subject, arguments.load).await?;
+            eprintln!(
+                "round {}/{} {:24} {:8.0} requests/s  p50 {:6} µs  p99 {:6} µs",
+                number + 1,
+                arguments.rounds,
+                subject.title(),
+                figures.requests_per_second,
+                figures.p50_us,
+                figures.p99_us,
+            );
+            round.insert(subject, figures);
+        }
+        rounds.push(round);
+    }
+
+    let Load { connections, calls, seconds, .. } = arguments.load;
+    let load = LoadShape { connections, calls_per_connection: calls, seconds };
+    let report = Report::new(rounds, load, message, machine);
+    println!("{}", report.table());
+    // A smoke test must not take the place of a measurement.
+    if arguments.bench && arguments.only.is_empty() {
+        let path = target.parent().context("a target folder")?.join("bench/gateway.json");
+        report.write(&path)?;
+        eprintln!("written to {}", path.display());
+    }
+    Ok(())
+}
+
+/// All servers, on loopback.
+struct House {
+    certificates: Certificates,
+    echo: Server,
+    proxy: Server,
+    gateway: Option<Server>,
+    _registry: Server,
+    /// Answers that the gateway has given so far.
+    answered_by_gateway: u64,
+}
+
+impl House {
+    async fn open(folder: &Path, with_gateway: bool) -> Result<Self> {
+        let certificates = Certificates::issue(&folder.join("certificates"))?;
+        let echo = Server::start(&["echo"], &certificates, Party::Registry).await?;
+        let upstream = echo.address.to_string();
+        let proxy = Server::start(&["proxy", &upstream], &certificates, Party::Gateway).await?;
+        let registry = Server::start(&["registry"], &certificates, Party::Registry).await?;
+        let gateway = if with_gateway {
+            Some(start_gateway(&certificates, folder, registry.address).await?)
+        } else {
+            None
+        };
+        Ok(Self { certificates, echo, proxy, gateway, _registry: registry, answered_by_gateway: 0 })
+    }
+
+    async fn measure(&mut self, subject: Subject, load: Load) -> Result<Figures> {
+        let server = match subject {
+            Subject::Echo => &self.echo,
+            Subject::Proxy => &self.proxy,
+            Subject::Gateway => self.gateway.as_ref().context("the gateway was not started")?,
+        };
+        let cpu_before = server.cpu_us();
+        let outcome = processes::load(server, &self.certificates, load)
+            .await
+            .with_context(|| format!("measuring the {}", subject.title()))?;
+        let first_error = outcome.first_error.as_deref().unwrap_or_default();
+        ensure!(outcome.errors == 0, "{}: {} errors, first: {first_error}", subject.title(), outcome.errors);
+        if subject == Subject::Gateway {
+            self.answered_by_gateway += outcome.answered;
+            let entries = outcome.highest_log_index + 1;
+            ensure!(
+                entries >= 2 * self.answered_by_gateway,
+                "{} answers of the gateway left only {entries} entries in its audit log, not two each",
+                self.answered_by_gateway
+            );
+        }
+        let used = |(before, after): (u64, u64)| (after - before) as f64 / outcome.answered as f64;
+        Ok(Figures {
+            requests_per_second: outcome.requests_per_second,
+            p50_us: outcome.p50_us,
+            p99_us: outcome.p99_us,
+            errors: outcome.errors,
+            cpu_us_per_request: cpu_before.zip(server.cpu_us()).map(used),
+            peak_rss_kib: server.peak_rss_kib(),
+        })
+    }
+}

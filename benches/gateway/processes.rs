@@ -1,0 +1,134 @@
+//! The processes of the benchmark: started, watched, and ended with it.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::load::{Load, Outcome};
+use crate::parties::{Certificates, Party};
+
+/// A server that runs in a process of its own until it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    /// Whose certificate it shows.
+    pub(crate) party: Party,
+}
+
+impl Server {
+    /// A child that already listens.
+    pub(crate) fn listening(child: Child, address: SocketAddr, party: Party) -> Self {
+        Self { child, address, party }
+    }
+
+    /// Starts this program again in a server's role.
+    pub(crate) async fn start(role: &[&str], certificates: &Certificates, party: Party) -> Result<Self> {
+        let mut child = this_program(role, certificates)?.spawn()?;
+        let stdout = child.stdout.take().context("the server's output is not piped")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).await?;
+        let address = line.trim().parse().with_context(|| format!("{role:?} did not start"))?;
+        Ok(Self { child, address, party })
+    }
+
+    /// The most memory that it has ever held, in KiB. Linux only.
+    pub(crate) fn peak_rss_kib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.split_whitespace().next()?.parse().ok()
+    }
+
+    /// The processor time that it has used so far, in microseconds. Linux only.
+    pub(crate) fn cpu_us(&self) -> Option<u64> {
+        // The kernel's USER_HZ, fixed at 100 on everything that Rust and this project run on.
+        const MICROS_A_TICK: u64 = 10_000;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()?)).ok()?;
+        // The command, in brackets, may hold spaces; user and system time are fields 14 and 15 of proc_pid_stat(5).
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
+        let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        Some((user + system) * MICROS_A_TICK)
+    }
+}
+
+/// Runs the load generator against a server, in a process of its own.
+pub(crate) async fn load(server: &Server, certificates: &Certificates, load: Load) -> Result<Outcome> {
+    let role = [
+        "load",
+        "--target",
+        &server.address.to_string(),
+        "--party",
+        server.party.name(),
+        "--connections",
+        &load.connections.to_string(),
+        "--calls",
+        &load.calls.to_string(),
+        "--seconds",
+        &load.seconds.to_string(),
+        "--warm-up",
+        &load.warm_up.to_string(),
+    ];
+    let mut child = this_program(&role, certificates)?.spawn()?;
+    // Not `wait_with_output`: it closes the child's input, which ends the child.
+    let mut output = Vec::new();
+    child.stdout.take().context("the output is not piped")?.read_to_end(&mut output).await?;
+    ensure!(child.wait().await?.success(), "the load generator failed");
+    Ok(serde_json::from_slice(&output)?)
+}
+
+/// Tells the parent where this process listens.
+pub(crate) fn announce(address: SocketAddr) {
+    println!("{address}");
+    _ = std::io::stdout().flush();
+}
+
+/// Ends this process when its parent is gone, even one that was killed: then nobody holds the other end of our input.
+pub(crate) fn end_with_the_parent() {
+    std::thread::spawn(|| {
+        _ = std::io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    });
+}
+
+/// Waits for SIGINT or SIGTERM, so that children and files are cleared away also then.
+pub(crate) async fn told_to_stop() -> Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted?,
+            _ = terminate.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await?;
+    bail!("interrupted")
+}
+
+/// The last lines of a child's log, for an error message.
+pub(crate) fn tail(log: &Path) -> String {
+    let mut text = String::new();
+    if File::open(log).and_then(|mut file| file.read_to_string(&mut text)).is_err() {
+        return String::new();
+    }
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+fn this_program(role: &[&str], certificates: &Certificates) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(["role", "--certificates"])
+        .arg(certificates.folder())
+        .args(role)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    Ok(command)
+}
