@@ -135,9 +135,26 @@ pub struct Agreement {
     /// For which purposes.
     pub purposes: Vec<PurposeCode>,
     /// First day in force (Asia/Shanghai).
+    #[serde(deserialize_with = "day")]
     pub from: Date,
     /// Last day in force.
+    #[serde(deserialize_with = "day")]
     pub until: Date,
+}
+
+/// A day as text, or as TOML's own date.
+fn day<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Text(String),
+        Toml(toml::value::Datetime),
+    }
+    let text = match Written::deserialize(deserializer)? {
+        Written::Text(text) => text,
+        Written::Toml(datetime) => datetime.to_string(),
+    };
+    text.parse().map_err(|_| serde::de::Error::custom("a day is written as 2026-01-31"))
 }
 
 impl Agreement {
@@ -393,7 +410,7 @@ mod tests {
             counterparts = ["{REGISTRY}"]
             purposes = ["AID_ELIGIBILITY"]
             from = "2026-01-01"
-            until = "2026-12-31"
+            until = 2026-12-31
             "#
         ))
         .unwrap()

@@ -11,91 +11,94 @@ pub const MAX_ENTRY_BYTES: usize = 16 * 1024;
 
 /// An entry as it is written: RFC 8785 canonical JSON with 64-bit numbers as strings. It holds no personal
 /// value: a person appears as a keyed pseudonym, a message as a salted commitment.
+///
+/// The fields stand in the order that RFC 8785 sorts them in, so that plain serialisation is canonical: a general
+/// canonicaliser took eleven times as long, in the one place that every call waits for. A test compares the two.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// Version of this schema: "1".
-    pub schema: String,
-    /// Identifier of the entry (UUID version 7).
-    pub id: Uuid,
-    /// What the entry witnesses.
-    pub phase: Phase,
-    /// When the call arrived.
-    pub occurred: Timestamp,
-    /// When the log accepted the entry; set by the log itself.
-    pub recorded: Timestamp,
-    /// Service, such as `legalaid.exchange.v1.ExchangeService`.
-    pub service: String,
-    /// Method, such as `SubmitExchange`.
-    pub method: String,
+    /// The agreement that allowed the call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<AgreementReference>,
     /// Unified social credit code of the calling agency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caller: Option<String>,
     /// SHA-256 of the caller's public key (SubjectPublicKeyInfo), lower-case hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
-    /// Unit of the operator.
+    /// gRPC code by name, such as `OK`; absent in a REQUEST.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub unit: Option<String>,
+    pub code: Option<String>,
+    /// Credit code of the agency that is asked or written to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counterpart: Option<String>,
+    /// Whether access was allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// The delivery concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Uuid>,
+    /// Time from arrival to this entry, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "decimal")]
+    pub duration_us: Option<u64>,
+    /// The exchange concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Uuid>,
+    /// Identifier of the entry (UUID version 7).
+    pub id: Uuid,
+    /// Articles relied on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub legal_basis: Vec<String>,
+    /// The centre's matter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matter: Option<String>,
+    /// Method, such as `SubmitExchange`.
+    pub method: String,
+    /// Which gateway node wrote it.
+    pub node: String,
+    /// When the call arrived.
+    pub occurred: Timestamp,
     /// Staff number of the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<String>,
     /// Commitment to the operator's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator_name: Option<Commitment>,
-    /// Credit code of the agency that is asked or written to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub counterpart: Option<String>,
+    /// What the entry witnesses.
+    pub phase: Phase,
     /// Purpose code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
-    /// Articles relied on.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub legal_basis: Vec<String>,
-    /// The agreement that allowed the call.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub agreement: Option<AgreementReference>,
-    /// Whether access was allowed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub decision: Option<Decision>,
-    /// The caller's request id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request: Option<Uuid>,
-    /// The exchange concerned.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exchange: Option<Uuid>,
-    /// The delivery concerned.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub delivery: Option<Uuid>,
-    /// The centre's matter.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub matter: Option<String>,
-    /// Keyed pseudonym of the person concerned.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
-    /// Commitment to the request's bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_commitment: Option<Commitment>,
-    /// Commitment to the answer's bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub response_commitment: Option<Commitment>,
-    /// gRPC code by name, such as `OK`; absent in a REQUEST.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub code: Option<String>,
     /// Reason in UPPER_SNAKE, as the caller sees it in `google.rpc.ErrorInfo`, or of an odd answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// When the log accepted the entry; set by the log itself.
+    pub recorded: Timestamp,
+    /// The caller's request id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<Uuid>,
+    /// Commitment to the request's bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_commitment: Option<Commitment>,
     /// Index of the REQUEST that this entry ends.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "decimal")]
     pub request_index: Option<u64>,
-    /// Time from arrival to this entry, in microseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "decimal")]
-    pub duration_us: Option<u64>,
-    /// Which gateway node wrote it.
-    pub node: String,
+    /// Commitment to the answer's bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_commitment: Option<Commitment>,
+    /// Version of this schema: "1".
+    pub schema: String,
+    /// Service, such as `legalaid.exchange.v1.ExchangeService`.
+    pub service: String,
+    /// Keyed pseudonym of the person concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
     /// Trace id, 32 hex digits, as in the W3C traceparent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+    /// Unit of the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
 }
 
 /// What an entry witnesses.
@@ -212,7 +215,7 @@ impl Entry {
     /// # Errors
     /// When the entry is larger than [`MAX_ENTRY_BYTES`].
     pub fn to_canonical_json(&self) -> Result<Vec<u8>, EntryError> {
-        let bytes = serde_json_canonicalizer::to_vec(self).map_err(EntryError::NotCanonical)?;
+        let bytes = serde_json::to_vec(self).map_err(EntryError::NotCanonical)?;
         if bytes.len() > MAX_ENTRY_BYTES {
             return Err(EntryError::TooLarge(bytes.len()));
         }
@@ -316,8 +319,40 @@ mod tests {
         let bytes = sample().to_canonical_json().unwrap();
         let text = String::from_utf8(bytes.clone()).unwrap();
         assert!(text.contains("\"request_index\":\"18446744073709551615\""), "{text}");
-        assert!(text.starts_with("{\"id\":"), "keys are sorted: {text}");
         assert_eq!(Entry::from_json(&bytes).unwrap(), sample());
+    }
+
+    #[test]
+    fn plain_serialisation_is_canonical_whatever_the_entry_holds() {
+        let text = "\u{1}\"\\/\t\u{7f}\u{2028}法\u{1f600}";
+        let some = || Some(text.to_owned());
+        let full = Entry {
+            agreement: Some(AgreementReference { id: text.to_owned(), version: "1".to_owned() }),
+            caller: some(),
+            certificate: some(),
+            code: some(),
+            counterpart: some(),
+            decision: Some(Decision::Allow),
+            delivery: Some(Uuid::from_u128(1)),
+            duration_us: Some(0),
+            exchange: Some(Uuid::from_u128(2)),
+            matter: some(),
+            operator: some(),
+            operator_name: Some(Commitment(text.to_owned())),
+            purpose: some(),
+            reason: some(),
+            request: Some(Uuid::from_u128(3)),
+            request_commitment: Some(Commitment(text.to_owned())),
+            response_commitment: Some(Commitment(text.to_owned())),
+            subject: some(),
+            trace: some(),
+            unit: some(),
+            ..sample()
+        };
+        for entry in [full, sample()] {
+            let canonical = serde_json_canonicalizer::to_vec(&entry).unwrap();
+            assert_eq!(entry.to_canonical_json().unwrap(), canonical);
+        }
     }
 
     #[test]

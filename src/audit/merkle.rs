@@ -47,6 +47,11 @@ impl Frontier {
         Self::default()
     }
 
+    /// The frontier of a tree of `size` leaves, from its perfect subtrees, the largest first.
+    pub(super) fn of_subtrees(size: u64, subtrees: Vec<Hash>) -> Self {
+        Self { size, subtrees }
+    }
+
     /// Appends a leaf, given its [`leaf_hash`].
     pub fn append(&mut self, leaf: Hash) {
         let mut subtree = leaf;

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::merkle::{Hash, empty_root, join_leftwards, perfect_root};
+use super::merkle::{Frontier, Hash, empty_root, join_leftwards, perfect_root};
 
 /// Hashes in a full tile.
 pub const TILE_WIDTH: usize = 1 << TILE_HEIGHT;
@@ -109,7 +109,8 @@ impl TileId {
 /// out yet.
 #[derive(Clone, Debug, Default)]
 pub struct TileWriter {
-    size: u64,
+    /// The same tree as its perfect subtrees, so that the root after a batch costs a few hashes and not the edge.
+    frontier: Frontier,
     edge: Vec<Edge>,
     filled: BTreeMap<TileId, Vec<Hash>>,
 }
@@ -145,7 +146,9 @@ impl TileWriter {
             }
             edge.push(Edge { hashes, dirty: false });
         }
-        Ok(Self { size, edge, filled: BTreeMap::new() })
+        let mut subtrees: Vec<Hash> = edge.iter().flat_map(subtrees_leftwards).collect();
+        subtrees.reverse();
+        Ok(Self { frontier: Frontier::of_subtrees(size, subtrees), edge, filled: BTreeMap::new() })
     }
 
     /// Appends a leaf, given its [`leaf_hash`](super::merkle::leaf_hash).
@@ -153,7 +156,7 @@ impl TileWriter {
         let mut carry = Some(leaf);
         let mut level = 0;
         while let Some(hash) = carry.take() {
-            let tile = edge_tile(level, self.size);
+            let tile = edge_tile(level, self.frontier.size());
             if self.edge.len() <= usize::from(level) {
                 self.edge.push(Edge::default());
             }
@@ -166,25 +169,17 @@ impl TileWriter {
             }
             level += 1;
         }
-        self.size += 1;
+        self.frontier.append(leaf);
     }
 
     /// The number of leaves.
     pub fn size(&self) -> u64 {
-        self.size
+        self.frontier.size()
     }
 
     /// The Merkle tree hash of all leaves so far (RFC 6962, section 2.1).
     pub fn root(&self) -> Hash {
-        let subtrees = self.edge.iter().flat_map(|edge| {
-            let mut end = edge.hashes.len();
-            std::iter::from_fn(move || {
-                let width = lowest_bit(end)?;
-                end -= width;
-                perfect_root(&edge.hashes[end..end + width])
-            })
-        });
-        join_leftwards(subtrees).unwrap_or_else(empty_root)
+        self.frontier.root()
     }
 
     /// The tiles that changed since this was last asked (or since [`TileWriter::resume`]), in order of level
@@ -193,11 +188,21 @@ impl TileWriter {
         let mut tiles = std::mem::take(&mut self.filled);
         for (level, edge) in (0..).zip(&mut self.edge) {
             if std::mem::take(&mut edge.dirty) {
-                tiles.insert(edge_tile(level, self.size), edge.hashes.clone());
+                tiles.insert(edge_tile(level, self.frontier.size()), edge.hashes.clone());
             }
         }
         tiles.into_iter().collect()
     }
+}
+
+/// The roots of an edge's perfect subtrees, the smallest first.
+fn subtrees_leftwards(edge: &Edge) -> impl Iterator<Item = Hash> {
+    let mut end = edge.hashes.len();
+    std::iter::from_fn(move || {
+        let width = lowest_bit(end)?;
+        end -= width;
+        perfect_root(&edge.hashes[end..end + width])
+    })
 }
 
 /// The tiles [`TileSet::root`] needs: those on the right edge, at most one a level.

@@ -144,7 +144,6 @@ fn has_active(answer: &proto::LowIncomeAnswer, query: &proto::LowIncomeQuery) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::agency::CreditCode;
     use crate::domain::person::{IdDocument, IdKind, PersonName};
     use crate::domain::region::RegionCode;
     use crate::domain::verification::Subject;

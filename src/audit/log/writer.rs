@@ -17,6 +17,10 @@ use crate::entropy;
 /// Most entries in one transaction: past this, waiting longer gains nothing and delays the first in line.
 const MAX_BATCH: usize = 512;
 
+/// How often others get a turn before a batch is closed. Measured with 64 calls in flight: four turns took the CPU
+/// for a call from 195 to 180 microseconds by larger batches, sixteen gained nothing more.
+const GATHER_ROUNDS: usize = 4;
+
 /// Writes the log.
 pub(super) struct Writer<S: Storage> {
     pub(super) storage: Arc<S>,
@@ -42,6 +46,15 @@ impl<S: Storage> Writer<S> {
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Append<S::Effect, S::Rejection>>) {
         let mut waiting = Vec::with_capacity(MAX_BATCH);
         while requests.recv_many(&mut waiting, MAX_BATCH).await > 0 {
+            // Those woken by the last batch are about to append again: let them, and they share this one's fsync.
+            for _ in 0..GATHER_ROUNDS {
+                tokio::task::yield_now().await;
+                while waiting.len() < MAX_BATCH
+                    && let Ok(request) = requests.try_recv()
+                {
+                    waiting.push(request);
+                }
+            }
             self.write(std::mem::take(&mut waiting)).await;
         }
     }
