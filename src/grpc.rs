@@ -16,6 +16,7 @@ mod exchange_views;
 mod front;
 mod intake;
 pub mod json;
+mod one_message;
 mod operation;
 mod page;
 mod pull;

@@ -2,12 +2,28 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt, registry};
 
-/// Writes to standard error: for people on a terminal, JSON lines elsewhere. `RUST_LOG` overrides `default`.
+/// Writes to standard error: for people on a terminal, JSON lines elsewhere. `RUST_LOG` overrides `default`, for this
+/// crate's own words: a dependency is heard from WARN up and no lower, whatever `RUST_LOG` says, because HTTP/2
+/// libraries trace paths, headers and frames, which are the peer's text and may name a person.
 pub fn start(default: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let asked = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let ours = filter_fn(|about| {
+        let is_ours = about.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"));
+        is_ours || *about.level() <= Level::WARN
+    })
+    .with_max_level_hint(LevelFilter::TRACE);
+    let filter = asked.and(ours);
+    let lines = fmt::layer().with_writer(std::io::stderr);
     // A second start, as in tests, changes nothing.
-    let _ = if std::io::stderr().is_terminal() { lines.try_init() } else { lines.json().try_init() };
+    let _ = if std::io::stderr().is_terminal() {
+        registry().with(lines.with_filter(filter)).try_init()
+    } else {
+        registry().with(lines.json().with_filter(filter)).try_init()
+    };
 }

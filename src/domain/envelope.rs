@@ -45,17 +45,6 @@ pub struct Operator {
     pub unit: UnitCode,
 }
 
-/// Context of a call that carries no message.
-#[derive(Clone, Debug)]
-pub struct CallContext {
-    /// The caller's id of the call.
-    pub request_id: RequestId,
-    /// Who acts.
-    pub operator: Operator,
-    /// What it is for.
-    pub purpose: PurposeCode,
-}
-
 /// How a legal basis is written in the audit log. A law's title is free text, which could hide a name: only
 /// titles known here are written out.
 pub fn auditable(basis: &LegalBasis) -> String {

@@ -14,7 +14,7 @@ use super::violation::BrokenRule;
 use super::vocabulary::vocabulary;
 
 pub use id_document::{IdDocument, IdDocumentError, IdKind};
-pub use resident_id::{ResidentId, ResidentIdError};
+pub use resident_id::{ResidentId, ResidentIdError, may_hold_resident_id};
 
 /// An applicant, party or subject of a query. `Debug` shows nothing.
 #[derive(Clone, PartialEq, Eq)]

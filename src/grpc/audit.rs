@@ -69,9 +69,7 @@ impl AuditService for Audit {
 }
 
 fn context(reading: &mut Reading, context: Option<&proto::CallContext>) {
-    if let Some(context) = call_context(&mut reading.violations, context) {
-        reading.facts.of_context(&context);
-    }
+    reading.facts.of_context(call_context(&mut reading.violations, context));
 }
 
 fn entry_on_wire(stored: StoredEntry) -> proto::AuditEntry {

@@ -77,6 +77,11 @@ impl Call {
         self.service_and_method().1
     }
 
+    /// Whether the path is one of the contract.
+    pub(crate) fn is_of_contract(&self) -> bool {
+        self.method.is_some()
+    }
+
     pub(crate) fn arrived(&self) -> Timestamp {
         self.slot.arrived
     }

@@ -104,10 +104,8 @@ impl Operation for SubmitExchange {
         let Reading { caller, now, violations, facts } = reading;
         let expect = Expectation { caller: *caller, recipient_optional: false, is_response: false };
         let envelope = envelope(violations, request.envelope.as_ref(), expect);
-        if let Some(envelope) = &envelope {
-            facts.of_envelope(envelope);
-        }
-        let recipient = envelope.as_ref().and_then(|envelope| envelope.recipient);
+        facts.of_envelope(&envelope);
+        let recipient = envelope.recipient.flatten();
         let arm = request.content.as_ref().and_then(|content| content.kind.as_ref());
         let arm = violations.require("content", arm)?;
         let (kind, warnings) = violations.within("content", |v| match arm {
@@ -117,7 +115,7 @@ impl Operation for SubmitExchange {
                 (Kind::FeeWaiver, read.terms.remarks().iter().map(warning).collect())
             }),
         });
-        if envelope.as_ref().is_some_and(|envelope| envelope.kind != kind) {
+        if envelope.kind.is_some_and(|stated| stated != kind) {
             violations.add(
                 "envelope.kind",
                 "KIND_FITS_CONTENT",
@@ -128,7 +126,7 @@ impl Operation for SubmitExchange {
         Some(Submit {
             wire: request.envelope?,
             content: request.content?,
-            envelope: envelope?,
+            envelope: envelope.whole()?,
             recipient: recipient?,
             warnings,
         })
@@ -223,11 +221,9 @@ impl Operation for RespondToExchange {
         let Reading { caller, now, violations, facts } = reading;
         let expect = Expectation { caller: *caller, recipient_optional: false, is_response: true };
         let envelope = envelope(violations, request.envelope.as_ref(), expect);
-        if let Some(envelope) = &envelope {
-            facts.of_envelope(envelope);
-        }
+        facts.of_envelope(&envelope);
         let answer = response(violations, request.response.as_ref(), *now);
-        let envelope = envelope?;
+        let envelope = envelope.whole()?;
         let exchange_id = envelope.in_reply_to?;
         Some(Respond {
             wire: request.envelope?,

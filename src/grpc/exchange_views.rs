@@ -23,10 +23,7 @@ impl Operation for GetExchange {
     type Task = ExchangeId;
 
     fn read(request: Self::Request, reading: &mut Reading) -> Option<ExchangeId> {
-        let context = call_context(&mut reading.violations, request.context.as_ref());
-        if let Some(context) = &context {
-            reading.facts.of_context(context);
-        }
+        reading.facts.of_context(call_context(&mut reading.violations, request.context.as_ref()));
         let id = exchange_id(&mut reading.violations, "exchange_id", &request.exchange_id)?;
         reading.facts.exchange = Some(id);
         Some(id)
@@ -83,9 +80,7 @@ impl Operation for ListExchanges {
 
     fn read(request: Self::Request, reading: &mut Reading) -> Option<List> {
         let violations = &mut reading.violations;
-        if let Some(context) = call_context(violations, request.context.as_ref()) {
-            reading.facts.of_context(&context);
-        }
+        reading.facts.of_context(call_context(violations, request.context.as_ref()));
         let state = state_of(request.state);
         if request.state != 0 && state.is_none() {
             violations.add("state", "UNKNOWN_VALUE", "not a value that this version knows", "无法识别的取值");

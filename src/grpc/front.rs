@@ -19,9 +19,11 @@ use tower::Service;
 
 use super::call::{Call, Places, Slot};
 use super::intake::Intake;
+use super::one_message::OneMessage;
 use super::operation::Facts;
 use super::status::Refusal;
 use crate::domain::agency::CreditCode;
+use crate::domain::person::may_hold_resident_id;
 use crate::entropy;
 use crate::identity::server::Peer;
 
@@ -170,6 +172,7 @@ where
                 return Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http());
             }
             request.extensions_mut().insert(Arc::clone(&slot));
+            let request = request.map(|body| Body::new(OneMessage::new(body)));
             let answered = tokio::time::timeout_at((deadline + GRACE).into(), inner.call(request)).await;
             let Ok(answered) = answered else {
                 // A body that never came to its end, or work that did not; the latter closes its own entries.
@@ -187,7 +190,13 @@ where
             }
             // Refused by the transport before a method saw it.
             let refusal = match code_of(&response) {
-                Code::Internal => Refusal::Internal,
+                // tonic calls a body INTERNAL that it cannot decode. That is the caller's fault, not the gateway's,
+                // and it is told apart by having none of the gateway's own details.
+                Code::Internal if response.headers().contains_key("grpc-status-details-bin") => {
+                    Refusal::Internal
+                }
+                Code::Internal => Refusal::Unreadable(Code::InvalidArgument),
+                Code::Unimplemented if call.is_of_contract() => Refusal::Compressed,
                 code => Refusal::Unreadable(code),
             };
             Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http())
@@ -221,12 +230,13 @@ fn requested_timeout(request: &Request<Body>) -> Result<Option<Duration>, Refusa
     }))
 }
 
-/// The trace id of a W3C traceparent, or a new one.
+/// The trace id of a W3C traceparent, or a new one. It is the caller's text and goes into the log, so one that a
+/// resident number was padded into is not taken over.
 fn trace_id(request: &Request<Body>) -> String {
     let given = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
     let id = given.and_then(|text| text.split('-').nth(1)).filter(|id| {
         let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        id.len() == 32 && id.bytes().all(is_hex)
+        id.len() == 32 && id.bytes().all(is_hex) && !may_hold_resident_id(id)
     });
     id.map_or_else(|| HEXLOWER.encode(&entropy::bytes::<16>()), str::to_owned)
 }
@@ -264,9 +274,13 @@ mod tests {
         let id = "0af7651916cd43dd8448eb211c80319c";
         assert_eq!(traced(&format!("00-{id}-b7ad6b7169203331-01")), id);
         // A name or number in its place is not taken over into the log.
-        assert_ne!(
-            traced("00-11010519491231002X00000000000000-b7ad6b7169203331-01"),
-            "11010519491231002X00000000000000"
-        );
+        for bad in [
+            "11010519491231002X00000000000000",
+            "33100419800101001600000000000000",
+            "abcdef33100419800101001600000000",
+            "0000000000000033100419800101001a",
+        ] {
+            assert_ne!(traced(&format!("00-{bad}-b7ad6b7169203331-01")), bad);
+        }
     }
 }

@@ -22,6 +22,7 @@ use crate::audit::entry::{Decision, Entry, Phase, PseudonymKey, Salt};
 use crate::audit::log::AppendError;
 use crate::clock::Clock;
 use crate::delivery::peers::Peers;
+use crate::domain::agency::CreditCode;
 use crate::domain::exchange::RequestId;
 use crate::domain::violation::Violations;
 use crate::entropy;
@@ -121,15 +122,25 @@ impl Intake {
         let Some(request_id) = facts.request_id else {
             return Err(self.refuse(call, &facts, Refusal::Internal).await);
         };
-        let salt = Salt(entropy::bytes());
-        let mut entry = self.entry(call, Phase::Request, &facts, &salt);
-        entry.decision = Some(Decision::Allow);
-        entry.request_commitment = Some(salt.commit("request", &request));
-        let claim = Effect::Claim { caller: call.caller(), request_id, digest };
-        let request_index = match self.log.append(entry, salt, vec![claim]).await {
-            Ok(index) => index,
-            Err(AppendError::Rejected(_)) => return self.replay::<O>(call, &facts, request_id, digest).await,
-            Err(error) => return Err(self.unwitnessed(call, &error)),
+        let request_index = loop {
+            let salt = Salt(entropy::bytes());
+            let mut entry = self.entry(call, Phase::Request, &facts, &salt);
+            entry.decision = Some(Decision::Allow);
+            entry.request_commitment = Some(salt.commit("request", &request));
+            let claim = Effect::Claim { caller: call.caller(), request_id, digest };
+            match self.log.append(entry, salt, vec![claim]).await {
+                Ok(index) => break index,
+                Err(AppendError::Rejected(_)) => {}
+                Err(error) => return Err(self.unwitnessed(call, &error)),
+            }
+            if let Some(replayed) = self.replay::<O>(call, &facts, request_id, digest).await {
+                return replayed;
+            }
+            // The claim that was in the way is not there: released, or of the same batch and not yet durable. The id
+            // is claimed anew; in the latter case that comes behind the first, and finds it.
+            if call.time_left().is_zero() {
+                return Err(self.refuse(call, &facts, Refusal::StillRunning).await);
+            }
         };
         call.opened(request_index, request_id, &facts);
         let mut attempt = 1;
@@ -272,37 +283,36 @@ impl Intake {
             let claim = self.store.claim(&call.caller(), &request_id).await.ok().flatten();
             let same = claim.is_some_and(|claim| claim.digest == digest);
             if same && self.allow::<O>(call, &mut facts).is_ok() {
-                return self.replay::<O>(call, &facts, request_id, digest).await;
+                if let Some(replayed) = self.replay::<O>(call, &facts, request_id, digest).await {
+                    return replayed;
+                }
             }
         }
         Err(self.refuse(call, &facts, refusal).await)
     }
 
-    /// Gives the first outcome of a request id again.
+    /// Gives the first outcome of a request id again; `None` when nothing claims the id any more.
     async fn replay<O: Operation>(
         &self,
         call: &Call,
         facts: &Facts,
         request_id: RequestId,
         digest: [u8; 32],
-    ) -> Result<Response<O::Response>, Status> {
+    ) -> Option<Result<Response<O::Response>, Status>> {
         let mut head = self.log.watch_head();
         loop {
             head.mark_unchanged();
             let claim = match self.store.claim(&call.caller(), &request_id).await {
                 Ok(claim) => claim,
-                Err(error) => return Err(self.refuse(call, facts, store_refusal(&error)).await),
+                Err(error) => return Some(Err(self.refuse(call, facts, store_refusal(&error)).await)),
             };
-            // A claim that is gone was released: the first call had no effect, and this one may be tried again.
-            let Some(claim) = claim else {
-                return Err(self.refuse(call, facts, Refusal::StillRunning).await);
-            };
+            let claim = claim?;
             if claim.digest != digest {
-                return Err(self.refuse(call, facts, Refusal::RequestIdReused).await);
+                return Some(Err(self.refuse(call, facts, Refusal::RequestIdReused).await));
             }
             if let Some((response_index, response)) = claim.outcome {
                 let Ok(mut response) = O::Response::decode(response.as_slice()) else {
-                    return Err(self.refuse(call, facts, Refusal::Internal).await);
+                    return Some(Err(self.refuse(call, facts, Refusal::Internal).await));
                 };
                 let salt = Salt(entropy::bytes());
                 let mut entry = self.entry(call, Phase::Read, facts, &salt);
@@ -310,15 +320,16 @@ impl Intake {
                 entry.code = Some("OK".to_owned());
                 entry.reason = Some("REPLAYED".to_owned());
                 entry.response_commitment = Some(salt.commit("response", &response.encode_to_vec()));
-                let appended = self.log.append(entry, salt, Vec::new()).await;
-                appended.map_err(|error| self.unwitnessed(call, &error))?;
+                if let Err(error) = self.log.append(entry, salt, Vec::new()).await {
+                    return Some(Err(self.unwitnessed(call, &error)));
+                }
                 call.mark_witnessed();
                 response.witness(proto::AuditReceipt { log_index: response_index });
-                return Ok(answer_with_index(response, response_index));
+                return Some(Ok(answer_with_index(response, response_index)));
             }
             // The first call still runs: every answer moves the log's head.
             if !matches!(timeout(call.time_left(), head.changed()).await, Ok(Ok(()))) {
-                return Err(self.refuse(call, facts, Refusal::StillRunning).await);
+                return Some(Err(self.refuse(call, facts, Refusal::StillRunning).await));
             }
         }
     }
@@ -437,7 +448,7 @@ impl Intake {
         entry.matter = facts.matter.as_ref().map(|matter| matter.as_str().to_owned());
         entry.subject =
             facts.subject.as_ref().map(|id| self.pseudonyms.pseudonym(id.kind().as_str(), id.reveal()));
-        name_things(&mut entry, facts);
+        self.name_things(&mut entry, facts);
         if phase != Phase::Request {
             entry.duration_us = Some(call.elapsed_us());
         }
@@ -447,7 +458,7 @@ impl Intake {
     /// A RESPONSE says how its REQUEST ended; on whose behalf and why stands there already.
     fn response_entry(&self, call: &Call, facts: &Facts, request_index: u64) -> Entry {
         let mut entry = self.bare_entry(call, Phase::Response);
-        name_things(&mut entry, facts);
+        self.name_things(&mut entry, facts);
         entry.request_index = Some(request_index);
         entry.duration_us = Some(call.elapsed_us());
         entry
@@ -461,13 +472,15 @@ impl Intake {
         entry.trace = Some(call.trace().to_owned());
         entry
     }
-}
 
-fn name_things(entry: &mut Entry, facts: &Facts) {
-    entry.counterpart = facts.counterpart.map(|code| code.to_string());
-    entry.request = facts.request_id.map(|id| id.uuid());
-    entry.exchange = facts.exchange.map(|id| id.uuid());
-    entry.delivery = facts.delivery.map(|id| id.uuid());
+    fn name_things(&self, entry: &mut Entry, facts: &Facts) {
+        // Only an enrolled agency: one resident number in 31 has the check character of a credit code.
+        let is_enrolled = |code: &CreditCode| self.directory.load().agency(code).is_some();
+        entry.counterpart = facts.counterpart.filter(is_enrolled).map(|code| code.to_string());
+        entry.request = facts.request_id.map(|id| id.uuid());
+        entry.exchange = facts.exchange.map(|id| id.uuid());
+        entry.delivery = facts.delivery.map(|id| id.uuid());
+    }
 }
 
 /// The refusal that a store error amounts to; its detail is for the operator alone.

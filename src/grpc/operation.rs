@@ -9,10 +9,11 @@ use super::call::Call;
 use super::intake::Intake;
 use super::proto;
 use super::status::Refusal;
+use super::wire::{ContextFields, EnvelopeFields};
 use crate::access::Method;
 use crate::audit::entry::AgreementReference;
 use crate::domain::agency::{CreditCode, MatterId, PurposeCode};
-use crate::domain::envelope::{CallContext, Envelope, Operator, auditable};
+use crate::domain::envelope::{Operator, auditable};
 use crate::domain::exchange::{DeliveryId, ExchangeId, RequestId};
 use crate::domain::person::IdDocument;
 use crate::domain::violation::Violations;
@@ -134,21 +135,21 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Takes what an envelope says.
-    pub(crate) fn of_envelope(&mut self, envelope: &Envelope) {
-        self.request_id = Some(envelope.request_id);
-        self.operator = Some(envelope.operator.clone());
-        self.purpose = Some(envelope.purpose.clone());
+    /// Takes what could be read of an envelope.
+    pub(crate) fn of_envelope(&mut self, envelope: &EnvelopeFields) {
+        self.request_id = envelope.request_id;
+        self.operator.clone_from(&envelope.operator);
+        self.purpose.clone_from(&envelope.purpose);
         self.legal_basis = envelope.legal_basis.iter().map(auditable).collect();
-        self.matter = Some(envelope.matter_id.clone());
-        self.counterpart = envelope.recipient;
-        self.exchange = envelope.in_reply_to;
+        self.matter.clone_from(&envelope.matter_id);
+        self.counterpart = envelope.recipient.flatten();
+        self.exchange = envelope.in_reply_to.flatten();
     }
 
-    /// Takes what a call context says.
-    pub(crate) fn of_context(&mut self, context: &CallContext) {
-        self.request_id = Some(context.request_id);
-        self.operator = Some(context.operator.clone());
-        self.purpose = Some(context.purpose.clone());
+    /// Takes what could be read of a call context.
+    pub(crate) fn of_context(&mut self, context: ContextFields) {
+        self.request_id = context.request_id;
+        self.operator = context.operator;
+        self.purpose = context.purpose;
     }
 }

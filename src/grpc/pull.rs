@@ -27,9 +27,7 @@ impl Operation for PullDeliveries {
     type Task = u32;
 
     fn read(request: Self::Request, reading: &mut Reading) -> Option<u32> {
-        if let Some(context) = call_context(&mut reading.violations, request.context.as_ref()) {
-            reading.facts.of_context(&context);
-        }
+        reading.facts.of_context(call_context(&mut reading.violations, request.context.as_ref()));
         match u32::try_from(request.max_deliveries) {
             Ok(0) => Some(10),
             Ok(most) if most <= 100 => Some(most),
@@ -102,9 +100,7 @@ impl Operation for AcknowledgeDelivery {
     type Task = Acknowledge;
 
     fn read(request: Self::Request, reading: &mut Reading) -> Option<Acknowledge> {
-        if let Some(context) = call_context(&mut reading.violations, request.context.as_ref()) {
-            reading.facts.of_context(&context);
-        }
+        reading.facts.of_context(call_context(&mut reading.violations, request.context.as_ref()));
         let delivery_id = delivery_id(&mut reading.violations, "delivery_id", &request.delivery_id);
         reading.facts.delivery = delivery_id;
         let sha256 = digest(&mut reading.violations, "message_sha256", &request.message_sha256);

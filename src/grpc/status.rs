@@ -58,6 +58,8 @@ pub(crate) enum Refusal {
     StoreUnavailable,
     /// A fault of the gateway.
     Internal,
+    /// The message is compressed in a way that is not taken.
+    Compressed,
     /// Refused by the transport before it was read: too large, not decodable, no such method.
     Unreadable(Code),
 }
@@ -226,6 +228,12 @@ impl Refusal {
                 "INTERNAL",
                 "a fault of the gateway; its operator finds it by the log index",
                 "系统内部错误，运维人员可凭日志序号查找",
+            ),
+            Self::Compressed => say(
+                Code::Unimplemented,
+                "COMPRESSION_NOT_SUPPORTED",
+                "messages are taken uncompressed only; leave grpc-encoding out",
+                "仅接受未压缩的消息",
             ),
             Self::Unreadable(code) => say(
                 *code,

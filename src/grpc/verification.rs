@@ -59,10 +59,8 @@ impl Operation for VerifyLowIncome {
         let Reading { caller, now, violations, facts } = reading;
         let expect = Expectation { caller: *caller, recipient_optional: true, is_response: false };
         let envelope = envelope(violations, request.envelope.as_ref(), expect);
-        if let Some(envelope) = &envelope {
-            facts.of_envelope(envelope);
-        }
-        if envelope.as_ref().is_some_and(|envelope| envelope.kind != Kind::LowIncomeQuery) {
+        facts.of_envelope(&envelope);
+        if envelope.kind.is_some_and(|kind| kind != Kind::LowIncomeQuery) {
             violations.add(
                 "envelope.kind",
                 "KIND_FITS_CONTENT",
@@ -72,7 +70,7 @@ impl Operation for VerifyLowIncome {
         }
         let asked = low_income_query(violations, request.query.as_ref(), *now);
         facts.subject = asked.as_ref().map(|asked| asked.subject.id.clone());
-        let Envelope { recipient, .. } = envelope?;
+        let Envelope { recipient, .. } = envelope.whole()?;
         Some(Verify {
             envelope: request.envelope?,
             question: request.query?,

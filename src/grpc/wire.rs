@@ -8,7 +8,9 @@ mod time;
 mod verification;
 mod view;
 
-pub(crate) use self::envelope::{Expectation, call_context, delivery_id, envelope, exchange_id};
+pub(crate) use self::envelope::{
+    ContextFields, EnvelopeFields, Expectation, call_context, delivery_id, envelope, exchange_id,
+};
 pub(crate) use self::fee_waiver::fee_waiver_request;
 pub(crate) use self::response::{Answer, response};
 pub(crate) use self::time::{civil_date, date, shanghai_day, timestamp};

@@ -89,6 +89,20 @@ impl ResidentId {
     }
 }
 
+/// Whether `text` holds what looks like a resident number, its last character aside: six digits, a date of birth from
+/// 1900 to 2099, three digits. Of random hexadecimal ids one in some hundred thousand does.
+pub fn may_hold_resident_id(text: &str) -> bool {
+    text.as_bytes().windows(17).any(|window| {
+        let number = |range: std::ops::Range<usize>| {
+            window[range].iter().fold(0_u32, |sum, digit| sum * 10 + u32::from(digit - b'0'))
+        };
+        window.iter().all(u8::is_ascii_digit)
+            && (1900..2100).contains(&number(6..10))
+            && (1..=12).contains(&number(10..12))
+            && (1..=31).contains(&number(12..14))
+    })
+}
+
 const WEIGHTS: [usize; 17] = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
 const CHECK_DIGITS: [u8; 11] = *b"10X98765432";
 

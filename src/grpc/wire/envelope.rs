@@ -2,9 +2,9 @@
 
 use super::{digest, length, text, word};
 use crate::domain::agency::{CreditCode, MatterId, PurposeCode, StaffNumber, UnitCode};
-use crate::domain::envelope::{CallContext, Envelope, Operator, SCHEMA_VERSION};
+use crate::domain::envelope::{Envelope, Operator, SCHEMA_VERSION};
 use crate::domain::exchange::{DeliveryId, ExchangeId, Kind, RequestId};
-use crate::domain::law::{Article, LegalBasis};
+use crate::domain::law::{Article, LegalBasis, LegalBasisError};
 use crate::domain::person::PersonName;
 use crate::domain::region::RegionCode;
 use crate::domain::violation::Violations;
@@ -24,13 +24,57 @@ pub(crate) struct Expectation {
     pub(crate) is_response: bool,
 }
 
+/// An envelope as far as it could be read: what is wrong with one field hides neither the rules on the others nor
+/// what the audit log says of the call.
+#[derive(Clone, Default)]
+pub(crate) struct EnvelopeFields {
+    pub(crate) request_id: Option<RequestId>,
+    pub(crate) matter_id: Option<MatterId>,
+    pub(crate) kind: Option<Kind>,
+    pub(crate) sender: Option<CreditCode>,
+    /// `Some(None)` where the gateway is to route.
+    pub(crate) recipient: Option<Option<CreditCode>>,
+    pub(crate) region: Option<RegionCode>,
+    pub(crate) operator: Option<Operator>,
+    pub(crate) legal_basis: Vec<LegalBasis>,
+    pub(crate) purpose: Option<PurposeCode>,
+    /// `Some(None)` where it is rightly empty.
+    pub(crate) in_reply_to: Option<Option<ExchangeId>>,
+}
+
+impl EnvelopeFields {
+    /// The envelope, where every field could be read.
+    pub(crate) fn whole(self) -> Option<Envelope> {
+        Some(Envelope {
+            request_id: self.request_id?,
+            matter_id: self.matter_id?,
+            kind: self.kind?,
+            sender: self.sender?,
+            recipient: self.recipient?,
+            region: self.region?,
+            operator: self.operator?,
+            legal_basis: self.legal_basis,
+            purpose: self.purpose?,
+            in_reply_to: self.in_reply_to?,
+        })
+    }
+}
+
+/// A call context as far as it could be read.
+#[derive(Clone, Default)]
+pub(crate) struct ContextFields {
+    pub(crate) request_id: Option<RequestId>,
+    pub(crate) operator: Option<Operator>,
+    pub(crate) purpose: Option<PurposeCode>,
+}
+
 /// Reads an envelope; `field` paths start at `envelope`.
 pub(crate) fn envelope(
     violations: &mut Violations,
     value: Option<&proto::Envelope>,
     expect: Expectation,
-) -> Option<Envelope> {
-    let value = violations.require("envelope", value)?;
+) -> EnvelopeFields {
+    let Some(value) = violations.require("envelope", value) else { return EnvelopeFields::default() };
     violations.within("envelope", |v| {
         let request_id = request_id(v, &value.request_id);
         let matter_id = mandatory(v, "matter_id", &value.matter_id, MatterId::parse);
@@ -84,32 +128,29 @@ pub(crate) fn envelope(
             }
             Some(None)
         };
-        Some(Envelope {
-            request_id: request_id?,
-            matter_id: matter_id?,
-            kind: kind?,
-            sender: sender?,
-            recipient: recipient?,
-            region: region?,
-            operator: operator?,
+        EnvelopeFields {
+            request_id,
+            matter_id,
+            kind,
+            sender,
+            recipient,
+            region,
+            operator,
             legal_basis,
-            purpose: purpose?,
-            in_reply_to: in_reply_to?,
-        })
+            purpose,
+            in_reply_to,
+        }
     })
 }
 
 /// Reads a call context; `field` paths start at `context`.
-pub(crate) fn call_context(
-    violations: &mut Violations,
-    value: Option<&proto::CallContext>,
-) -> Option<CallContext> {
-    let value = violations.require("context", value)?;
+pub(crate) fn call_context(violations: &mut Violations, value: Option<&proto::CallContext>) -> ContextFields {
+    let Some(value) = violations.require("context", value) else { return ContextFields::default() };
     violations.within("context", |v| {
         let request_id = request_id(v, &value.request_id);
         let operator = operator(v, value.operator.as_ref());
         let purpose = mandatory(v, "purpose", &value.purpose, PurposeCode::parse);
-        Some(CallContext { request_id: request_id?, operator: operator?, purpose: purpose? })
+        ContextFields { request_id, operator, purpose }
     })
 }
 
@@ -179,9 +220,26 @@ fn legal_basis(violations: &mut Violations, values: &[proto::LegalBasis]) -> Vec
         );
     }
     let read = |(place, value): (usize, &proto::LegalBasis)| {
-        violations.check(format!("legal_basis[{place}]"), LegalBasis::parse(&value.law, &value.article))
+        violations.within(&format!("legal_basis[{place}]"), |v| one_basis(v, value))
     };
     values.iter().take(10).enumerate().filter_map(read).collect()
+}
+
+/// Reads one article of law; `field` paths are relative to it.
+pub(super) fn one_basis(violations: &mut Violations, value: &proto::LegalBasis) -> Option<LegalBasis> {
+    let law = (!value.law.is_empty()).then_some(&value.law);
+    let article = (!value.article.is_empty()).then_some(&value.article);
+    let (law, article) = (violations.require("law", law), violations.require("article", article));
+    let (law, article) = (law?, article?);
+    LegalBasis::parse(law, article)
+        .map_err(|error| {
+            let field = match error {
+                LegalBasisError::Law => "law",
+                LegalBasisError::Article => "article",
+            };
+            violations.check::<(), _>(field, Err(error));
+        })
+        .ok()
 }
 
 fn attachments(violations: &mut Violations, values: &[proto::Attachment]) {

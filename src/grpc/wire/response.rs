@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 
+use super::envelope::one_basis;
 use super::fee_waiver::fee_waiver_decision;
 use super::time::{mandatory_date, past_date, past_instant, shanghai_day};
 use super::{digest, length, text};
 use crate::domain::exchange::{Kind, ResponseKind};
-use crate::domain::law::{Article, LegalBasis};
+use crate::domain::law::Article;
 use crate::domain::violation::Violations;
 use crate::grpc::proto;
 use crate::grpc::proto::response::Kind as Arm;
@@ -83,7 +84,7 @@ fn supplement_request(violations: &mut Violations, value: &proto::SupplementRequ
             text(v, "description", &paper.description, 2, 200);
             length(v, "form_number", &paper.form_number, 0, 64);
             if let Some(basis) = &paper.required_by {
-                v.check("required_by", LegalBasis::parse(&basis.law, &basis.article));
+                v.within("required_by", |v| one_basis(v, basis));
             }
         });
     }
