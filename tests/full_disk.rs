@@ -68,7 +68,7 @@ async fn what_was_in_progress_when_the_disk_filled_is_closed_without_a_restart_o
     let at_the_court = tokio::net::TcpListener::bind(court_address(&folder)).await.unwrap();
     let patient =
         [("LEGAL_AID_GATEWAY__DELIVERY__ATTEMPT", "2s"), ("LEGAL_AID_GATEWAY__DELIVERY__LEASE", "3s")];
-    let gateway = Gateway::try_start(&folder, &patient).await.ok().expect("it starts");
+    let gateway = Gateway::start_with(&folder, &patient).await;
     let party = Parties::of(&folder);
     let submitted = party.submit(&folder.fee_waiver(&party.centre)).await.unwrap().into_inner();
     let _silent = tokio::time::timeout(PATIENCE, at_the_court.accept()).await.unwrap().unwrap();
