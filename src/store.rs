@@ -9,6 +9,7 @@ mod exchanges;
 mod lock;
 mod log;
 mod outcomes;
+mod rows;
 mod seal;
 
 use std::path::{Path, PathBuf};

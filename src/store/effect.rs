@@ -1,7 +1,5 @@
 //! What becomes durable together with an audit entry.
 
-use std::sync::LazyLock;
-
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
@@ -152,18 +150,19 @@ pub enum Rejection {
     Conflict,
 }
 
-/// Makes all effects of a batch. Returns those that cannot be made, by place of their leaf.
+/// Whether an effect is a row of a batch (see [`super::rows`]), written with its entries.
+pub(super) fn is_row(effect: &Effect) -> bool {
+    matches!(effect, Effect::Claim { .. } | Effect::Outcome { .. })
+}
+
+/// Makes the effects of a batch that are not rows of it. Returns those that cannot be made, by place of their leaf.
 pub(super) async fn apply(
     connection: &mut SqliteConnection,
     batch: &Batch<Effect>,
 ) -> Result<Vec<(usize, Rejection)>, StoreError> {
-    let mut rejections = claim(connection, batch).await?;
-    if !rejections.is_empty() {
-        return Ok(rejections);
-    }
-    keep_outcomes(connection, batch).await?;
+    let mut rejections = Vec::new();
     for (place, leaf) in batch.leaves.iter().enumerate() {
-        for effect in &leaf.effects {
+        for effect in leaf.effects.iter().filter(|effect| !is_row(effect)) {
             if let Err(rejection) = apply_one(connection, effect).await? {
                 rejections.push((place, rejection));
                 break;
@@ -171,120 +170,6 @@ pub(super) async fn apply(
         }
     }
     Ok(rejections)
-}
-
-const CLAIMS_AT_ONCE: [usize; 6] = [32, 16, 8, 4, 2, 1];
-static INSERT_CLAIMS: LazyLock<Vec<String>> = LazyLock::new(|| {
-    insert_texts(
-        "INSERT INTO claims (caller, request_id, digest, request_index) VALUES",
-        4,
-        " ON CONFLICT DO NOTHING",
-    )
-});
-static INSERT_OUTCOMES: LazyLock<Vec<String>> = LazyLock::new(|| {
-    insert_texts(
-        "INSERT INTO outcomes (request_index, response_index, caller, request_id, response, created_us) VALUES",
-        6,
-        "",
-    )
-});
-
-fn insert_texts(head: &str, columns: usize, tail: &str) -> Vec<String> {
-    CLAIMS_AT_ONCE.iter().map(|rows| insert_text(head, *rows, columns, tail)).collect()
-}
-
-/// An INSERT of several rows. Few sizes keep the statement cache small.
-pub(super) fn insert_text(head: &str, rows: usize, columns: usize, tail: &str) -> String {
-    let row = |at: usize| {
-        let places: Vec<String> = (1..=columns).map(|column| format!("${}", at * columns + column)).collect();
-        format!("({})", places.join(","))
-    };
-    let rows: Vec<String> = (0..rows).map(row).collect();
-    format!("{head} {}{tail}", rows.join(","))
-}
-
-/// Splits `items` into runs of the given sizes, largest first.
-pub(super) fn in_runs<'a, T>(
-    mut items: &'a [T],
-    sizes: &'static [usize],
-) -> impl Iterator<Item = (usize, &'a [T])> {
-    std::iter::from_fn(move || {
-        let size = sizes.iter().position(|size| *size <= items.len())?;
-        let (run, rest) = items.split_at(sizes[size]);
-        items = rest;
-        Some((size, run))
-    })
-}
-
-async fn claim(
-    connection: &mut SqliteConnection,
-    batch: &Batch<Effect>,
-) -> Result<Vec<(usize, Rejection)>, StoreError> {
-    let claims: Vec<(usize, &CreditCode, &RequestId, &[u8; 32])> = batch
-        .leaves
-        .iter()
-        .enumerate()
-        .flat_map(|(place, leaf)| leaf.effects.iter().map(move |effect| (place, effect)))
-        .filter_map(|(place, effect)| match effect {
-            Effect::Claim { caller, request_id, digest } => Some((place, caller, request_id, digest)),
-            _ => None,
-        })
-        .collect();
-    let mut made = 0;
-    for (size, run) in in_runs(&claims, &CLAIMS_AT_ONCE) {
-        let mut insert = sqlx::query(INSERT_CLAIMS[size].as_str());
-        for (place, caller, request_id, digest) in run {
-            insert = insert
-                .bind(caller.as_str())
-                .bind(request_id.as_bytes().as_slice())
-                .bind(digest.as_slice())
-                .bind(signed(batch.first_index) + *place as i64);
-        }
-        made += insert.execute(&mut *connection).await?.rows_affected();
-    }
-    if made == claims.len() as u64 {
-        return Ok(Vec::new());
-    }
-    let mut rejections = Vec::new();
-    for (place, caller, request_id, _) in claims {
-        let owner: i64 =
-            sqlx::query_scalar("SELECT request_index FROM claims WHERE caller = $1 AND request_id = $2")
-                .bind(caller.as_str())
-                .bind(request_id.as_bytes().as_slice())
-                .fetch_one(&mut *connection)
-                .await?;
-        if owner != signed(batch.first_index) + place as i64 {
-            rejections.push((place, Rejection::Claimed));
-        }
-    }
-    Ok(rejections)
-}
-
-async fn keep_outcomes(connection: &mut SqliteConnection, batch: &Batch<Effect>) -> Result<(), StoreError> {
-    let outcomes: Vec<(usize, &Effect)> = batch
-        .leaves
-        .iter()
-        .enumerate()
-        .flat_map(|(place, leaf)| leaf.effects.iter().map(move |effect| (place, effect)))
-        .filter(|(_, effect)| matches!(effect, Effect::Outcome { .. }))
-        .collect();
-    for (size, run) in in_runs(&outcomes, &CLAIMS_AT_ONCE) {
-        let mut insert = sqlx::query(INSERT_OUTCOMES[size].as_str());
-        for (place, effect) in run {
-            let Effect::Outcome { caller, request_id, request_index, response, at } = effect else {
-                continue;
-            };
-            insert = insert
-                .bind(signed(*request_index))
-                .bind(signed(batch.first_index) + *place as i64)
-                .bind(caller.as_str())
-                .bind(request_id.as_bytes().as_slice())
-                .bind(response.as_slice())
-                .bind(at.as_microsecond());
-        }
-        insert.execute(&mut *connection).await?;
-    }
-    Ok(())
 }
 
 async fn apply_one(

@@ -1,10 +1,11 @@
 //! The audit log's tables.
 
-use std::sync::LazyLock;
+use std::collections::HashSet;
 
 use sqlx::{Connection as _, Row, SqliteConnection};
 
-use super::effect::{self, Effect, Rejection, in_runs, insert_text};
+use super::effect::{self, Effect, Rejection};
+use super::rows::Rows;
 use super::{Store, StoreError, signed, unsigned};
 use crate::audit::log::{Batch, Head, Orphan, Storage};
 use crate::audit::merkle::Hash;
@@ -12,13 +13,6 @@ use crate::audit::tile::{TileId, TileSet};
 use crate::audit::verifier::StoredEntry;
 use crate::domain::agency::CreditCode;
 use crate::domain::exchange::RequestId;
-
-const ENTRIES_AT_ONCE: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
-static INSERT_ENTRIES: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let text =
-        |rows: &usize| insert_text("INSERT INTO audit_entries (idx, entry, salt) VALUES", *rows, 3, "");
-    ENTRIES_AT_ONCE.iter().map(text).collect()
-});
 
 impl Storage for Store {
     type Effect = Effect;
@@ -97,51 +91,57 @@ async fn commit_on(
     connection: &mut SqliteConnection,
     batch: &Batch<Effect>,
 ) -> Result<Vec<(usize, Rejection)>, StoreError> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let rejections = effect::apply(&mut transaction, batch).await?;
-    if !rejections.is_empty() {
-        transaction.rollback().await?;
-        return Ok(rejections);
+    let rows = Rows::of(batch);
+    let only_rows = batch.leaves.iter().flat_map(|leaf| &leaf.effects).all(effect::is_row);
+    let written = if only_rows {
+        rows.write_and_commit(connection).await
+    } else {
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let rejections = effect::apply(&mut transaction, batch).await?;
+        if !rejections.is_empty() {
+            transaction.rollback().await?;
+            return Ok(rejections);
+        }
+        match rows.write(&mut transaction).await {
+            Ok(()) => transaction.commit().await,
+            Err(error) => {
+                transaction.rollback().await?;
+                Err(error)
+            }
+        }
+    };
+    match written {
+        Ok(()) => Ok(Vec::new()),
+        // Somebody has a request id already. Rare, so it costs the batch a second try, and not every batch a search.
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+            let taken = taken_claims(connection, batch).await?;
+            if taken.is_empty() { Err(sqlx::Error::Database(error).into()) } else { Ok(taken) }
+        }
+        Err(error) => Err(error.into()),
     }
-    insert_entries(&mut transaction, batch).await?;
-    for (id, hashes) in &batch.tiles {
-        let bytes: Vec<u8> = hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
-        sqlx::query(
-            "INSERT INTO audit_tiles (level, idx, hashes) VALUES ($1, $2, $3) \
-             ON CONFLICT (level, idx) DO UPDATE SET hashes = excluded.hashes",
-        )
-        .bind(i64::from(id.level))
-        .bind(signed(id.index))
-        .bind(bytes)
-        .execute(&mut *transaction)
-        .await?;
-    }
-    sqlx::query(
-        "INSERT INTO audit_head (id, size, root, open_from, checkpoint) VALUES (1, $1, $2, $3, $4) \
-         ON CONFLICT (id) DO UPDATE SET size = excluded.size, root = excluded.root, \
-         open_from = excluded.open_from, checkpoint = excluded.checkpoint",
-    )
-    .bind(signed(batch.head.size))
-    .bind(batch.head.root.as_bytes().as_slice())
-    .bind(signed(batch.head.open_from))
-    .bind(&batch.head.checkpoint)
-    .execute(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(Vec::new())
 }
 
-async fn insert_entries(connection: &mut SqliteConnection, batch: &Batch<Effect>) -> Result<(), StoreError> {
-    let mut index = signed(batch.first_index);
-    for (size, run) in in_runs(&batch.leaves, &ENTRIES_AT_ONCE) {
-        let mut insert = sqlx::query(INSERT_ENTRIES[size].as_str());
-        for leaf in run {
-            insert = insert.bind(index).bind(leaf.entry.as_slice()).bind(leaf.salt.0.as_slice());
-            index += 1;
+/// The leaves whose request id is taken, by place.
+async fn taken_claims(
+    connection: &mut SqliteConnection,
+    batch: &Batch<Effect>,
+) -> Result<Vec<(usize, Rejection)>, StoreError> {
+    let mut taken = Vec::new();
+    let mut in_batch = HashSet::new();
+    for (place, leaf) in batch.leaves.iter().enumerate() {
+        for effect in &leaf.effects {
+            let Effect::Claim { caller, request_id, .. } = effect else { continue };
+            let found = sqlx::query("SELECT 1 FROM claims WHERE caller = $1 AND request_id = $2")
+                .bind(caller.as_str())
+                .bind(request_id.as_bytes().as_slice())
+                .fetch_optional(&mut *connection)
+                .await?;
+            if !in_batch.insert((caller, request_id)) || found.is_some() {
+                taken.push((place, Rejection::Claimed));
+            }
         }
-        insert.execute(&mut *connection).await?;
     }
-    Ok(())
+    Ok(taken)
 }
 
 impl Store {

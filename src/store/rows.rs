@@ -1,0 +1,152 @@
+//! The rows of a batch, written in one round trip.
+//!
+//! Each statement that sqlx sends to SQLite crosses to the connection's own thread and back. With both cores busy, a
+//! dozen crossings a batch cost more than the writing. So all rows of a table travel as one JSON array and one run of
+//! bytes, and the statements of a batch, from BEGIN to COMMIT, travel as one text that is prepared once.
+
+use std::fmt::Write as _;
+
+use sqlx::SqliteConnection;
+use sqlx::query::Query;
+use sqlx::sqlite::{Sqlite, SqliteArguments};
+
+use super::effect::Effect;
+use super::signed;
+use crate::audit::log::Batch;
+
+/// Writes the rows. Numbers in an array's element have fixed places: a credit code has 18 characters, a number 20
+/// digits; the bytes that belong to an element are found by its place or by offset and length.
+macro_rules! rows {
+    ($before:literal, $after:literal) => {
+        concat!(
+            $before,
+            "INSERT INTO claims (caller, request_id, digest, request_index) \
+             SELECT substr(value, 1, 18), substr($2, key * 16 + 1, 16), substr($3, key * 32 + 1, 32), \
+             CAST(substr(value, 19, 20) AS INTEGER) FROM json_each($1); \
+             INSERT INTO outcomes (caller, request_id, request_index, response_index, created_us, response) \
+             SELECT substr(value, 1, 18), substr($5, key * 16 + 1, 16), CAST(substr(value, 19, 20) AS INTEGER), \
+             CAST(substr(value, 39, 20) AS INTEGER), CAST(substr(value, 59, 20) AS INTEGER), \
+             substr($6, CAST(substr(value, 79, 20) AS INTEGER) + 1, CAST(substr(value, 99, 20) AS INTEGER)) \
+             FROM json_each($4); \
+             INSERT INTO audit_entries (idx, entry, salt) \
+             SELECT $7 + key, CAST(value AS BLOB), substr($9, key * 32 + 1, 32) FROM json_each($8); \
+             INSERT INTO audit_tiles (level, idx, hashes) \
+             SELECT CAST(substr(value, 1, 20) AS INTEGER), CAST(substr(value, 21, 20) AS INTEGER), \
+             substr($11, CAST(substr(value, 41, 20) AS INTEGER) + 1, CAST(substr(value, 61, 20) AS INTEGER)) \
+             FROM json_each($10) WHERE true \
+             ON CONFLICT (level, idx) DO UPDATE SET hashes = excluded.hashes; \
+             INSERT INTO audit_head (id, size, root, open_from, checkpoint) VALUES (1, $12, $13, $14, $15) \
+             ON CONFLICT (id) DO UPDATE SET size = excluded.size, root = excluded.root, \
+             open_from = excluded.open_from, checkpoint = excluded.checkpoint",
+            $after
+        )
+    };
+}
+
+const WRITE: &str = rows!("", "");
+const WRITE_AND_COMMIT: &str = rows!("BEGIN IMMEDIATE; ", "; COMMIT");
+
+/// The rows of one batch, in the form that the statements take.
+#[derive(Default)]
+pub(super) struct Rows {
+    claims: Vec<String>,
+    claimed_ids: Vec<u8>,
+    digests: Vec<u8>,
+    outcomes: Vec<String>,
+    answered_ids: Vec<u8>,
+    responses: Vec<u8>,
+    first_index: i64,
+    entries: String,
+    salts: Vec<u8>,
+    tiles: Vec<String>,
+    hashes: Vec<u8>,
+    size: i64,
+    root: Vec<u8>,
+    open_from: i64,
+    checkpoint: String,
+}
+
+impl Rows {
+    /// The rows of a batch.
+    pub(super) fn of(batch: &Batch<Effect>) -> Self {
+        let head = &batch.head;
+        let mut rows = Self {
+            first_index: signed(batch.first_index),
+            size: signed(head.size),
+            root: head.root.as_bytes().to_vec(),
+            open_from: signed(head.open_from),
+            checkpoint: head.checkpoint.clone(),
+            ..Self::default()
+        };
+        let mut entries = Vec::with_capacity(batch.leaves.len());
+        for (index, leaf) in (batch.first_index..).zip(&batch.leaves) {
+            // Entries are JSON text, made here: always UTF-8.
+            entries.push(String::from_utf8_lossy(&leaf.entry));
+            rows.salts.extend_from_slice(&leaf.salt.0);
+            leaf.effects.iter().for_each(|effect| rows.add(effect, index));
+        }
+        rows.entries = serde_json::to_string(&entries).unwrap_or_default();
+        for (id, hashes) in &batch.tiles {
+            let (offset, length) = (rows.hashes.len(), hashes.len() * 32);
+            hashes.iter().for_each(|hash| rows.hashes.extend_from_slice(hash.as_bytes()));
+            rows.tiles.push(format!("{:020}{:020}{offset:020}{length:020}", id.level, id.index));
+        }
+        rows
+    }
+
+    fn add(&mut self, effect: &Effect, index: u64) {
+        match effect {
+            Effect::Claim { caller, request_id, digest } => {
+                self.claims.push(format!("{caller}{index:020}"));
+                self.claimed_ids.extend_from_slice(request_id.as_bytes());
+                self.digests.extend_from_slice(digest);
+            }
+            Effect::Outcome { caller, request_id, request_index, response, at } => {
+                let mut row = format!("{caller}{request_index:020}{index:020}{:020}", at.as_microsecond());
+                // Writing to a string does not fail.
+                let _ = write!(row, "{:020}{:020}", self.responses.len(), response.len());
+                self.outcomes.push(row);
+                self.answered_ids.extend_from_slice(request_id.as_bytes());
+                self.responses.extend_from_slice(response);
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes them in a transaction of their own.
+    pub(super) async fn write_and_commit(self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        let written = self.bind(sqlx::query(WRITE_AND_COMMIT)).execute(&mut *connection).await;
+        if let Err(sqlx::Error::Database(error)) = &written
+            && error.is_unique_violation()
+        {
+            // Other errors end the connection, and its transaction with it.
+            sqlx::query("ROLLBACK").execute(connection).await?;
+        }
+        written.map(|_| ())
+    }
+
+    /// Writes them in the transaction that is open.
+    pub(super) async fn write(self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        self.bind(sqlx::query(WRITE)).execute(connection).await.map(|_| ())
+    }
+
+    fn bind(self, query: Query<'static, Sqlite, SqliteArguments>) -> Query<'static, Sqlite, SqliteArguments> {
+        let array = |rows: Vec<String>| serde_json::to_string(&rows).unwrap_or_default();
+        query
+            .bind(array(self.claims))
+            .bind(self.claimed_ids)
+            .bind(self.digests)
+            .bind(array(self.outcomes))
+            .bind(self.answered_ids)
+            .bind(self.responses)
+            .bind(self.first_index)
+            .bind(self.entries)
+            .bind(self.salts)
+            .bind(array(self.tiles))
+            .bind(self.hashes)
+            .bind(self.size)
+            .bind(self.root)
+            .bind(self.open_from)
+            .bind(self.checkpoint)
+    }
+}
