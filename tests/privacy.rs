@@ -71,9 +71,8 @@ async fn nothing_that_is_written_names_a_person() {
         let sign = match *place {
             "out" => "listening on",
             "err" => "INVALID_REQUEST",
-            "checkpoint" => "legal-aid-exchange",
             "errors" => "RESIDENT_ID_CHECK",
-            "the running database" | "its write-ahead log" => "legal-aid-exchange",
+            "checkpoint" | "the running database" | "its write-ahead log" => "legal-aid-exchange",
             _ => matter,
         };
         let found = find(bytes, sign) || find(bytes, "SQLite format");
@@ -117,7 +116,7 @@ async fn verifications(scene: &Scene, said: &mut Said) {
         verify(&scene.centre, &request).await.unwrap();
         let mut other = request;
         other.query.as_mut().unwrap().subject.as_mut().unwrap().name = REPRESENTATIVE.0.to_owned();
-        said.error(verify(&scene.centre, &other).await.err().unwrap());
+        said.error(&verify(&scene.centre, &other).await.err().unwrap());
         registry.stop().await;
     }
     // Nobody is there.
@@ -219,7 +218,7 @@ async fn spoilt_calls(scene: &Scene, said: &mut Said, digits_as_code: &str) {
     applicant.birth_date = Some(wire_date(day_from_today(&scene.clock, 1)));
     let status = submit(&scene.centre, &request).await.err().unwrap();
     assert_eq!(status.code(), Code::InvalidArgument);
-    said.error(status);
+    said.error(&status);
 }
 
 /// What stands around a message, and messages that are none.
@@ -239,7 +238,7 @@ async fn spoilt_paths_and_headers(scene: &Scene, said: &mut Said) {
         ("x-applicant", name),
         ("baggage", number),
     ] {
-        said.status(raw.call(&path, &message(), &[(header, value)]).await.status);
+        said.status(&raw.call(&path, &message(), &[(header, value)]).await.status);
     }
     for path in [
         format!("/legalaid.exchange.v1.VerificationService/{number}"),
@@ -247,23 +246,23 @@ async fn spoilt_paths_and_headers(scene: &Scene, said: &mut Said) {
         format!("/{}?id={number}&phone={PHONE}", HEXLOWER.encode(name.as_bytes())),
         format!("/grpc.health.v1.Health/{number}"),
     ] {
-        said.status(raw.call(&path, &message(), &[]).await.status);
+        said.status(&raw.call(&path, &message(), &[]).await.status);
     }
     let health = [&[0x0a, 18], number.as_bytes()].concat();
-    said.status(raw.call("/grpc.health.v1.Health/Check", &health, &[]).await.status);
+    said.status(&raw.call("/grpc.health.v1.Health/Check", &health, &[]).await.status);
     let mut cut_off = message();
     cut_off.truncate(cut_off.len() - 3);
-    said.status(raw.call(&path, &cut_off, &[]).await.status);
-    said.status(raw.call(&path, name.as_bytes(), &[]).await.status);
+    said.status(&raw.call(&path, &cut_off, &[]).await.status);
+    said.status(&raw.call(&path, name.as_bytes(), &[]).await.status);
     let json = [("content-type", "application/json")];
     let body = format!(r#"{{"name": "{name}", "idNumber": "{number}"}}"#);
-    said.status(raw.send(http::Method::POST, &path, &json, body.into()).await.status);
+    said.status(&raw.send(http::Method::POST, &path, &json, body.into()).await.status);
     let type_of_number = [("content-type", number)];
-    said.status(raw.send(http::Method::POST, &path, &type_of_number, frame(&message())).await.status);
+    said.status(&raw.send(http::Method::POST, &path, &type_of_number, frame(&message())).await.status);
     send_malformed_path(&scene.centre_profile, &format!("/{name} {number}")).await;
     for method in [number, "GET"] {
         let method = http::Method::from_bytes(method.as_bytes()).unwrap();
-        said.status(raw.send(method, &path, &[], frame(&message())).await.status);
+        said.status(&raw.send(method, &path, &[], frame(&message())).await.status);
     }
 }
 
@@ -414,18 +413,18 @@ struct Said {
 }
 
 impl Said {
-    fn error(&mut self, status: Status) {
+    fn error(&mut self, status: &Status) {
         assert_ne!(status.code(), Code::Ok);
         self.status(status);
     }
 
     fn outcome<T>(&mut self, outcome: Result<T, Status>) {
         if let Err(status) = outcome {
-            self.status(status);
+            self.status(&status);
         }
     }
 
-    fn status(&mut self, status: Status) {
+    fn status(&mut self, status: &Status) {
         self.bytes.extend_from_slice(status.message().as_bytes());
         self.bytes.extend_from_slice(status.details());
         for (name, value) in status.metadata().as_ref() {
