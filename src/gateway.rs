@@ -257,6 +257,8 @@ impl Gateway {
         let drain = self.config.limits.drain;
         let _ = tokio::time::timeout(drain, self.courier).await;
         let _ = self.housekeeper.await;
+        // Its admission policy holds the log; the writer ends with the log's last holder.
+        drop(self.acceptor);
         drop(self.log);
         // Calls that were aborted may hold the log for a moment longer.
         let _ = tokio::time::timeout(drain, self.writer).await;

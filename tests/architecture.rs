@@ -11,103 +11,39 @@ use std::collections::BTreeSet;
 
 use self::source::{File, files};
 
-/// The rooms from the ground up: each may import only those named, and only such as stand above it in this table.
+/// The rooms from the ground up, and which each may import; only such as stand above it in this table.
 ///
-/// `contract` is what was generated from `proto/`, and the names of gRPC's codes. `district` is a gateway with agencies
-/// around it in one process, for the demonstration and for tests.
-const ROOMS: &[(&str, &[&str])] = &[
-    ("domain", &[]),
-    ("clock", &[]),
-    ("entropy", &[]),
-    ("telemetry", &[]),
-    ("contract", &[]),
-    ("config", &["domain"]),
-    ("audit", &["clock", "domain", "entropy"]),
-    ("access", &["audit", "domain"]),
-    ("store", &["audit", "domain", "clock", "entropy"]),
-    ("identity", &["access", "store", "audit", "domain", "clock", "entropy"]),
-    (
-        "delivery",
-        &["identity", "contract", "access", "store", "audit", "domain", "clock", "entropy", "telemetry"],
-    ),
-    (
-        "grpc",
-        &[
-            "delivery",
-            "identity",
-            "contract",
-            "access",
-            "store",
-            "audit",
-            "domain",
-            "clock",
-            "entropy",
-            "telemetry",
-        ],
-    ),
-    ("console", &["grpc", "identity", "access", "store", "audit", "domain", "clock", "entropy", "telemetry"]),
-    ("client", &["grpc", "identity", "contract", "config", "domain", "clock", "entropy"]),
-    (
-        "simulator",
-        &["client", "grpc", "identity", "contract", "config", "audit", "domain", "clock", "entropy"],
-    ),
+/// `contract` is what was generated from `proto/`, and the names of gRPC's codes; `wire` is between it and the domain.
+/// `district` is a gateway with agencies around it in one process, for the demonstration and for tests.
+const ROOMS: &[(&str, &str)] = &[
+    ("domain", ""),
+    ("clock", ""),
+    ("entropy", ""),
+    ("telemetry", ""),
+    ("contract", ""),
+    ("config", "domain"),
+    ("audit", "domain clock entropy"),
+    ("access", "audit domain"),
+    ("store", "audit domain clock entropy"),
+    ("wire", "store domain contract"),
+    ("identity", "access store audit domain clock entropy"),
+    ("delivery", "identity wire access store audit domain contract clock entropy telemetry"),
+    ("grpc", "delivery identity wire access store audit domain contract clock entropy telemetry"),
+    ("console", "grpc identity access store audit domain clock entropy telemetry"),
+    ("client", "grpc identity config domain contract clock entropy"),
+    ("simulator", "client grpc identity wire audit config domain contract clock entropy"),
     (
         "gateway",
-        &[
-            "grpc",
-            "console",
-            "delivery",
-            "identity",
-            "contract",
-            "access",
-            "store",
-            "audit",
-            "config",
-            "domain",
-            "clock",
-            "entropy",
-            "telemetry",
-        ],
+        "console grpc delivery identity access store audit config domain contract clock entropy telemetry",
     ),
-    (
-        "setup",
-        &[
-            "gateway",
-            "simulator",
-            "client",
-            "grpc",
-            "identity",
-            "access",
-            "config",
-            "domain",
-            "clock",
-            "entropy",
-        ],
-    ),
-    ("district", &["setup", "gateway", "simulator", "client", "config", "domain", "clock"]),
+    ("setup", "gateway simulator client identity wire access config domain clock entropy"),
+    ("district", "setup gateway simulator client config domain clock"),
     (
         "cli",
-        &[
-            "district",
-            "setup",
-            "gateway",
-            "simulator",
-            "client",
-            "grpc",
-            "delivery",
-            "identity",
-            "contract",
-            "access",
-            "store",
-            "audit",
-            "config",
-            "domain",
-            "clock",
-            "entropy",
-            "telemetry",
-        ],
+        "district setup gateway simulator client grpc delivery identity wire access store audit config domain \
+         contract clock entropy telemetry",
     ),
-    ("main", &["cli"]),
+    ("main", "cli"),
 ];
 
 /// Parts of a room that are a room of their own.
@@ -116,6 +52,7 @@ const ROOMS_WITHIN: &[(&str, &str)] = &[
     ("grpc::proto", "contract"),
     ("grpc::code", "contract"),
     ("grpc::code_name", "contract"),
+    ("grpc::wire", "wire"),
     ("simulator::district", "district"),
 ];
 
@@ -126,7 +63,7 @@ const MOST_LINES: usize = 600;
 fn the_rooms_stand_on_one_another_without_a_circle() {
     let mut below = BTreeSet::new();
     for (room, imports) in ROOMS {
-        for import in *imports {
+        for import in imports.split_whitespace() {
             assert!(
                 below.contains(import),
                 "{room} imports {import}, which does not stand above it in the table"
@@ -148,7 +85,7 @@ fn imports_point_one_way() {
         };
         for path in file.paths_within_the_crate() {
             let to = room_of(&path.segments);
-            if to != room && !allowed.contains(&to.as_str()) && !to.is_empty() {
+            if to != room && !allowed.split_whitespace().any(|allowed| allowed == to) && !to.is_empty() {
                 let (name, line, path) = (&file.name, path.line, path.segments.join("::"));
                 faults.push(format!("{name}:{line}: {room} must not import {to} (crate::{path})"));
             }

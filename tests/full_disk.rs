@@ -62,11 +62,13 @@ async fn on_a_full_disk_all_work_is_refused_and_nothing_is_dispatched_until_ther
 #[tokio::test]
 async fn what_was_in_progress_when_the_disk_filled_is_closed_without_a_restart_once_there_is_room() {
     let folder = Folder::prepare(Script::Defer);
-    slow_down_registry(&folder, 1_000);
+    slow_down_registry(&folder, 2_000);
     let registry = folder.registry().await;
     // In the court's place somebody accepts connections and says nothing: the delivery hangs.
     let at_the_court = tokio::net::TcpListener::bind(court_address(&folder)).await.unwrap();
-    let gateway = Gateway::start(&folder).await;
+    let patient =
+        [("LEGAL_AID_GATEWAY__DELIVERY__ATTEMPT", "2s"), ("LEGAL_AID_GATEWAY__DELIVERY__LEASE", "3s")];
+    let gateway = Gateway::start_with(&folder, &patient).await;
     let party = Parties::of(&folder);
     let submitted = party.submit(&folder.fee_waiver(&party.centre)).await.unwrap().into_inner();
     let _silent = tokio::time::timeout(PATIENCE, at_the_court.accept()).await.unwrap().unwrap();
@@ -78,8 +80,8 @@ async fn what_was_in_progress_when_the_disk_filled_is_closed_without_a_restart_o
 
     fill_disk(&gateway, 1);
     expect_no_evidence(verification.await.unwrap());
-    // Past the delivery's lease of two seconds: time has to pass, nothing can be written that would tell of it.
-    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    // Past the delivery's lease: time has to pass, nothing can be written that would tell of it.
+    tokio::time::sleep(Duration::from_secs(4)).await;
     let found = log::read(&folder.database(), &gateway.log_key, &[]).await;
     assert_eq!(found.open().len(), 2, "the verification's REQUEST and the delivery's");
 

@@ -1,4 +1,4 @@
-//! What the gateway refuses to start with, and what it says then.
+//! What the gateway refuses to start with and what it says then, and that it stops when it is told to.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -162,6 +162,18 @@ async fn a_second_gateway_on_the_same_database_is_refused_and_leaves_the_log_of_
     let found = log::read(&folder.database(), &log_key, &[]).await;
     assert!(found.report.is_sound(), "{:?}", found.report.findings);
     assert_eq!(found.ends().into_values().collect::<Vec<_>>(), [[answer.audit.unwrap().log_index]]);
+}
+
+#[tokio::test]
+async fn a_gateway_with_nothing_in_progress_stops_well_within_the_drain_limit() {
+    let folder = folder_with_a_log(1).await;
+    let gateway = Gateway::start(&folder).await;
+    let auditor = folder.client("auditor");
+    let request = proto::GetCheckpointRequest { context: Some(auditor.context(purposes::AUDIT_INSPECTION)) };
+    auditor.audit().get_checkpoint(auditor.request(request, DEADLINE)).await.unwrap();
+    // The client stays connected: an idle connection is nothing in progress. The limit is ten seconds.
+    let stopped = tokio::time::timeout(std::time::Duration::from_secs(5), gateway.stop()).await;
+    assert!(stopped.is_ok(), "it waited for something");
 }
 
 /// A folder whose gateway ran, wrote so many entries, and stopped in order.

@@ -16,7 +16,8 @@ use super::proto::exchange_service_server::ExchangeService;
 use super::pull::{AcknowledgeDelivery, PullDeliveries};
 use super::status::Refusal;
 use super::wire::{
-    Answer, Expectation, envelope, exchange_of, fee_waiver_request, response, timestamp, warning,
+    Answer, Expectation, check_minor, envelope, exchange_of, fee_waiver_request, response, shanghai_day,
+    timestamp, warning,
 };
 use crate::access::Method;
 use crate::domain::agency::{AgencyKind, CreditCode};
@@ -115,6 +116,7 @@ impl Operation for SubmitExchange {
                 (Kind::FeeWaiver, read.terms.remarks().iter().map(warning).collect())
             }),
         });
+        check_minor(violations, request.envelope.as_ref(), facts.subject.as_ref(), shanghai_day(*now));
         if envelope.kind.is_some_and(|stated| stated != kind) {
             violations.add(
                 "envelope.kind",

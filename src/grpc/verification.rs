@@ -11,7 +11,9 @@ use super::operation::{Done, Effectful, Facts, Operation, Reading};
 use super::proto;
 use super::proto::verification_service_server::VerificationService;
 use super::status::Refusal;
-use super::wire::{Expectation, envelope, low_income_query, next_steps, no_answer, shanghai_day};
+use super::wire::{
+    Expectation, check_minor, envelope, low_income_query, next_steps, no_answer, shanghai_day,
+};
 use crate::access::{Agency, Method};
 use crate::delivery::registry;
 use crate::domain::agency::{AgencyKind, CreditCode};
@@ -70,6 +72,7 @@ impl Operation for VerifyLowIncome {
         }
         let asked = low_income_query(violations, request.query.as_ref(), *now);
         facts.subject = asked.as_ref().map(|asked| asked.subject.id.clone());
+        check_minor(violations, request.envelope.as_ref(), facts.subject.as_ref(), shanghai_day(*now));
         let Envelope { recipient, .. } = envelope.whole()?;
         Some(Verify {
             envelope: request.envelope?,

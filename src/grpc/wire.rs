@@ -9,7 +9,7 @@ mod verification;
 mod view;
 
 pub(crate) use self::envelope::{
-    ContextFields, EnvelopeFields, Expectation, call_context, delivery_id, envelope, exchange_id,
+    ContextFields, EnvelopeFields, Expectation, call_context, check_minor, delivery_id, envelope, exchange_id,
 };
 pub(crate) use self::fee_waiver::fee_waiver_request;
 pub(crate) use self::response::{Answer, response};

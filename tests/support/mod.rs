@@ -150,7 +150,13 @@ pub(crate) struct Refused {
 impl Gateway {
     /// Starts it and waits until it listens.
     pub(crate) async fn start(folder: &Folder) -> Self {
-        Self::try_start(folder, &[]).await.unwrap_or_else(|refused| panic!("no start: {refused:?}"))
+        Self::start_with(folder, &[]).await
+    }
+
+    /// The same, with settings of its own.
+    pub(crate) async fn start_with(folder: &Folder, environment: &[(&str, &str)]) -> Self {
+        let started = Self::try_start(folder, environment).await;
+        started.unwrap_or_else(|refused| panic!("no start: {refused:?}"))
     }
 
     /// Starts it and waits until it listens or ends.

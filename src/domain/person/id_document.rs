@@ -85,6 +85,11 @@ impl IdDocument {
         self.checked().map(ResidentId::birth_date)
     }
 
+    /// Full years on a date, where the number holds a date of birth.
+    pub fn age_on(&self, date: Date) -> Option<u16> {
+        self.birth_date().map(|born| super::full_years(born, date))
+    }
+
     /// The sex, where the number holds it.
     pub fn sex(&self) -> Option<Sex> {
         self.checked().map(ResidentId::sex)

@@ -1,11 +1,13 @@
 //! Envelopes and call contexts.
 
+use jiff::civil::Date;
+
 use super::{digest, length, text, word};
 use crate::domain::agency::{CreditCode, MatterId, PurposeCode, StaffNumber, UnitCode};
 use crate::domain::envelope::{Envelope, Operator, SCHEMA_VERSION};
 use crate::domain::exchange::{DeliveryId, ExchangeId, Kind, RequestId};
 use crate::domain::law::{Article, LegalBasis, LegalBasisError};
-use crate::domain::person::PersonName;
+use crate::domain::person::{IdDocument, PersonName};
 use crate::domain::region::RegionCode;
 use crate::domain::violation::Violations;
 use crate::grpc::proto;
@@ -284,6 +286,35 @@ fn classification(violations: &mut Violations, value: Option<&proto::Classificat
     let Some(value) = violations.require("classification", value) else { return };
     violations.require("classification.sensitive", value.sensitive);
     violations.require("classification.minor_under_14", value.minor_under_14);
+    if value.minor_under_14 == Some(true) && value.sensitive == Some(false) {
+        violations.add_by_article(
+            "classification.sensitive",
+            "MINORS_DATA_IS_SENSITIVE",
+            "data of a minor under 14 is sensitive",
+            "不满十四周岁未成年人的个人信息属于敏感个人信息",
+            Article::personal_information_protection_law("28"),
+        );
+    }
+}
+
+/// Whether the classification agrees with the age that the person's document says.
+pub(crate) fn check_minor(
+    violations: &mut Violations,
+    envelope: Option<&proto::Envelope>,
+    id: Option<&IdDocument>,
+    today: Date,
+) {
+    let stated = envelope.and_then(|envelope| envelope.classification.as_ref()?.minor_under_14);
+    let (Some(stated), Some(age)) = (stated, id.and_then(|id| id.age_on(today))) else { return };
+    if stated != (age < 14) {
+        violations.add_by_article(
+            "envelope.classification.minor_under_14",
+            "AGREES_WITH_ID_NUMBER",
+            "must agree with the age that the document's number says",
+            "须与证件号码所载年龄一致",
+            Article::personal_information_protection_law("28"),
+        );
+    }
 }
 
 fn kind(value: proto::Kind) -> Option<Kind> {
