@@ -53,7 +53,8 @@ async fn nothing_that_is_written_names_a_person() {
     scene.audit_cli(&["audit", "export", "--as", "auditor.toml", "--out", "export.jsonl"], "export.out");
     let checkpoint = await_file(&scene.folder.join("checkpoint"));
     let live = ["gateway.db", "gateway.db-wal"].map(|name| std::fs::read(scene.folder.join(name)).unwrap());
-    let folder = scene.stop().await;
+    let temporary = scene.stop().await;
+    let folder = temporary.path().join("district");
 
     let mut written = vec![
         ("checkpoint", checkpoint),
@@ -286,7 +287,7 @@ fn number_that_passes_as_credit_code() -> String {
 
 /// The real gateway in a process of its own, its agencies in this one.
 struct Scene {
-    gateway: Child,
+    gateway: Process,
     folder: PathBuf,
     temporary: TempDir,
     clock: Clock,
@@ -314,6 +315,7 @@ impl Scene {
             .stderr(file("err"))
             .spawn()
             .unwrap();
+        let gateway = Process(Some(gateway));
         let load = |name: &str| Profile::load(&folder.join(format!("{name}.toml"))).unwrap();
         let client = |name: &str| AgencyClient::new(load(name), clock.clone()).unwrap();
         let scene = Self {
@@ -331,15 +333,14 @@ impl Scene {
         scene
     }
 
-    /// Ends the gateway in order; what it wrote is in the folder, which is left to the end of the test.
-    async fn stop(mut self) -> PathBuf {
-        let pid = self.gateway.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        let gateway = tokio::task::spawn_blocking(move || self.gateway.wait().unwrap());
-        assert!(gateway.await.unwrap().success());
+    /// Ends the gateway in order; what it wrote is in the folder, as long as that is kept.
+    async fn stop(mut self) -> TempDir {
+        let mut gateway = self.gateway.0.take().unwrap();
+        assert!(Command::new("kill").args(["-TERM", &gateway.id().to_string()]).status().unwrap().success());
+        let ended = tokio::task::spawn_blocking(move || gateway.wait().unwrap());
+        assert!(ended.await.unwrap().success());
         self.court.stop().await;
-        std::mem::forget(self.temporary);
-        self.folder
+        self.temporary
     }
 
     async fn registry(&self, behaviour: Behaviour) -> Serving {
@@ -403,6 +404,18 @@ impl Scene {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         let text = [done.stdout, done.stderr, b"LQ-2026-0777".to_vec()].concat();
         std::fs::write(self.folder.join(output), text).unwrap();
+    }
+}
+
+/// A process that does not outlive a test that fails.
+struct Process(Option<Child>);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
