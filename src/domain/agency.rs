@@ -159,7 +159,7 @@ macro_rules! plain_code {
                 if let Some(index) = text.chars().enumerate().position(|(index, character)| !allowed(index, character)) {
                     return Err(CodeError::Character { position: index + 1 });
                 }
-                if has_digit_run(text, 15) {
+                if has_digit_run(text, 15) || has_mobile_number(text) {
                     return Err(CodeError::LikePersonalNumber);
                 }
                 Ok(Self(text.to_owned()))
@@ -243,7 +243,9 @@ pub enum CodeError {
         position: usize,
     },
     /// Holds so many digits in a row that it may be a person's number.
-    #[error("the code holds 15 or more digits in a row, which may be a personal number")]
+    #[error(
+        "the code holds 15 or more digits in a row or a mobile telephone number; it may not be a person's number"
+    )]
     LikePersonalNumber,
 }
 
@@ -260,9 +262,17 @@ impl BrokenRule for CodeError {
         match self {
             Self::Length => "代码过短或过长",
             Self::Character { .. } => "代码含有不允许的字符",
-            Self::LikePersonalNumber => "代码含有连续15位以上数字，可能是个人证件号码",
+            Self::LikePersonalNumber => "代码含有连续15位以上数字或手机号码，不得使用个人号码",
         }
     }
+}
+
+/// Whether digits in a row end in a mobile telephone number: 11 digits from 13 to 19, maybe after a country code.
+fn has_mobile_number(text: &str) -> bool {
+    text.split(|character: char| !character.is_ascii_digit()).any(|run| {
+        let last_eleven = run.len().checked_sub(11).map(|from| &run.as_bytes()[from..]);
+        last_eleven.is_some_and(|number| number[0] == b'1' && (b'3'..=b'9').contains(&number[1]))
+    })
 }
 
 /// Whether at least `length` ASCII digits stand in a row.
@@ -306,6 +316,12 @@ mod tests {
             assert_eq!(MatterId::parse(text), Err(CodeError::LikePersonalNumber));
         }
         assert_eq!(PurposeCode::parse("P110105194912310"), Err(CodeError::LikePersonalNumber));
+        for text in ["13800000000", "LQ-13987650123", "8619900000000"] {
+            assert_eq!(MatterId::parse(text), Err(CodeError::LikePersonalNumber));
+        }
+        for text in ["2026-13800", "20260115123456", "12345678901", "1380000000"] {
+            assert!(MatterId::parse(text).is_ok(), "{text}");
+        }
     }
 
     #[test]

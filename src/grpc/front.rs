@@ -190,12 +190,12 @@ where
             }
             // Refused by the transport before a method saw it.
             let refusal = match code_of(&response) {
-                // tonic calls a body INTERNAL that it cannot decode. That is the caller's fault, not the gateway's,
+                // tonic calls a body INTERNAL that it cannot decode, UNKNOWN one that it cannot read. That is the caller's fault, not the gateway's,
                 // and it is told apart by having none of the gateway's own details.
                 Code::Internal if response.headers().contains_key("grpc-status-details-bin") => {
                     Refusal::Internal
                 }
-                Code::Internal => Refusal::Unreadable(Code::InvalidArgument),
+                Code::Internal | Code::Unknown => Refusal::Unreadable(Code::InvalidArgument),
                 Code::Unimplemented if call.is_of_contract() => Refusal::Compressed,
                 code => Refusal::Unreadable(code),
             };

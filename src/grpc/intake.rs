@@ -282,10 +282,11 @@ impl Intake {
         {
             let claim = self.store.claim(&call.caller(), &request_id).await.ok().flatten();
             let same = claim.is_some_and(|claim| claim.digest == digest);
-            if same && self.allow::<O>(call, &mut facts).is_ok() {
-                if let Some(replayed) = self.replay::<O>(call, &facts, request_id, digest).await {
-                    return replayed;
-                }
+            if same
+                && self.allow::<O>(call, &mut facts).is_ok()
+                && let Some(replayed) = self.replay::<O>(call, &facts, request_id, digest).await
+            {
+                return replayed;
             }
         }
         Err(self.refuse(call, &facts, refusal).await)

@@ -1,0 +1,680 @@
+//! A district for tests: gateway, registry and court on loopback from a temporary folder, and ways to ask them.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use legal_aid_gateway::access::{Agency, AgencyStatus, Agreement, DirectoryFile, Method};
+use legal_aid_gateway::audit::entry::{Entry, keyed_digest};
+use legal_aid_gateway::client::{AgencyClient, Profile};
+use legal_aid_gateway::clock::Clock;
+use legal_aid_gateway::domain::agency::{AgencyKind, CreditCode, PurposeCode};
+use legal_aid_gateway::domain::region::RegionCode;
+use legal_aid_gateway::grpc::json::from_json;
+use legal_aid_gateway::grpc::proto;
+use legal_aid_gateway::grpc::proto::inbox_service_server::{InboxService, InboxServiceServer};
+use legal_aid_gateway::grpc::proto::registry_service_server::{RegistryService, RegistryServiceServer};
+use legal_aid_gateway::identity::acceptor::{Acceptor, AcceptorLimits};
+use legal_aid_gateway::identity::admission::{AdmissionPolicy, BoxFuture, Refusal};
+use legal_aid_gateway::identity::certificate::PeerCertificate;
+use legal_aid_gateway::identity::server::{HttpLimits, serve};
+use legal_aid_gateway::setup::{codes, purposes};
+use legal_aid_gateway::simulator::court::{CourtConfig, Script};
+use legal_aid_gateway::simulator::district::District;
+use legal_aid_gateway::simulator::registry::RegistryConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_rustls::client::TlsStream;
+use tonic::service::Routes;
+use tonic::{Code, Response, Status};
+use tonic_types::StatusExt as _;
+
+/// How long a call may take.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long something may take that has no event to wait for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running district with its clients.
+pub(crate) struct Scene {
+    pub(crate) district: District,
+    pub(crate) centre: AgencyClient,
+    pub(crate) court: AgencyClient,
+    pub(crate) auditor: AgencyClient,
+    pub(crate) folder: PathBuf,
+    pub(crate) clock: Clock,
+    _temporary: TempDir,
+}
+
+impl Scene {
+    /// Starts everything; the court takes deliveries and says nothing.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Script::TakeOnly, Clock::system()).await
+    }
+
+    pub(crate) async fn start_with(script: Script, clock: Clock) -> Self {
+        let temporary = TempDir::new().unwrap();
+        let folder = temporary.path().join("district");
+        let district = District::start(&folder, script, clock.clone()).await.unwrap();
+        let client = |name| district.client(name).unwrap();
+        let (centre, court, auditor) = (client("centre"), client("court"), client("auditor"));
+        Self { centre, court, auditor, folder, clock, district, _temporary: temporary }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.district.stop().await;
+    }
+
+    pub(crate) fn profile(&self, name: &str) -> Profile {
+        Profile::load(&self.folder.join(format!("{name}.toml"))).unwrap()
+    }
+
+    /// Changes the directory file and has the gateway read it.
+    pub(crate) fn edit_directory(&self, edit: impl FnOnce(&mut DirectoryFile)) {
+        let path = self.folder.join("directory.toml");
+        let mut file: DirectoryFile = toml::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        edit(&mut file);
+        std::fs::write(&path, toml::to_string(&file).unwrap()).unwrap();
+        self.district.gateway.reload().unwrap();
+    }
+
+    /// Enrols the stranger as another legal-aid centre, with an agreement to do with the court all that the first
+    /// may.
+    pub(crate) fn enrol_another_centre(&self) -> AgencyClient {
+        self.edit_directory(|file| {
+            let code = CreditCode::parse(codes::STRANGER).unwrap();
+            file.agencies.push(Agency {
+                code,
+                name: "另一法律援助中心".to_owned(),
+                kind: AgencyKind::LegalAidCentre,
+                region: RegionCode::parse("331002").unwrap(),
+                status: AgencyStatus::Active,
+                endpoint: None,
+            });
+            let like = agreement(file, "DEV-CENTRE-COURT").clone();
+            file.agreements.push(Agreement { id: "DEV-OTHER-COURT".to_owned(), caller: code, ..like });
+        });
+        self.district.client("stranger").unwrap()
+    }
+
+    /// Puts a registry in the place of the simulated one that counts what it is asked.
+    pub(crate) async fn count_queries(&mut self) -> CountingRegistry {
+        self.district.stop_registry().await;
+        let text = std::fs::read_to_string(self.folder.join("simulate-registry.toml")).unwrap();
+        let config: RegistryConfig = toml::from_str(&text).unwrap();
+        let registry = CountingRegistry::default();
+        let routes = Routes::new(RegistryServiceServer::new(registry.clone()));
+        let stand = stand(&self.profile("registry"), config.listen, routes, self.clock.clone()).await;
+        *registry.stand.lock().unwrap() = Some(stand);
+        registry
+    }
+
+    /// Where the court's inbox is expected.
+    pub(crate) fn court_address(&self) -> SocketAddr {
+        let text = std::fs::read_to_string(self.folder.join("simulate-court.toml")).unwrap();
+        toml::from_str::<CourtConfig>(&text).unwrap().listen
+    }
+
+    /// Puts an inbox in the court's place that tells what it is given. Of each delivery it takes over, it lets the
+    /// first `lost_answers` answers get lost.
+    pub(crate) async fn open_inbox(&self, lost_answers: usize) -> mpsc::UnboundedReceiver<Taken> {
+        let (tell, told) = mpsc::unbounded_channel();
+        let inbox = Inbox { seen: Arc::default(), tell, lost_answers };
+        let routes = Routes::new(InboxServiceServer::new(inbox));
+        let stand = stand(&self.profile("court"), self.court_address(), routes, self.clock.clone()).await;
+        // It stands as long as the test runs.
+        std::mem::forget(stand);
+        told
+    }
+
+    /// The entries of the log, in order, as the auditor lists them.
+    pub(crate) async fn entries(&self, filter: proto::EntryFilter) -> Vec<(u64, Entry)> {
+        let mut found = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = proto::ListEntriesRequest {
+                context: Some(self.auditor.context(purposes::AUDIT_INSPECTION)),
+                filter: Some(filter.clone()),
+                page_size: 500,
+                page_token,
+            };
+            let page = self.auditor.audit().list_entries(self.auditor.request(request, DEADLINE)).await;
+            let page = page.unwrap().into_inner();
+            let read = |stored: proto::AuditEntry| (stored.index, Entry::from_json(&stored.entry).unwrap());
+            found.extend(page.entries.into_iter().map(read));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return found;
+            }
+        }
+    }
+
+    /// One entry, by its index.
+    pub(crate) async fn entry(&self, index: u64) -> Entry {
+        let request =
+            proto::GetEntryRequest { context: Some(self.auditor.context(purposes::AUDIT_INSPECTION)), index };
+        let stored = self.auditor.audit().get_entry(self.auditor.request(request, DEADLINE)).await;
+        Entry::from_json(&stored.unwrap().into_inner().entry.unwrap().entry).unwrap()
+    }
+
+    /// Polls the log until an entry that `wanted` accepts is in it: what the gateway does by itself gives no event.
+    pub(crate) async fn await_entry(
+        &self,
+        filter: proto::EntryFilter,
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> (u64, Entry) {
+        let polling = async {
+            loop {
+                let entries = self.entries(filter.clone()).await;
+                if let Some(found) = entries.into_iter().find(|(_, entry)| wanted(entry)) {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, polling).await.expect("the entry did not come")
+    }
+
+    /// Rows of the tables in which something accepted would leave a trace.
+    pub(crate) async fn stored_rows(&self) -> BTreeMap<&'static str, i64> {
+        let url = format!("sqlite://{}?mode=ro", self.folder.join("gateway.db").display());
+        let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+        let mut rows = BTreeMap::new();
+        for (table, count) in [
+            ("exchanges", "SELECT COUNT(*) FROM exchanges"),
+            ("messages", "SELECT COUNT(*) FROM messages"),
+            ("deliveries", "SELECT COUNT(*) FROM deliveries"),
+            ("claims", "SELECT COUNT(*) FROM claims"),
+            ("outcomes", "SELECT COUNT(*) FROM outcomes"),
+        ] {
+            rows.insert(table, sqlx::query_scalar(count).fetch_one(&pool).await.unwrap());
+        }
+        pool.close().await;
+        rows
+    }
+
+    pub(crate) fn fee_waiver(&self) -> proto::SubmitExchangeRequest {
+        fee_waiver(&self.folder, &self.centre)
+    }
+
+    pub(crate) fn question(&self) -> proto::VerifyLowIncomeRequest {
+        question(&self.folder, &self.centre)
+    }
+
+    /// Submits as the centre.
+    pub(crate) async fn submit(
+        &self,
+        request: &proto::SubmitExchangeRequest,
+    ) -> Result<proto::SubmitExchangeResponse, Status> {
+        submit(&self.centre, request).await
+    }
+
+    /// Verifies as the centre.
+    pub(crate) async fn verify(
+        &self,
+        request: &proto::VerifyLowIncomeRequest,
+    ) -> Result<proto::VerifyLowIncomeResponse, Status> {
+        verify(&self.centre, request).await
+    }
+
+    /// The exchanges that the centre sees.
+    pub(crate) async fn exchanges(&self) -> Vec<proto::Exchange> {
+        let request = proto::ListExchangesRequest {
+            context: Some(self.centre.context(purposes::FEE_WAIVER)),
+            page_size: 200,
+            ..Default::default()
+        };
+        let list = self.centre.exchanges().list_exchanges(self.centre.request(request, DEADLINE)).await;
+        list.unwrap().into_inner().exchanges
+    }
+
+    /// Polls an exchange until it is in a state.
+    pub(crate) async fn await_state(
+        &self,
+        exchange_id: &str,
+        state: proto::ExchangeState,
+    ) -> proto::Exchange {
+        let polling = async {
+            loop {
+                let exchange = get(&self.centre, exchange_id).await.unwrap().exchange.unwrap();
+                if exchange.state == state as i32 {
+                    return exchange;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, polling).await.expect("the exchange did not get there")
+    }
+}
+
+pub(crate) async fn submit(
+    client: &AgencyClient,
+    request: &proto::SubmitExchangeRequest,
+) -> Result<proto::SubmitExchangeResponse, Status> {
+    let call = client.request(request.clone(), DEADLINE);
+    client.exchanges().submit_exchange(call).await.map(Response::into_inner)
+}
+
+pub(crate) async fn verify(
+    client: &AgencyClient,
+    request: &proto::VerifyLowIncomeRequest,
+) -> Result<proto::VerifyLowIncomeResponse, Status> {
+    let call = client.request(request.clone(), DEADLINE);
+    client.verification().verify_low_income(call).await.map(Response::into_inner)
+}
+
+pub(crate) async fn respond(
+    client: &AgencyClient,
+    request: &proto::RespondToExchangeRequest,
+) -> Result<proto::RespondToExchangeResponse, Status> {
+    let call = client.request(request.clone(), DEADLINE);
+    client.exchanges().respond_to_exchange(call).await.map(Response::into_inner)
+}
+
+pub(crate) async fn get(
+    client: &AgencyClient,
+    exchange_id: &str,
+) -> Result<proto::GetExchangeResponse, Status> {
+    let request = proto::GetExchangeRequest {
+        context: Some(client.context(purposes::FEE_WAIVER)),
+        exchange_id: exchange_id.to_owned(),
+    };
+    client.exchanges().get_exchange(client.request(request, DEADLINE)).await.map(Response::into_inner)
+}
+
+pub(crate) async fn pull(client: &AgencyClient) -> Result<proto::PullDeliveriesResponse, Status> {
+    let request = proto::PullDeliveriesRequest {
+        context: Some(client.context(purposes::FEE_WAIVER)),
+        max_deliveries: 10,
+    };
+    client.exchanges().pull_deliveries(client.request(request, DEADLINE)).await.map(Response::into_inner)
+}
+
+pub(crate) async fn acknowledge(
+    client: &AgencyClient,
+    delivery_id: &str,
+    message_sha256: &[u8],
+) -> Result<proto::AcknowledgeDeliveryResponse, Status> {
+    let request = proto::AcknowledgeDeliveryRequest {
+        context: Some(client.context(purposes::FEE_WAIVER)),
+        delivery_id: delivery_id.to_owned(),
+        message_sha256: message_sha256.to_vec(),
+    };
+    client.exchanges().acknowledge_delivery(client.request(request, DEADLINE)).await.map(Response::into_inner)
+}
+
+/// The fee waiver that `init` gives as an example, from this client.
+pub(crate) fn fee_waiver(folder: &Path, client: &AgencyClient) -> proto::SubmitExchangeRequest {
+    let text = std::fs::read_to_string(folder.join("fee-waiver.json")).unwrap();
+    let mut request: proto::SubmitExchangeRequest = from_json("SubmitExchangeRequest", &text).unwrap();
+    request.envelope = Some(client.complete(request.envelope.unwrap()));
+    request
+}
+
+/// The question that `init` gives as an example, from this client.
+pub(crate) fn question(folder: &Path, client: &AgencyClient) -> proto::VerifyLowIncomeRequest {
+    let text = std::fs::read_to_string(folder.join("query.json")).unwrap();
+    let envelope = proto::Envelope {
+        matter_id: "LQ-2026-0001".to_owned(),
+        kind: proto::Kind::LowIncomeQuery.into(),
+        legal_basis: vec![basis("法律援助法", "41")],
+        purpose: purposes::AID_ELIGIBILITY.to_owned(),
+        classification: Some(sensitive()),
+        ..Default::default()
+    };
+    proto::VerifyLowIncomeRequest {
+        envelope: Some(client.complete(envelope)),
+        query: Some(from_json("LowIncomeQuery", &text).unwrap()),
+    }
+}
+
+/// A response in an exchange of the centre and the court, from either.
+pub(crate) fn answer(
+    client: &AgencyClient,
+    exchange: &proto::Exchange,
+    arm: proto::response::Kind,
+) -> proto::RespondToExchangeRequest {
+    let own = client.profile().agency.to_string();
+    let other = if exchange.sender == own { &exchange.recipient } else { &exchange.sender };
+    let envelope = proto::Envelope {
+        matter_id: exchange.matter_id.clone(),
+        kind: exchange.kind,
+        recipient: other.clone(),
+        legal_basis: vec![basis("诉讼费用交纳办法", "48")],
+        purpose: purposes::FEE_WAIVER.to_owned(),
+        classification: Some(sensitive()),
+        in_reply_to: exchange.exchange_id.clone(),
+        ..Default::default()
+    };
+    proto::RespondToExchangeRequest {
+        envelope: Some(client.complete(envelope)),
+        response: Some(proto::Response { kind: Some(arm) }),
+    }
+}
+
+pub(crate) fn basis(law: &str, article: &str) -> proto::LegalBasis {
+    proto::LegalBasis { law: law.to_owned(), article: article.to_owned() }
+}
+
+pub(crate) fn sensitive() -> proto::Classification {
+    proto::Classification { sensitive: Some(true), minor_under_14: Some(false) }
+}
+
+/// The content of a submission.
+pub(crate) fn waiver(request: &mut proto::SubmitExchangeRequest) -> &mut proto::FeeWaiverRequest {
+    let content = request.content.as_mut().unwrap().kind.as_mut().unwrap();
+    let proto::content::Kind::FeeWaiver(waiver) = content;
+    waiver
+}
+
+pub(crate) fn agreement<'f>(file: &'f mut DirectoryFile, id: &str) -> &'f mut Agreement {
+    file.agreements.iter_mut().find(|agreement| agreement.id == id).unwrap()
+}
+
+pub(crate) fn purpose(text: &str) -> PurposeCode {
+    PurposeCode::parse(text).unwrap()
+}
+
+/// A day so many days from today, in Asia/Shanghai.
+pub(crate) fn day_from_today(clock: &Clock, days: i64) -> jiff::civil::Date {
+    let offset = jiff::tz::Offset::constant(8);
+    offset.to_datetime(clock.now()).date().checked_add(jiff::Span::new().days(days)).unwrap()
+}
+
+pub(crate) fn wire_date(day: jiff::civil::Date) -> legal_aid_gateway::grpc::generated::google::r#type::Date {
+    legal_aid_gateway::grpc::generated::google::r#type::Date {
+        year: day.year().into(),
+        month: day.month().into(),
+        day: day.day().into(),
+    }
+}
+
+pub(crate) fn wire_time(seconds: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds, nanos: 0 }
+}
+
+/// What a refusal says, taken apart.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) code: Code,
+    pub(crate) reason: String,
+    pub(crate) log_index: u64,
+    pub(crate) violations: Vec<tonic_types::FieldViolation>,
+}
+
+impl Refused {
+    pub(crate) fn of(status: &Status) -> Self {
+        let details = status.get_error_details();
+        let info = details.error_info().unwrap_or_else(|| panic!("no reason in {status:?}"));
+        assert_eq!(info.domain, "exchange.legalaid");
+        let log_index = info.metadata.get("log_index").expect("a refusal names its entry");
+        let in_header = status.metadata().get("audit-log-index").unwrap().to_str().unwrap();
+        assert_eq!(log_index, in_header);
+        let violations = details.bad_request().map(|bad| bad.field_violations.clone());
+        Self {
+            code: status.code(),
+            reason: info.reason.clone(),
+            log_index: log_index.parse().unwrap(),
+            violations: violations.unwrap_or_default(),
+        }
+    }
+
+    /// Field path and rule of each violation.
+    pub(crate) fn rules(&self) -> Vec<(&str, &str)> {
+        self.violations.iter().map(|v| (v.field.as_str(), v.reason.as_str())).collect()
+    }
+}
+
+/// A connection on which anything at all can be said.
+pub(crate) struct Raw {
+    sender: SendRequest<Full<Bytes>>,
+    authority: String,
+}
+
+/// What came back on it.
+pub(crate) struct Answered {
+    pub(crate) http: http::StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) status: Status,
+}
+
+impl Raw {
+    /// Connects with the profile's certificate.
+    pub(crate) async fn connect(profile: &Profile) -> Self {
+        let stream = connect(profile).await;
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Self { sender, authority: profile.gateway.address.clone() }
+    }
+
+    /// Sends a request; `path` begins with a slash.
+    pub(crate) async fn send(
+        &self,
+        method: http::Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Answered {
+        let mut request = Request::builder().method(method).uri(format!("https://{}{path}", self.authority));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut sender = self.sender.clone();
+        sender.ready().await.unwrap();
+        let response = sender.send_request(request.body(Full::new(body)).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap();
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        let status = Status::from_header_map(&trailers)
+            .or_else(|| Status::from_header_map(&parts.headers))
+            .expect("a gRPC status");
+        Answered { http: parts.status, headers: parts.headers, body: body.to_bytes(), status }
+    }
+
+    /// Calls a method as gRPC does.
+    pub(crate) async fn call(&self, path: &str, message: &[u8], more: &[(&str, &str)]) -> Answered {
+        let mut headers = vec![("content-type", "application/grpc"), ("te", "trailers")];
+        headers.extend_from_slice(more);
+        self.send(http::Method::POST, path, &headers, frame(message)).await
+    }
+}
+
+async fn connect(profile: &Profile) -> TlsStream<TcpStream> {
+    let tls = &profile.tls;
+    let mut roots = rustls::RootCertStore::empty();
+    for authority in CertificateDer::pem_file_iter(&tls.authorities).unwrap() {
+        roots.add(authority.unwrap()).unwrap();
+    }
+    let chain = CertificateDer::pem_file_iter(&tls.certificate).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(&tls.private_key).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let tcp = TcpStream::connect(&profile.gateway.address).await.unwrap();
+    let name = ServerName::try_from(profile.gateway.server_name.clone()).unwrap();
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
+}
+
+/// Sends a request whose path is no path of a URI, frame by frame, since no library would. Returns once the gateway has
+/// reset it.
+pub(crate) async fn send_malformed_path(profile: &Profile, path: &str) {
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const END_STREAM_AND_HEADERS: u8 = 5;
+    const EMPTY_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let literal =
+        |index: u8, text: &str| [&[index, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    // RFC 7541, appendix A: POST, https; the authority and the path as literals.
+    let block = [vec![0x83, 0x87], literal(1, "localhost"), literal(4, path)].concat();
+    let head = [0, 0, u8::try_from(block.len()).unwrap(), HEADERS, END_STREAM_AND_HEADERS, 0, 0, 0, 1];
+    let mut stream = connect(profile).await;
+    let bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &EMPTY_SETTINGS, &head, &block].concat();
+    stream.write_all(&bytes).await.unwrap();
+    stream.flush().await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.expect("the gateway resets the stream");
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        stream.read_exact(&mut vec![0; length]).await.unwrap();
+        if head[3] == RST_STREAM {
+            return;
+        }
+    }
+}
+
+/// A message with gRPC's prefix.
+pub(crate) fn frame(message: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(message.len() + 5);
+    bytes.put_u8(0);
+    bytes.put_u32(u32::try_from(message.len()).unwrap());
+    bytes.put_slice(message);
+    bytes.freeze()
+}
+
+/// The path of a method.
+pub(crate) fn path_of(method: Method) -> String {
+    format!("/{}/{}", method.service(), method.name())
+}
+
+/// A server that stands until it is dropped.
+pub(crate) struct Stand {
+    _stop: watch::Sender<()>,
+    _server: JoinHandle<()>,
+}
+
+async fn stand(profile: &Profile, listen: SocketAddr, routes: Routes, clock: Clock) -> Stand {
+    let acceptor =
+        Acceptor::new(&profile.credentials().unwrap(), Arc::new(LetsAllIn), AcceptorLimits::default(), clock);
+    let listener = TcpListener::bind(listen).await.unwrap();
+    let (stop, mut stopped) = watch::channel(());
+    let until = async move {
+        let _ = stopped.changed().await;
+    };
+    let limits = HttpLimits { drain_timeout: Duration::from_millis(100), ..HttpLimits::default() };
+    let server = tokio::spawn(async move {
+        serve(listener, acceptor, routes, limits, until).await;
+    });
+    Stand { _stop: stop, _server: server }
+}
+
+struct LetsAllIn;
+
+impl AdmissionPolicy for LetsAllIn {
+    fn admit(&self, _: &PeerCertificate) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn refused(&self, _: Refusal, _: SocketAddr) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// A registry that says NO_MATCH about the right person, and counts.
+#[derive(Clone, Default)]
+pub(crate) struct CountingRegistry {
+    asked: Arc<AtomicUsize>,
+    stand: Arc<Mutex<Option<Stand>>>,
+}
+
+impl CountingRegistry {
+    pub(crate) fn times_asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+#[tonic::async_trait]
+impl RegistryService for CountingRegistry {
+    async fn query_low_income(
+        &self,
+        request: tonic::Request<proto::QueryLowIncomeRequest>,
+    ) -> Result<Response<proto::QueryLowIncomeResponse>, Status> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let request = request.into_inner();
+        let subject = request.query.unwrap().subject.unwrap();
+        let echo = |text: &str| keyed_digest(&request.echo_key, text.as_bytes()).to_vec();
+        Ok(Response::new(proto::QueryLowIncomeResponse {
+            answer: Some(proto::LowIncomeAnswer {
+                result: proto::VerificationResult::NoMatch.into(),
+                data_as_of: Some(wire_time(1_780_000_000)),
+                valid_until: Some(wire_date(jiff::civil::date(2099, 1, 1))),
+                source: "计数的民政系统".to_owned(),
+                ..Default::default()
+            }),
+            name_echo: echo(&subject.name),
+            id_number_echo: echo(&subject.id_number),
+        }))
+    }
+}
+
+/// What an inbox was given, and how it saw it.
+#[derive(Clone, Debug)]
+pub(crate) struct Taken {
+    pub(crate) delivery: proto_delivery::Delivery,
+    pub(crate) already_delivered: bool,
+}
+
+/// The parts of a delivery that tests look at; the generated type has no `Debug`.
+pub(crate) mod proto_delivery {
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub(crate) struct Delivery {
+        pub(crate) delivery_id: String,
+        pub(crate) message: Vec<u8>,
+        pub(crate) attempt: u32,
+    }
+}
+
+struct Inbox {
+    seen: Arc<Mutex<BTreeMap<String, usize>>>,
+    tell: mpsc::UnboundedSender<Taken>,
+    lost_answers: usize,
+}
+
+#[tonic::async_trait]
+impl InboxService for Inbox {
+    async fn deliver(
+        &self,
+        request: tonic::Request<proto::DeliverRequest>,
+    ) -> Result<Response<proto::DeliverResponse>, Status> {
+        let delivery = request.into_inner().delivery.unwrap();
+        let times = {
+            let mut seen = self.seen.lock().unwrap();
+            let times = seen.entry(delivery.delivery_id.clone()).or_default();
+            *times += 1;
+            *times
+        };
+        let already_delivered = times > 1;
+        let message_sha256 = delivery.message_sha256;
+        let delivery = proto_delivery::Delivery {
+            delivery_id: delivery.delivery_id,
+            message: delivery.message,
+            attempt: delivery.attempt,
+        };
+        let _ = self.tell.send(Taken { delivery, already_delivered });
+        if times <= self.lost_answers {
+            return Err(Status::unavailable("the answer is lost"));
+        }
+        Ok(Response::new(proto::DeliverResponse { message_sha256, already_delivered }))
+    }
+}
