@@ -1,4 +1,4 @@
-"""Checks what `demo --json` printed: every step held, the log was verified, and the changed byte was found."""
+"""Checks what `demo --json` printed: all steps held in good time, the log was verified, the changed byte found."""
 
 import json
 import sys
@@ -7,6 +7,8 @@ STEPS = [
     "household_on_register", "household_not_on_register", "registry_down", "fee_waiver", "same_request_again",
     "court_queries_registry", "no_certificate", "audit_verified_from_outside", "tampering_detected",
 ]
+
+LONGEST_MS = 15_000
 
 with open(sys.argv[1], encoding="utf-8") as file:
     told = json.load(file)
@@ -18,3 +20,6 @@ if missing or not all(step["ok"] for step in told["steps"]):
     sys.exit(f"the demonstration missed: {missing}")
 if not (audit["verified"] and audit["tamper_detected"] and audit["size"] > 0 and audit["root"]):
     sys.exit(f"the audit log was not verified: {audit}")
+took = sum(step["elapsed_ms"] for step in told["steps"])
+if took > LONGEST_MS:
+    sys.exit(f"the demonstration took {took} ms; it is to stay below {LONGEST_MS} ms")

@@ -1,5 +1,7 @@
 //! One entry of the log: what was asked, by whom, on which ground, and how it ended.
 
+use std::borrow::Cow;
+
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -28,7 +30,7 @@ pub struct Entry {
     pub certificate: Option<String>,
     /// gRPC code by name, such as `OK`; absent in a REQUEST.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub code: Option<String>,
+    pub code: Option<Cow<'static, str>>,
     /// Credit code of the agency that is asked or written to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counterpart: Option<String>,
@@ -53,7 +55,7 @@ pub struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matter: Option<String>,
     /// Method, such as `SubmitExchange`.
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// Which gateway node wrote it.
     pub node: String,
     /// When the call arrived.
@@ -71,7 +73,7 @@ pub struct Entry {
     pub purpose: Option<String>,
     /// Reason in UPPER_SNAKE, as the caller sees it in `google.rpc.ErrorInfo`, or of an odd answer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub reason: Option<Cow<'static, str>>,
     /// When the log accepted the entry; set by the log itself.
     pub recorded: Timestamp,
     /// The caller's request id.
@@ -87,9 +89,9 @@ pub struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_commitment: Option<Commitment>,
     /// Version of this schema: "1".
-    pub schema: String,
+    pub schema: Cow<'static, str>,
     /// Service, such as `legalaid.exchange.v1.ExchangeService`.
-    pub service: String,
+    pub service: Cow<'static, str>,
     /// Keyed pseudonym of the person concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
@@ -175,15 +177,22 @@ pub enum EntryError {
 
 impl Entry {
     /// An entry of `phase` for a method of a service; the rest is filled in by who knows it.
-    pub fn new(id: Uuid, phase: Phase, occurred: Timestamp, service: &str, method: &str, node: &str) -> Self {
+    pub fn new(
+        id: Uuid,
+        phase: Phase,
+        occurred: Timestamp,
+        service: &'static str,
+        method: &'static str,
+        node: &str,
+    ) -> Self {
         Self {
-            schema: "1".to_owned(),
+            schema: Cow::Borrowed("1"),
             id,
             phase,
             occurred,
             recorded: occurred,
-            service: service.to_owned(),
-            method: method.to_owned(),
+            service: Cow::Borrowed(service),
+            method: Cow::Borrowed(method),
             caller: None,
             certificate: None,
             unit: None,
@@ -324,13 +333,13 @@ mod tests {
 
     #[test]
     fn plain_serialisation_is_canonical_whatever_the_entry_holds() {
-        let text = "\u{1}\"\\/\t\u{7f}\u{2028}法\u{1f600}";
+        let text: &'static str = "\u{1}\"\\/\t\u{7f}\u{2028}法\u{1f600}";
         let some = || Some(text.to_owned());
         let full = Entry {
             agreement: Some(AgreementReference { id: text.to_owned(), version: "1".to_owned() }),
             caller: some(),
             certificate: some(),
-            code: some(),
+            code: Some(text.into()),
             counterpart: some(),
             decision: Some(Decision::Allow),
             delivery: Some(Uuid::from_u128(1)),
@@ -340,7 +349,7 @@ mod tests {
             operator: some(),
             operator_name: Some(Commitment(text.to_owned())),
             purpose: some(),
-            reason: some(),
+            reason: Some(text.into()),
             request: Some(Uuid::from_u128(3)),
             request_commitment: Some(Commitment(text.to_owned())),
             response_commitment: Some(Commitment(text.to_owned())),

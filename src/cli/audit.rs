@@ -206,11 +206,11 @@ impl List {
                 stored.index.to_string(),
                 format!("{:.3}", entry.recorded),
                 entry.phase.as_str().to_owned(),
-                entry.method,
+                entry.method.into_owned(),
                 entry.caller.unwrap_or_default(),
                 entry.counterpart.unwrap_or_default(),
-                entry.code.unwrap_or_default(),
-                entry.reason.unwrap_or_default(),
+                entry.code.unwrap_or_default().into_owned(),
+                entry.reason.unwrap_or_default().into_owned(),
             ]);
         }
         say(rows);

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::access::{Agency, Directory, PACKAGE};
+use crate::access::{Agency, Directory};
 use crate::audit::entry::{Entry, Phase, Salt};
 use crate::audit::log::AppendError;
 use crate::clock::Clock;
@@ -30,6 +30,9 @@ use crate::store::{AuditLog, DeliveryOutcome, DeliveryRecord, Effect, MessageRec
 
 /// How often the outbox is looked through when nothing wakes the courier: leases run out silently.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What the courier calls.
+const INBOX_SERVICE: &str = "legalaid.exchange.v1.InboxService";
 
 /// When and how often to try.
 #[derive(Clone, Copy, Debug)]
@@ -251,9 +254,9 @@ impl Courier {
             let now = self.clock.now();
             let mut entry = self.entry(Phase::Response, started, record);
             entry.request_index = Some(request_index);
-            entry.code = Some(code_name(code).to_owned());
+            entry.code = Some(code_name(code).into());
             entry.duration_us = u64::try_from(now.duration_since(started).as_micros()).ok();
-            entry.reason = reason.map(str::to_owned);
+            entry.reason = reason.map(Into::into);
             let settle =
                 Effect::Settle { delivery_id: record.delivery_id, lease: Some(lease), outcome, at: now };
             let effects = if lease_lost { Vec::new() } else { vec![settle] };
@@ -275,8 +278,7 @@ impl Courier {
 
     fn entry(&self, phase: Phase, occurred: Timestamp, record: &DeliveryRecord) -> Entry {
         let id = entropy::uuid_v7(self.clock.now());
-        let service = format!("{PACKAGE}.InboxService");
-        let mut entry = Entry::new(id, phase, occurred, &service, "Deliver", &self.node);
+        let mut entry = Entry::new(id, phase, occurred, INBOX_SERVICE, "Deliver", &self.node);
         entry.caller = Some(self.own.agency.to_string());
         entry.counterpart = Some(record.recipient.to_string());
         entry.exchange = Some(record.exchange_id.uuid());

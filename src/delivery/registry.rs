@@ -22,9 +22,9 @@ pub(crate) struct Question<'q> {
     /// Who asks.
     pub(crate) caller: CreditCode,
     /// The centre's envelope.
-    pub(crate) envelope: proto::Envelope,
+    pub(crate) envelope: &'q proto::Envelope,
     /// The question on the wire.
-    pub(crate) query: proto::LowIncomeQuery,
+    pub(crate) query: &'q proto::LowIncomeQuery,
     /// The same as read.
     pub(crate) asked: &'q LowIncomeQuery,
     /// The day, in Asia/Shanghai.
@@ -41,12 +41,13 @@ pub(crate) async fn query_low_income(
     question: Question<'_>,
     time_left: Duration,
 ) -> Result<proto::LowIncomeAnswer, NoAnswer> {
-    let Question { caller, envelope, mut query, asked, today } = question;
+    let Question { caller, envelope, query, asked, today } = question;
     if time_left.is_zero() {
         return Err(NoAnswer::RegistryUnreachable);
     }
     // Name and number go out as they were read (trimmed, X in upper case), so that the echo is of the same text.
-    if let Some(subject) = &mut query.subject {
+    let mut normalised = query.clone();
+    if let Some(subject) = &mut normalised.subject {
         asked.subject.name.reveal().clone_into(&mut subject.name);
         asked.subject.id.reveal().clone_into(&mut subject.id_number);
     }
@@ -58,8 +59,8 @@ pub(crate) async fn query_low_income(
     let mut client = RegistryServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
     let echo_key: [u8; 32] = entropy::bytes();
     let mut request = tonic::Request::new(proto::QueryLowIncomeRequest {
-        envelope: Some(envelope),
-        query: Some(query.clone()),
+        envelope: Some(envelope.clone()),
+        query: Some(normalised),
         echo_key: echo_key.to_vec(),
     });
     request.set_timeout(time_left);
@@ -80,7 +81,7 @@ pub(crate) async fn query_low_income(
             return Err(NoAnswer::RegistryUnreachable);
         }
     };
-    check(response, &query, asked, today, &echo_key)
+    check(response, query, asked, today, &echo_key)
 }
 
 /// An answer counts only if it is complete, agrees with itself, and is about the person asked about.

@@ -45,8 +45,8 @@ impl AdmissionPolicy for Admission {
             entry.caller = refusal.agency.map(|agency| agency.to_string());
             entry.certificate = refusal.spki.map(|spki| HEXLOWER.encode(&spki));
             entry.decision = Some(Decision::Deny);
-            entry.code = Some("PERMISSION_DENIED".to_owned());
-            entry.reason = Some(refusal.reason.to_owned());
+            entry.code = Some("PERMISSION_DENIED".into());
+            entry.reason = Some(refusal.reason.into());
             if self.log.append(entry, Salt(entropy::bytes()), Vec::new()).await.is_err() {
                 tracing::warn!("a refused connection could not be written to the audit log");
             }

@@ -80,7 +80,6 @@ fn entry_on_wire(stored: StoredEntry) -> proto::AuditEntry {
 
 struct ListEntries;
 
-#[derive(Clone)]
 struct List {
     filter: proto::EntryFilter,
     page_size: u32,

@@ -99,8 +99,8 @@ impl Call {
     }
 
     /// Notes that the call's REQUEST is durable.
-    pub(crate) fn opened(&self, request_index: u64, request_id: RequestId, facts: &Facts) {
-        let _ = self.slot.open_request.set((request_index, request_id, facts.clone()));
+    pub(crate) fn opened(&self, request_index: u64, request_id: RequestId, named: Facts) {
+        let _ = self.slot.open_request.set((request_index, request_id, named));
     }
 
     /// The call's durable REQUEST, if it has one.

@@ -86,7 +86,6 @@ impl ExchangeService for Exchanges {
 struct SubmitExchange;
 
 /// A submission as read.
-#[derive(Clone)]
 struct Submit {
     wire: proto::Envelope,
     content: proto::Content,
@@ -162,11 +161,11 @@ impl Effectful for SubmitExchange {
         }
     }
 
-    async fn act(intake: &Intake, call: &Call, task: Submit) -> Result<Done<Self::Response>, Refusal> {
+    async fn act(intake: &Intake, call: &Call, task: &Submit) -> Result<Done<Self::Response>, Refusal> {
         let now = intake.clock.now();
         let exchange_id = ExchangeId::new(entropy::uuid_v7(now));
-        let body = proto::exchange_message::Body::Content(task.content);
-        let message = message_bytes(exchange_id, 1, task.wire, body, now);
+        let body = proto::exchange_message::Body::Content(task.content.clone());
+        let message = message_bytes(exchange_id, 1, task.wire.clone(), body, now);
         let record = ExchangeRecord {
             exchange_id,
             kind: task.envelope.kind,
@@ -181,7 +180,7 @@ impl Effectful for SubmitExchange {
         };
         let response = proto::SubmitExchangeResponse {
             exchange: Some(exchange_of(&record)),
-            warnings: task.warnings,
+            warnings: task.warnings.clone(),
             audit: None,
         };
         let open = NewExchange {
@@ -203,7 +202,6 @@ impl Effectful for SubmitExchange {
 struct RespondToExchange;
 
 /// A response as read.
-#[derive(Clone)]
 struct Respond {
     wire: proto::Envelope,
     response: proto::Response,
@@ -297,12 +295,12 @@ impl Effectful for RespondToExchange {
         Ok(())
     }
 
-    async fn act(intake: &Intake, _: &Call, task: Respond) -> Result<Done<Self::Response>, Refusal> {
-        let Some((record, to)) = task.found else { return Err(Refusal::Internal) };
+    async fn act(intake: &Intake, _: &Call, task: &Respond) -> Result<Done<Self::Response>, Refusal> {
+        let Some((record, to)) = task.found.clone() else { return Err(Refusal::Internal) };
         let Some(recipient) = task.envelope.recipient else { return Err(Refusal::Internal) };
         let (now, sequence) = (intake.clock.now(), record.messages + 1);
-        let body = proto::exchange_message::Body::Response(task.response);
-        let message = message_bytes(record.exchange_id, sequence, task.wire, body, now);
+        let body = proto::exchange_message::Body::Response(task.response.clone());
+        let message = message_bytes(record.exchange_id, sequence, task.wire.clone(), body, now);
         let add = NewMessage {
             exchange_id: record.exchange_id,
             sequence,

@@ -56,7 +56,6 @@ impl Lookup for GetExchange {
 pub(super) struct ListExchanges;
 
 /// A list as asked for.
-#[derive(Clone)]
 pub(super) struct List {
     state: Option<ExchangeState>,
     matter_id: Option<String>,

@@ -62,14 +62,15 @@ enum Answered<R> {
 const MOST_ATTEMPTS: u32 = 3;
 
 impl Intake {
-    /// Takes in a call with effect. It runs in its own task: a caller that goes away does not cut it in two.
+    /// Takes in a call with effect. It runs in its own task: a caller that goes away does not cut it in two. (Boxed,
+    /// because a spawned future is moved several times, and this one is large.)
     pub(crate) async fn carry_out<O: Effectful>(
         self: &Arc<Self>,
         request: tonic::Request<O::Request>,
     ) -> Result<Response<O::Response>, Status> {
         let (call, message) = Call::of(O::METHOD, request)?;
         let (intake, of_task) = (Arc::clone(self), call.clone());
-        let task = tokio::spawn(async move { intake.conduct::<O>(&of_task, message).await });
+        let task = tokio::spawn(Box::pin(async move { intake.conduct::<O>(&of_task, message).await }));
         match task.await {
             Ok(answer) => answer,
             Err(_) => self.after_panic(&call).await,
@@ -94,7 +95,7 @@ impl Intake {
     ) -> Result<Response<O::Response>, Status> {
         let (call, message) = Call::of(O::METHOD, request)?;
         let (intake, of_task) = (Arc::clone(self), call.clone());
-        let task = tokio::spawn(async move { intake.read::<O>(&of_task, message).await });
+        let task = tokio::spawn(Box::pin(async move { intake.read::<O>(&of_task, message).await }));
         match task.await {
             Ok(answer) => answer,
             Err(_) => self.after_panic(&call).await,
@@ -142,10 +143,10 @@ impl Intake {
                 return Err(self.refuse(call, &facts, Refusal::StillRunning).await);
             }
         };
-        call.opened(request_index, request_id, &facts);
+        call.opened(request_index, request_id, facts.named());
         let mut attempt = 1;
         loop {
-            let outcome = match timeout(call.time_left(), O::act(self, call, task.clone())).await {
+            let outcome = match timeout(call.time_left(), O::act(self, call, &task)).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(Refusal::DeadlineExceeded),
             };
@@ -199,7 +200,7 @@ impl Intake {
         let salt = Salt(entropy::bytes());
         let mut entry = self.entry(call, Phase::Read, &facts, &salt);
         entry.decision = Some(Decision::Allow);
-        entry.code = Some("OK".to_owned());
+        entry.code = Some("OK".into());
         entry.request_commitment = Some(salt.commit("request", &request));
         entry.response_commitment = Some(salt.commit("response", &response.encode_to_vec()));
         let index =
@@ -250,8 +251,8 @@ impl Intake {
         let mut entry = self.entry(call, Phase::Refused, facts, &salt);
         entry.decision =
             matches!(refusal, Refusal::Denied(_) | Refusal::AgencyNotActive).then_some(Decision::Deny);
-        entry.code = Some(code_name(refusal.code()).to_owned());
-        entry.reason = Some(refusal.reason().to_owned());
+        entry.code = Some(code_name(refusal.code()).into());
+        entry.reason = Some(refusal.reason().into());
         match self.log.append(entry, salt, Vec::new()).await {
             Ok(index) => {
                 call.mark_witnessed();
@@ -318,8 +319,8 @@ impl Intake {
                 let salt = Salt(entropy::bytes());
                 let mut entry = self.entry(call, Phase::Read, facts, &salt);
                 entry.decision = Some(Decision::Allow);
-                entry.code = Some("OK".to_owned());
-                entry.reason = Some("REPLAYED".to_owned());
+                entry.code = Some("OK".into());
+                entry.reason = Some("REPLAYED".into());
                 entry.response_commitment = Some(salt.commit("response", &response.encode_to_vec()));
                 if let Err(error) = self.log.append(entry, salt, Vec::new()).await {
                     return Some(Err(self.unwitnessed(call, &error)));
@@ -351,8 +352,8 @@ impl Intake {
         if let Some(exchange) = exchange {
             entry.exchange = Some(exchange.uuid());
         }
-        entry.code = Some("OK".to_owned());
-        entry.reason = reason.map(str::to_owned);
+        entry.code = Some("OK".into());
+        entry.reason = reason.map(Into::into);
         entry.response_commitment = Some(salt.commit("response", &bytes));
         effects.push(Effect::Outcome {
             caller: call.caller(),
@@ -385,8 +386,8 @@ impl Intake {
         refusal: Refusal,
     ) -> Result<Response<R>, Status> {
         let mut entry = self.response_entry(call, &facts, request_index);
-        entry.code = Some(code_name(refusal.code()).to_owned());
-        entry.reason = Some(refusal.reason().to_owned());
+        entry.code = Some(code_name(refusal.code()).into());
+        entry.reason = Some(refusal.reason().into());
         let release = Effect::Release { caller: call.caller(), request_id, request_index };
         match self.log.conclude(entry, Salt(entropy::bytes()), vec![release]).await {
             Ok(index) => {
@@ -406,7 +407,7 @@ impl Intake {
         let (log, clock, caller) = (self.log.clone(), self.clock.clone(), call.caller());
         let mut entry = self.response_entry(call, facts, request_index);
         entry.phase = Phase::Interrupted;
-        entry.reason = Some("INTERRUPTED".to_owned());
+        entry.reason = Some("INTERRUPTED".into());
         tokio::spawn(async move {
             let mut wait = Duration::from_millis(200);
             loop {

@@ -28,7 +28,7 @@ pub(crate) trait Operation: Send + Sync + 'static {
     /// Its answer.
     type Response: Witnessed;
     /// The request as read.
-    type Task: Clone + Send + Sync + 'static;
+    type Task: Send + Sync + 'static;
 
     /// Reads the request; what is wrong with it goes to `reading`. `None` only with a violation.
     fn read(request: Self::Request, reading: &mut Reading) -> Option<Self::Task>;
@@ -48,7 +48,7 @@ pub(crate) trait Effectful: Operation {
     fn act(
         intake: &Intake,
         call: &Call,
-        task: Self::Task,
+        task: &Self::Task,
     ) -> impl Future<Output = Result<Done<Self::Response>, Refusal>> + Send;
 }
 
@@ -135,6 +135,17 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// The things that every entry of a call names.
+    pub(crate) fn named(&self) -> Self {
+        Self {
+            request_id: self.request_id,
+            counterpart: self.counterpart,
+            exchange: self.exchange,
+            delivery: self.delivery,
+            ..Self::default()
+        }
+    }
+
     /// Takes what could be read of an envelope.
     pub(crate) fn of_envelope(&mut self, envelope: &EnvelopeFields) {
         self.request_id = envelope.request_id;

@@ -45,9 +45,9 @@ impl Effectful for PullDeliveries {
         Ok(())
     }
 
-    async fn act(intake: &Intake, call: &Call, most: u32) -> Result<Done<Self::Response>, Refusal> {
+    async fn act(intake: &Intake, call: &Call, most: &u32) -> Result<Done<Self::Response>, Refusal> {
         let now = intake.clock.now();
-        let due = intake.store.due_deliveries(&call.caller(), now, most).await;
+        let due = intake.store.due_deliveries(&call.caller(), now, *most).await;
         let due = due.map_err(|error| store_refusal(&error))?;
         let until = now.checked_add(intake.lease).unwrap_or(Timestamp::MAX);
         let mut deliveries = Vec::with_capacity(due.len());
@@ -86,7 +86,6 @@ impl Effectful for PullDeliveries {
 pub(super) struct AcknowledgeDelivery;
 
 /// An acknowledgement as read.
-#[derive(Clone)]
 pub(super) struct Acknowledge {
     delivery_id: DeliveryId,
     sha256: [u8; 32],
@@ -133,7 +132,7 @@ impl Effectful for AcknowledgeDelivery {
         Ok(())
     }
 
-    async fn act(intake: &Intake, _: &Call, task: Acknowledge) -> Result<Done<Self::Response>, Refusal> {
+    async fn act(intake: &Intake, _: &Call, task: &Acknowledge) -> Result<Done<Self::Response>, Refusal> {
         let already = task.found.as_ref().is_some_and(|record| record.delivered);
         let settle = Effect::Settle {
             delivery_id: task.delivery_id,
@@ -143,6 +142,11 @@ impl Effectful for AcknowledgeDelivery {
         };
         let response = proto::AcknowledgeDeliveryResponse { already_acknowledged: already, audit: None };
         let effects = if already { Vec::new() } else { vec![settle] };
-        Ok(Done { response, effects, reason: None, exchange: task.found.map(|record| record.exchange_id) })
+        Ok(Done {
+            response,
+            effects,
+            reason: None,
+            exchange: task.found.as_ref().map(|record| record.exchange_id),
+        })
     }
 }

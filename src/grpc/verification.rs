@@ -42,7 +42,6 @@ impl VerificationService for Verification {
 struct VerifyLowIncome;
 
 /// A verification as read.
-#[derive(Clone)]
 struct Verify {
     envelope: proto::Envelope,
     question: proto::LowIncomeQuery,
@@ -114,17 +113,17 @@ impl Effectful for VerifyLowIncome {
         Ok(())
     }
 
-    async fn act(intake: &Intake, call: &Call, task: Verify) -> Result<Done<Self::Response>, Refusal> {
-        let Some(registry) = task.registry else { return Err(Refusal::Internal) };
+    async fn act(intake: &Intake, call: &Call, task: &Verify) -> Result<Done<Self::Response>, Refusal> {
+        let Some(registry) = &task.registry else { return Err(Refusal::Internal) };
         let time_left = call.time_left().saturating_sub(RESERVE);
         let question = registry::Question {
             caller: call.caller(),
-            envelope: task.envelope,
-            query: task.question,
+            envelope: &task.envelope,
+            query: &task.question,
             asked: &task.asked,
             today: shanghai_day(call.arrived()),
         };
-        let answer = registry::query_low_income(&intake.peers, &registry, question, time_left).await;
+        let answer = registry::query_low_income(&intake.peers, registry, question, time_left).await;
         let (mut answer, reason) = match answer {
             Ok(answer) => (answer, None),
             Err(why) => (no_answer(why), Some(why.as_str())),

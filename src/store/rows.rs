@@ -29,7 +29,8 @@ macro_rules! rows {
              substr($6, CAST(substr(value, 79, 20) AS INTEGER) + 1, CAST(substr(value, 99, 20) AS INTEGER)) \
              FROM json_each($4); \
              INSERT INTO audit_entries (idx, entry, salt) \
-             SELECT $7 + key, CAST(value AS BLOB), substr($9, key * 32 + 1, 32) FROM json_each($8); \
+             SELECT $7 + key, substr($16, CAST(substr(value, 1, 20) AS INTEGER) + 1, \
+             CAST(substr(value, 21, 20) AS INTEGER)), substr($9, key * 32 + 1, 32) FROM json_each($8); \
              INSERT INTO audit_tiles (level, idx, hashes) \
              SELECT CAST(substr(value, 1, 20) AS INTEGER), CAST(substr(value, 21, 20) AS INTEGER), \
              substr($11, CAST(substr(value, 41, 20) AS INTEGER) + 1, CAST(substr(value, 61, 20) AS INTEGER)) \
@@ -56,7 +57,8 @@ pub(super) struct Rows {
     answered_ids: Vec<u8>,
     responses: Vec<u8>,
     first_index: i64,
-    entries: String,
+    entries: Vec<String>,
+    entry_bytes: Vec<u8>,
     salts: Vec<u8>,
     tiles: Vec<String>,
     hashes: Vec<u8>,
@@ -78,14 +80,14 @@ impl Rows {
             checkpoint: head.checkpoint.clone(),
             ..Self::default()
         };
-        let mut entries = Vec::with_capacity(batch.leaves.len());
+        rows.entry_bytes.reserve(batch.leaves.iter().map(|leaf| leaf.entry.len()).sum());
         for (index, leaf) in (batch.first_index..).zip(&batch.leaves) {
-            // Entries are JSON text, made here: always UTF-8.
-            entries.push(String::from_utf8_lossy(&leaf.entry));
+            let (offset, length) = (rows.entry_bytes.len(), leaf.entry.len());
+            rows.entries.push(format!("{offset:020}{length:020}"));
+            rows.entry_bytes.extend_from_slice(&leaf.entry);
             rows.salts.extend_from_slice(&leaf.salt.0);
             leaf.effects.iter().for_each(|effect| rows.add(effect, index));
         }
-        rows.entries = serde_json::to_string(&entries).unwrap_or_default();
         for (id, hashes) in &batch.tiles {
             let (offset, length) = (rows.hashes.len(), hashes.len() * 32);
             hashes.iter().for_each(|hash| rows.hashes.extend_from_slice(hash.as_bytes()));
@@ -140,7 +142,7 @@ impl Rows {
             .bind(self.answered_ids)
             .bind(self.responses)
             .bind(self.first_index)
-            .bind(self.entries)
+            .bind(array(self.entries))
             .bind(self.salts)
             .bind(array(self.tiles))
             .bind(self.hashes)
@@ -148,5 +150,6 @@ impl Rows {
             .bind(self.root)
             .bind(self.open_from)
             .bind(self.checkpoint)
+            .bind(self.entry_bytes)
     }
 }

@@ -239,7 +239,7 @@ fn interrupted(orphan: &Orphan, now: Timestamp) -> Entry {
         operator_name: None,
         duration_us: None,
         code: None,
-        reason: Some("INTERRUPTED".to_owned()),
+        reason: Some("INTERRUPTED".into()),
         ..orphan.entry.clone()
     }
 }
