@@ -224,11 +224,20 @@ impl Entry {
     /// # Errors
     /// When the entry is larger than [`MAX_ENTRY_BYTES`].
     pub fn to_canonical_json(&self) -> Result<Vec<u8>, EntryError> {
-        let bytes = serde_json::to_vec(self).map_err(EntryError::NotCanonical)?;
-        if bytes.len() > MAX_ENTRY_BYTES {
-            return Err(EntryError::TooLarge(bytes.len()));
+        self.to_canonical_json_by(&mut Vec::new())
+    }
+
+    /// The same, composed in memory that is used again for the next entry.
+    ///
+    /// # Errors
+    /// As [`Entry::to_canonical_json`].
+    pub fn to_canonical_json_by(&self, scratch: &mut Vec<u8>) -> Result<Vec<u8>, EntryError> {
+        scratch.clear();
+        serde_json::to_writer(&mut *scratch, self).map_err(EntryError::NotCanonical)?;
+        if scratch.len() > MAX_ENTRY_BYTES {
+            return Err(EntryError::TooLarge(scratch.len()));
         }
-        Ok(bytes)
+        Ok(scratch.as_slice().to_vec())
     }
 
     /// Reads an entry back.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use prost::Message;
 use tokio::time::timeout;
+use tonic::metadata::MetadataValue;
 use tonic::{Response, Status};
 
 use super::call::Call;
@@ -496,7 +497,10 @@ pub(crate) fn store_refusal(error: &StoreError) -> Refusal {
 
 fn answer_with_index<R>(response: R, index: u64) -> Response<R> {
     let mut response = Response::new(response);
-    response.metadata_mut().insert(LOG_INDEX_HEADER, index.into());
+    let mut value = MetadataValue::from(index);
+    // Never the same again: kept out of the header tables, where it would only push out what repeats.
+    value.set_sensitive(true);
+    response.metadata_mut().insert(LOG_INDEX_HEADER, value);
     response
 }
 

@@ -80,6 +80,10 @@ impl Rows {
             checkpoint: head.checkpoint.clone(),
             ..Self::default()
         };
+        let leaves = batch.leaves.len();
+        rows.salts.reserve(leaves * 32);
+        rows.digests.reserve(leaves * 32);
+        rows.responses.reserve(leaves * 512);
         rows.entry_bytes.reserve(batch.leaves.iter().map(|leaf| leaf.entry.len()).sum());
         for (index, leaf) in (batch.first_index..).zip(&batch.leaves) {
             let (offset, length) = (rows.entry_bytes.len(), leaf.entry.len());

@@ -154,13 +154,14 @@ impl<S: Storage> Writer<S> {
         let recorded = self.clock.now();
         let mut leaves = Vec::with_capacity(requests.len());
         let mut waiters = Vec::with_capacity(requests.len());
+        let mut scratch = Vec::with_capacity(2048);
         for Append { mut entry, salt, effects, done } in requests {
             if entry.request_index.is_some_and(|request| !next.open.contains(&request)) {
                 let _ = done.send(Err(AppendError::AlreadyEnded));
                 continue;
             }
             entry.recorded = recorded;
-            let bytes = match entry.to_canonical_json() {
+            let bytes = match entry.to_canonical_json_by(&mut scratch) {
                 Ok(bytes) => bytes,
                 Err(error) => {
                     tracing::error!(%error, "an entry cannot be written");
