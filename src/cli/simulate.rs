@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
-use super::output::say;
+use super::output::{say, say_json};
 use crate::clock::Clock;
 use crate::simulator::{court, registry};
 
@@ -23,16 +24,27 @@ pub(super) struct Simulated {
     /// The configuration, as `init` makes it.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Print JSON when ready.
+    #[arg(long)]
+    json: bool,
 }
 
 impl Simulate {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let clock = Clock::system();
-        let (what, serving) = match self {
-            Self::Registry(simulated) => ("registry", registry::serve_file(&simulated.config, clock).await?),
-            Self::Court(simulated) => ("court", court::serve_file(&simulated.config, clock).await?),
+        let (what, json, serving) = match self {
+            Self::Registry(Simulated { config, json }) => {
+                ("registry", json, registry::serve_file(&config, clock).await?)
+            }
+            Self::Court(Simulated { config, json }) => {
+                ("court", json, court::serve_file(&config, clock).await?)
+            }
         };
-        say(format_args!("simulated {what} listening on {}", serving.address()));
+        if json {
+            say_json(&json!({"simulated": what, "listening": serving.address().to_string()}));
+        } else {
+            say(format_args!("simulated {what} listening on {}", serving.address()));
+        }
         tokio::signal::ctrl_c().await?;
         serving.stop().await;
         Ok(())
