@@ -17,18 +17,30 @@ use crate::grpc::wire::civil_date;
 /// Largest answer of a registry, in bytes.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 
-/// A question on behalf of a centre.
-pub(crate) struct Question<'q> {
+/// On whose behalf a registry is asked, and about whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Asking<'q> {
     /// Who asks.
     pub(crate) caller: CreditCode,
-    /// The centre's envelope.
-    pub(crate) envelope: &'q proto::Envelope,
-    /// The question on the wire.
-    pub(crate) query: &'q proto::LowIncomeQuery,
-    /// The same as read.
+    /// The question as read.
     pub(crate) asked: &'q LowIncomeQuery,
     /// The day, in Asia/Shanghai.
     pub(crate) today: Date,
+}
+
+/// The question for a registry. Name and number go out as they were read (trimmed, X in upper case), so that the
+/// echo is of the same text.
+pub(crate) fn question(
+    envelope: proto::Envelope,
+    mut query: proto::LowIncomeQuery,
+    asked: &LowIncomeQuery,
+) -> proto::QueryLowIncomeRequest {
+    if let Some(subject) = &mut query.subject {
+        asked.subject.name.reveal().clone_into(&mut subject.name);
+        asked.subject.id.reveal().clone_into(&mut subject.id_number);
+    }
+    let echo_key: [u8; 32] = entropy::bytes();
+    proto::QueryLowIncomeRequest { envelope: Some(envelope), query: Some(query), echo_key: echo_key.to_vec() }
 }
 
 /// Asks `registry`.
@@ -38,31 +50,22 @@ pub(crate) struct Question<'q> {
 pub(crate) async fn query_low_income(
     peers: &Peers,
     registry: &Agency,
-    question: Question<'_>,
+    question: proto::QueryLowIncomeRequest,
+    asking: Asking<'_>,
     time_left: Duration,
 ) -> Result<proto::LowIncomeAnswer, NoAnswer> {
-    let Question { caller, envelope, query, asked, today } = question;
     if time_left.is_zero() {
         return Err(NoAnswer::RegistryUnreachable);
     }
-    // Name and number go out as they were read (trimmed, X in upper case), so that the echo is of the same text.
-    let mut normalised = query.clone();
-    if let Some(subject) = &mut normalised.subject {
-        asked.subject.name.reveal().clone_into(&mut subject.name);
-        asked.subject.id.reveal().clone_into(&mut subject.id_number);
-    }
     let endpoint = registry.endpoint.as_ref().ok_or(NoAnswer::RegistryUnreachable)?;
-    let channel = peers.channel(caller, registry.code, endpoint).map_err(|error| {
+    let channel = peers.channel(asking.caller, registry.code, endpoint).map_err(|error| {
         tracing::warn!(registry = %registry.code, %error, "registry cannot be dialled");
         NoAnswer::RegistryUnreachable
     })?;
     let mut client = RegistryServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
-    let echo_key: [u8; 32] = entropy::bytes();
-    let mut request = tonic::Request::new(proto::QueryLowIncomeRequest {
-        envelope: Some(envelope.clone()),
-        query: Some(normalised),
-        echo_key: echo_key.to_vec(),
-    });
+    let echo_key = question.echo_key.clone();
+    let programmes = question.query.as_ref().map(|query| query.programmes.clone()).unwrap_or_default();
+    let mut request = tonic::Request::new(question);
     request.set_timeout(time_left);
     let response = match tokio::time::timeout(time_left, client.query_low_income(request)).await {
         Ok(Ok(response)) => response.into_inner(),
@@ -81,18 +84,18 @@ pub(crate) async fn query_low_income(
             return Err(NoAnswer::RegistryUnreachable);
         }
     };
-    check(response, query, asked, today, &echo_key)
+    check(response, &programmes, asking, &echo_key)
 }
 
 /// An answer counts only if it is complete, agrees with itself, and is about the person asked about.
 fn check(
     response: proto::QueryLowIncomeResponse,
-    query: &proto::LowIncomeQuery,
-    asked: &LowIncomeQuery,
-    today: Date,
-    echo_key: &[u8; 32],
+    programmes: &[i32],
+    asking: Asking<'_>,
+    echo_key: &[u8],
 ) -> Result<proto::LowIncomeAnswer, NoAnswer> {
     use proto::VerificationResult as R;
+    let Asking { asked, today, .. } = asking;
     let answer = response.answer.ok_or(NoAnswer::RegistryAnswerMalformed)?;
     let result = R::try_from(answer.result).unwrap_or(R::Unspecified);
     let name = keyed_digest(echo_key, asked.subject.name.reveal().as_bytes());
@@ -102,8 +105,8 @@ fn check(
         && match result {
             R::Unspecified => false,
             R::Unavailable | R::Ambiguous | R::Refused => !answer.reason.is_empty(),
-            R::Match => is_dated(&answer, today) && has_active(&answer, query),
-            R::NoMatch => is_dated(&answer, today) && !has_active(&answer, query),
+            R::Match => is_dated(&answer, today) && has_active(&answer, programmes),
+            R::NoMatch => is_dated(&answer, today) && !has_active(&answer, programmes),
         };
     if !sound {
         return Err(NoAnswer::RegistryAnswerMalformed);
@@ -135,10 +138,9 @@ fn band_is_sound(answer: &proto::LowIncomeAnswer) -> bool {
 }
 
 /// Whether a programme that was asked about is active. A match without one is none.
-fn has_active(answer: &proto::LowIncomeAnswer, query: &proto::LowIncomeQuery) -> bool {
+fn has_active(answer: &proto::LowIncomeAnswer, asked: &[i32]) -> bool {
     answer.programmes.iter().any(|programme| {
-        programme.status == proto::RegisterStatus::Active as i32
-            && query.programmes.contains(&programme.programme)
+        programme.status == proto::RegisterStatus::Active as i32 && asked.contains(&programme.programme)
     })
 }
 
@@ -189,11 +191,12 @@ mod tests {
     }
 
     fn check(response: proto::QueryLowIncomeResponse) -> Result<proto::LowIncomeAnswer, NoAnswer> {
-        let query = proto::LowIncomeQuery {
-            programmes: vec![proto::Programme::MinimumAllowance.into()],
-            ..Default::default()
+        let asking = Asking {
+            caller: CreditCode::parse("11320000MB151840XJ").unwrap(),
+            asked: &asked(),
+            today: TODAY,
         };
-        super::check(response, &query, &asked(), TODAY, &KEY)
+        super::check(response, &[proto::Programme::MinimumAllowance.into()], asking, &KEY)
     }
 
     #[test]

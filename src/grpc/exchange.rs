@@ -161,7 +161,7 @@ impl Effectful for SubmitExchange {
         }
     }
 
-    async fn act(intake: &Intake, call: &Call, task: &Submit) -> Result<Done<Self::Response>, Refusal> {
+    async fn act(intake: &Intake, call: &Call, task: &mut Submit) -> Result<Done<Self::Response>, Refusal> {
         let now = intake.clock.now();
         let exchange_id = ExchangeId::new(entropy::uuid_v7(now));
         let body = proto::exchange_message::Body::Content(task.content.clone());
@@ -295,7 +295,7 @@ impl Effectful for RespondToExchange {
         Ok(())
     }
 
-    async fn act(intake: &Intake, _: &Call, task: &Respond) -> Result<Done<Self::Response>, Refusal> {
+    async fn act(intake: &Intake, _: &Call, task: &mut Respond) -> Result<Done<Self::Response>, Refusal> {
         let Some((record, to)) = task.found.clone() else { return Err(Refusal::Internal) };
         let Some(recipient) = task.envelope.recipient else { return Err(Refusal::Internal) };
         let (now, sequence) = (intake.clock.now(), record.messages + 1);

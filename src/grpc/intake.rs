@@ -147,7 +147,7 @@ impl Intake {
         call.opened(request_index, request_id, facts.named());
         let mut attempt = 1;
         loop {
-            let outcome = match timeout(call.time_left(), O::act(self, call, &task)).await {
+            let outcome = match timeout(call.time_left(), O::act(self, call, &mut task)).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(Refusal::DeadlineExceeded),
             };

@@ -44,11 +44,12 @@ pub(crate) trait Effectful: Operation {
         facts: &mut Facts,
     ) -> impl Future<Output = Result<(), Refusal>> + Send;
 
-    /// Carries it out; what it changes is returned, to become durable with the RESPONSE.
+    /// Carries it out; what it changes is returned, to become durable with the RESPONSE. What leaves the gateway here may be
+    /// taken out of the task: only effects that can be rejected bring it back for another attempt.
     fn act(
         intake: &Intake,
         call: &Call,
-        task: &Self::Task,
+        task: &mut Self::Task,
     ) -> impl Future<Output = Result<Done<Self::Response>, Refusal>> + Send;
 }
 

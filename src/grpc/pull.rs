@@ -45,7 +45,7 @@ impl Effectful for PullDeliveries {
         Ok(())
     }
 
-    async fn act(intake: &Intake, call: &Call, most: &u32) -> Result<Done<Self::Response>, Refusal> {
+    async fn act(intake: &Intake, call: &Call, most: &mut u32) -> Result<Done<Self::Response>, Refusal> {
         let now = intake.clock.now();
         let due = intake.store.due_deliveries(&call.caller(), now, *most).await;
         let due = due.map_err(|error| store_refusal(&error))?;
@@ -132,7 +132,7 @@ impl Effectful for AcknowledgeDelivery {
         Ok(())
     }
 
-    async fn act(intake: &Intake, _: &Call, task: &Acknowledge) -> Result<Done<Self::Response>, Refusal> {
+    async fn act(intake: &Intake, _: &Call, task: &mut Acknowledge) -> Result<Done<Self::Response>, Refusal> {
         let already = task.found.as_ref().is_some_and(|record| record.delivered);
         let settle = Effect::Settle {
             delivery_id: task.delivery_id,

@@ -43,8 +43,8 @@ struct VerifyLowIncome;
 
 /// A verification as read.
 struct Verify {
-    envelope: proto::Envelope,
-    question: proto::LowIncomeQuery,
+    /// The question for the registry, until it is asked.
+    question: Option<proto::QueryLowIncomeRequest>,
     asked: LowIncomeQuery,
     recipient: Option<CreditCode>,
     registry: Option<Agency>,
@@ -73,13 +73,9 @@ impl Operation for VerifyLowIncome {
         facts.subject = asked.as_ref().map(|asked| asked.subject.id.clone());
         check_minor(violations, request.envelope.as_ref(), facts.subject.as_ref(), shanghai_day(*now));
         let Envelope { recipient, .. } = envelope.whole()?;
-        Some(Verify {
-            envelope: request.envelope?,
-            question: request.query?,
-            asked: asked?,
-            recipient,
-            registry: None,
-        })
+        let asked = asked?;
+        let question = registry::question(request.envelope?, request.query?, &asked);
+        Some(Verify { question: Some(question), asked, recipient, registry: None })
     }
 }
 
@@ -113,17 +109,14 @@ impl Effectful for VerifyLowIncome {
         Ok(())
     }
 
-    async fn act(intake: &Intake, call: &Call, task: &Verify) -> Result<Done<Self::Response>, Refusal> {
-        let Some(registry) = &task.registry else { return Err(Refusal::Internal) };
-        let time_left = call.time_left().saturating_sub(RESERVE);
-        let question = registry::Question {
-            caller: call.caller(),
-            envelope: &task.envelope,
-            query: &task.question,
-            asked: &task.asked,
-            today: shanghai_day(call.arrived()),
+    async fn act(intake: &Intake, call: &Call, task: &mut Verify) -> Result<Done<Self::Response>, Refusal> {
+        let Verify { question, asked, registry, .. } = task;
+        let (Some(registry), Some(question)) = (registry, question.take()) else {
+            return Err(Refusal::Internal);
         };
-        let answer = registry::query_low_income(&intake.peers, registry, question, time_left).await;
+        let time_left = call.time_left().saturating_sub(RESERVE);
+        let asking = registry::Asking { caller: call.caller(), asked, today: shanghai_day(call.arrived()) };
+        let answer = registry::query_low_income(&intake.peers, registry, question, asking, time_left).await;
         let (mut answer, reason) = match answer {
             Ok(answer) => (answer, None),
             Err(why) => (no_answer(why), Some(why.as_str())),
