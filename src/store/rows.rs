@@ -4,7 +4,7 @@
 //! dozen crossings a batch cost more than the writing. So all rows of a table travel as one JSON array and one run of
 //! bytes, and the statements of a batch, from BEGIN to COMMIT, travel as one text that is prepared once.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use sqlx::SqliteConnection;
 use sqlx::query::Query;
@@ -47,20 +47,36 @@ macro_rules! rows {
 const WRITE: &str = rows!("", "");
 const WRITE_AND_COMMIT: &str = rows!("BEGIN IMMEDIATE; ", "; COMMIT");
 
+/// A JSON array of strings that hold nothing to escape: letters and digits.
+#[derive(Default)]
+struct Array(String);
+
+impl Array {
+    fn push(&mut self, element: fmt::Arguments<'_>) {
+        let before = if self.0.is_empty() { "[\"" } else { ",\"" };
+        // Writing to a string does not fail.
+        let _ = write!(self.0, "{before}{element}\"");
+    }
+
+    fn close(self) -> String {
+        if self.0.is_empty() { "[]".to_owned() } else { self.0 + "]" }
+    }
+}
+
 /// The rows of one batch, in the form that the statements take.
 #[derive(Default)]
 pub(super) struct Rows {
-    claims: Vec<String>,
+    claims: Array,
     claimed_ids: Vec<u8>,
     digests: Vec<u8>,
-    outcomes: Vec<String>,
+    outcomes: Array,
     answered_ids: Vec<u8>,
     responses: Vec<u8>,
     first_index: i64,
-    entries: Vec<String>,
+    entries: Array,
     entry_bytes: Vec<u8>,
     salts: Vec<u8>,
-    tiles: Vec<String>,
+    tiles: Array,
     hashes: Vec<u8>,
     size: i64,
     root: Vec<u8>,
@@ -87,7 +103,7 @@ impl Rows {
         rows.entry_bytes.reserve(batch.leaves.iter().map(|leaf| leaf.entry.len()).sum());
         for (index, leaf) in (batch.first_index..).zip(&batch.leaves) {
             let (offset, length) = (rows.entry_bytes.len(), leaf.entry.len());
-            rows.entries.push(format!("{offset:020}{length:020}"));
+            rows.entries.push(format_args!("{offset:020}{length:020}"));
             rows.entry_bytes.extend_from_slice(&leaf.entry);
             rows.salts.extend_from_slice(&leaf.salt.0);
             leaf.effects.iter().for_each(|effect| rows.add(effect, index));
@@ -95,7 +111,7 @@ impl Rows {
         for (id, hashes) in &batch.tiles {
             let (offset, length) = (rows.hashes.len(), hashes.len() * 32);
             hashes.iter().for_each(|hash| rows.hashes.extend_from_slice(hash.as_bytes()));
-            rows.tiles.push(format!("{:020}{:020}{offset:020}{length:020}", id.level, id.index));
+            rows.tiles.push(format_args!("{:020}{:020}{offset:020}{length:020}", id.level, id.index));
         }
         rows
     }
@@ -103,15 +119,15 @@ impl Rows {
     fn add(&mut self, effect: &Effect, index: u64) {
         match effect {
             Effect::Claim { caller, request_id, digest } => {
-                self.claims.push(format!("{caller}{index:020}"));
+                self.claims.push(format_args!("{caller}{index:020}"));
                 self.claimed_ids.extend_from_slice(request_id.as_bytes());
                 self.digests.extend_from_slice(digest);
             }
             Effect::Outcome { caller, request_id, request_index, response, at } => {
-                let mut row = format!("{caller}{request_index:020}{index:020}{:020}", at.as_microsecond());
-                // Writing to a string does not fail.
-                let _ = write!(row, "{:020}{:020}", self.responses.len(), response.len());
-                self.outcomes.push(row);
+                let (at, offset, length) = (at.as_microsecond(), self.responses.len(), response.len());
+                self.outcomes.push(format_args!(
+                    "{caller}{request_index:020}{index:020}{at:020}{offset:020}{length:020}"
+                ));
                 self.answered_ids.extend_from_slice(request_id.as_bytes());
                 self.responses.extend_from_slice(response);
             }
@@ -137,18 +153,17 @@ impl Rows {
     }
 
     fn bind(self, query: Query<'static, Sqlite, SqliteArguments>) -> Query<'static, Sqlite, SqliteArguments> {
-        let array = |rows: Vec<String>| serde_json::to_string(&rows).unwrap_or_default();
         query
-            .bind(array(self.claims))
+            .bind(self.claims.close())
             .bind(self.claimed_ids)
             .bind(self.digests)
-            .bind(array(self.outcomes))
+            .bind(self.outcomes.close())
             .bind(self.answered_ids)
             .bind(self.responses)
             .bind(self.first_index)
-            .bind(array(self.entries))
+            .bind(self.entries.close())
             .bind(self.salts)
-            .bind(array(self.tiles))
+            .bind(self.tiles.close())
             .bind(self.hashes)
             .bind(self.size)
             .bind(self.root)
