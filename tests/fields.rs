@@ -175,14 +175,13 @@ fn articles(comment: &str) -> String {
                 before if before.iter().any(|word| word == "Procedure") => "Civil Procedure Law".to_owned(),
                 _ => "same law".to_owned(),
             };
-        let number =
-            words.get(place + 1).map(|word| word.trim_end_matches(['.', ',', ';', ':'])).unwrap_or("");
-        let number = if number.matches(')').count() > number.matches('(').count() {
-            number.trim_end_matches(')')
-        } else {
-            number
-        };
-        found.push(format!("{law} {number}"));
+        // `13(1)`, or `50 and 51`.
+        let is_number =
+            |word: &&&str| word.starts_with(|c: char| c.is_ascii_digit()) || matches!(**word, "and" | "to");
+        let number = words[place + 1..].iter().take_while(is_number).copied().collect::<Vec<_>>().join(" ");
+        let number = number.trim_end_matches(['.', ',', ';', ':']);
+        let is_closed = number.matches(')').count() <= number.matches('(').count();
+        found.push(format!("{law} {}", if is_closed { number } else { number.trim_end_matches(')') }));
     }
     found.dedup();
     found.join("; ")
