@@ -409,7 +409,8 @@ const EMPTY_DIRECTORY: &str = "\
 # [[agency]]
 # code = \"…\"                    # unified social credit code, as in its certificate
 # name = \"…\"
-# kind = \"legal-aid-centre\"     # court, procuratorate, civil-affairs-registry, poverty-registry, auditor, operator
+# kind = \"legal-aid-centre\"     # court, procuratorate, public-security-organ,
+#                                 # civil-affairs-registry, poverty-registry, auditor, operator
 # region = \"331004\"             # GB/T 2260; all below it too
 # endpoint = { address = \"host:port\", server_name = \"host\" }   # registries, and agencies that take push
 #

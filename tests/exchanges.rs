@@ -325,7 +325,7 @@ async fn an_answer_out_of_turn_is_refused_with_what_is_allowed() {
 
     // Twice is out of turn, under a new request id.
     let said = says(&scene.court, right).await;
-    assert!(said.contains("allowed: SUPPLEMENT_REQUEST, DECISION"), "{said}");
+    assert!(said.contains("allowed: SUPPLEMENT_REQUEST, PROGRESS, DECISION"), "{said}");
     let decided = respond(&scene.court, &answer(&scene.court, &exchange, decision())).await.unwrap();
     assert_eq!(decided.exchange.unwrap().state, ExchangeState::Decided as i32);
     let said = says(&scene.centre, Arm::Withdrawal(proto::Withdrawal { reason: "晚了".to_owned() })).await;

@@ -22,6 +22,8 @@ vocabulary! {
         CivilAffairsRegistry => "civil-affairs-registry",
         /// The register of registered poor and watched households.
         PovertyRegistry => "poverty-registry",
+        /// A public security organ, 公安机关: it gives notice where counsel must be assigned (法律援助法 art 36).
+        PublicSecurityOrgan => "public-security-organ",
         /// Reads the audit log and nothing else.
         Auditor => "auditor",
         /// Runs the gateway.
@@ -339,7 +341,7 @@ mod tests {
     #[test]
     fn an_agency_kind_is_written_in_kebab_case() {
         assert_eq!(serde_json::to_string(&AgencyKind::LegalAidCentre).unwrap(), "\"legal-aid-centre\"");
-        assert_eq!(AgencyKind::ALL.len(), 8);
+        assert_eq!(AgencyKind::ALL.len(), 9);
     }
 
     proptest! {

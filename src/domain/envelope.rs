@@ -48,12 +48,13 @@ pub struct Operator {
 /// How a legal basis is written in the audit log. A law's title is free text, which could hide a name: only
 /// titles known here are written out.
 pub fn auditable(basis: &LegalBasis) -> String {
-    const TITLES: [Law; 5] = [
+    const TITLES: [Law; 6] = [
         Law::LegalAidLaw,
         Law::CourtFeeMeasures,
         Law::CivilProcedureLaw,
         Law::NetworkDataRegulation,
         Law::PersonalInformationProtectionLaw,
+        Law::JudicialReliefOpinions,
     ];
     let title = basis.law().trim_matches(['《', '》']);
     let known = TITLES.iter().map(|law| law.name()).find(|name| *name == title);

@@ -4,6 +4,9 @@ use std::fmt;
 
 use uuid::Uuid;
 
+use super::agency::AgencyKind;
+use super::law::{Article, Law};
+use super::violation::BrokenRule;
 use super::vocabulary::vocabulary;
 
 /// Declares an id that is a UUID.
@@ -69,7 +72,92 @@ vocabulary! {
         LowIncomeQuery => "LOW_INCOME_QUERY",
         /// A fee-waiver request to a court.
         FeeWaiver => "FEE_WAIVER",
+        /// A question to the poverty register.
+        PovertyHouseholdQuery => "POVERTY_HOUSEHOLD_QUERY",
+        /// A request to a court for judicial relief in money.
+        JudicialRelief => "JUDICIAL_RELIEF",
+        /// A petitioner handed on between centre and procuratorate.
+        AppealReferral => "APPEAL_REFERRAL",
+        /// A notice that counsel must be assigned.
+        CounselNotice => "COUNSEL_NOTICE",
+        /// A court's report that it assigned a lawyer itself.
+        DirectAssignmentReport => "DIRECT_ASSIGNMENT_REPORT",
+        /// A centre asks another for help.
+        CooperationRequest => "COOPERATION_REQUEST",
     }
+}
+
+/// A way that a kind of message may go, and what says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// What goes.
+    pub kind: Kind,
+    /// What the sender is.
+    pub sender: AgencyKind,
+    /// What the recipient is.
+    pub recipient: AgencyKind,
+    /// Where the law provides for it.
+    pub article: Article,
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.sender, self.recipient)
+    }
+}
+
+/// The ways of every kind.
+const ROUTES: &[Route] = {
+    use AgencyKind as A;
+    use Kind as K;
+    const fn way(kind: K, sender: A, recipient: A, article: Article) -> Route {
+        Route { kind, sender, recipient, article }
+    }
+    &[
+        way(K::LowIncomeQuery, A::LegalAidCentre, A::CivilAffairsRegistry, Article::legal_aid_law("41")),
+        way(K::PovertyHouseholdQuery, A::LegalAidCentre, A::PovertyRegistry, Article::legal_aid_law("41")),
+        way(K::FeeWaiver, A::LegalAidCentre, A::Court, Article::court_fee_measures("48")),
+        way(K::JudicialRelief, A::LegalAidCentre, A::Court, Article::of(Law::JudicialReliefOpinions, "1")),
+        way(K::AppealReferral, A::LegalAidCentre, A::Procuratorate, Article::legal_aid_law("51")),
+        way(K::AppealReferral, A::Procuratorate, A::LegalAidCentre, Article::legal_aid_law("33")),
+        way(K::CounselNotice, A::Court, A::LegalAidCentre, Article::legal_aid_law("36")),
+        way(K::CounselNotice, A::Procuratorate, A::LegalAidCentre, Article::legal_aid_law("36")),
+        way(K::CounselNotice, A::PublicSecurityOrgan, A::LegalAidCentre, Article::legal_aid_law("36")),
+        way(K::DirectAssignmentReport, A::Court, A::LegalAidCentre, Article::legal_aid_law("36")),
+        way(K::CooperationRequest, A::LegalAidCentre, A::LegalAidCentre, Article::legal_aid_law("51")),
+    ]
+};
+
+/// A message of a kind that does not go from such a sender to such a recipient.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} does not go from {sender} to {recipient}; allowed: {}", ways(*kind))]
+pub struct NoRoute {
+    /// The kind.
+    pub kind: Kind,
+    /// What the sender is.
+    pub sender: AgencyKind,
+    /// What the recipient is.
+    pub recipient: AgencyKind,
+}
+
+impl BrokenRule for NoRoute {
+    fn rule(&self) -> &'static str {
+        "KIND_GOES_ITS_WAY"
+    }
+
+    fn description_zh(&self) -> &'static str {
+        "该类事项不在这两类机构之间办理"
+    }
+
+    /// The article that says where the kind goes: the one for this sender, where it sends the kind at all.
+    fn article(&self) -> Option<Article> {
+        let own = self.kind.routes().find(|route| route.sender == self.sender);
+        own.or_else(|| self.kind.routes().next()).map(|route| route.article)
+    }
+}
+
+fn ways(kind: Kind) -> String {
+    kind.routes().map(Route::to_string).collect::<Vec<_>>().join(", ")
 }
 
 vocabulary! {
@@ -109,6 +197,8 @@ vocabulary! {
         Supplement => "SUPPLEMENT",
         /// The sender withdraws.
         Withdrawal => "WITHDRAWAL",
+        /// The recipient tells of a step, such as having accepted the matter; the state stays.
+        Progress => "PROGRESS",
         /// The recipient decides.
         Decision => "DECISION",
         /// Either party closes.
@@ -130,6 +220,20 @@ impl Kind {
     /// The kind with this stored name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.as_str() == name)
+    }
+
+    /// The ways that this kind may go. An answer goes the way back.
+    pub fn routes(self) -> impl Iterator<Item = &'static Route> {
+        ROUTES.iter().filter(move |route| route.kind == self)
+    }
+
+    /// The way of this kind from such a sender to such a recipient.
+    ///
+    /// # Errors
+    /// When the kind does not go there; the error names the ways that it goes.
+    pub fn route(self, sender: AgencyKind, recipient: AgencyKind) -> Result<&'static Route, NoRoute> {
+        let found = self.routes().find(|route| route.sender == sender && route.recipient == recipient);
+        found.ok_or(NoRoute { kind: self, sender, recipient })
     }
 }
 
@@ -164,6 +268,8 @@ const TRANSITIONS: &[Transition] = {
         when(S::Received, Recipient, R::SupplementRequest, S::SupplementRequested),
         when(S::SupplementRequested, Sender, R::Supplement, S::Supplemented),
         when(S::Supplemented, Recipient, R::SupplementRequest, S::SupplementRequested),
+        when(S::Received, Recipient, R::Progress, S::Received),
+        when(S::Supplemented, Recipient, R::Progress, S::Supplemented),
         when(S::Received, Recipient, R::Decision, S::Decided),
         when(S::Supplemented, Recipient, R::Decision, S::Decided),
         when(S::Submitted, Sender, R::Withdrawal, S::Withdrawn),
@@ -238,10 +344,38 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_goes_its_ways_and_no_other() {
+        use AgencyKind as A;
+        let allowed = |kind: Kind| {
+            let pairs = A::ALL.iter().flat_map(|from| A::ALL.iter().map(move |to| (*from, *to)));
+            pairs.filter(move |(from, to)| kind.route(*from, *to).is_ok()).collect::<Vec<_>>()
+        };
+        assert_eq!(allowed(Kind::FeeWaiver), [(A::LegalAidCentre, A::Court)]);
+        let both = [(A::LegalAidCentre, A::Procuratorate), (A::Procuratorate, A::LegalAidCentre)];
+        assert_eq!(allowed(Kind::AppealReferral), both);
+        let notices =
+            [A::Court, A::Procuratorate, A::PublicSecurityOrgan].map(|from| (from, A::LegalAidCentre));
+        assert_eq!(allowed(Kind::CounselNotice), notices);
+        for kind in Kind::ALL {
+            assert_eq!(allowed(*kind).len(), kind.routes().count(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_way_names_the_right_ones_and_their_article() {
+        let error = Kind::FeeWaiver.route(AgencyKind::Court, AgencyKind::LegalAidCentre).unwrap_err();
+        assert!(error.to_string().ends_with("allowed: legal-aid-centre to court"), "{error}");
+        assert_eq!(error.article(), Some(Article::court_fee_measures("48")));
+        let error = Kind::AppealReferral.route(AgencyKind::Procuratorate, AgencyKind::Court).unwrap_err();
+        assert_eq!(error.article(), Some(Article::legal_aid_law("33")));
+    }
+
+    #[test]
     fn an_illegal_answer_names_what_is_allowed() {
         let error = next_state(ExchangeState::Received, Party::Recipient, ResponseKind::Receipt).unwrap_err();
-        assert_eq!(error.allowed, [ResponseKind::SupplementRequest, ResponseKind::Decision]);
-        assert!(error.to_string().contains("allowed: SUPPLEMENT_REQUEST, DECISION"), "{error}");
+        use ResponseKind::{Decision, Progress, SupplementRequest};
+        assert_eq!(error.allowed, [SupplementRequest, Progress, Decision]);
+        assert!(error.to_string().contains("allowed: SUPPLEMENT_REQUEST, PROGRESS, DECISION"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::agency::CreditCode;
 use super::court_fee::{ClaimKind, expected_fee};
 use super::law::Article;
 use super::money::Fen;
-use super::violation::Violations;
+use super::violation::{Remark, Violations};
 use super::vocabulary::vocabulary;
 
 /// Least reduction, in permille (art 46).
@@ -123,21 +123,6 @@ pub struct FeeWaiverTerms {
     pub has_hardship_proof: bool,
     /// The day, in Asia/Shanghai, on which the request was made.
     pub filed_on: Option<Date>,
-}
-
-/// A remark that does not stop the request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remark {
-    /// Field path.
-    pub field: &'static str,
-    /// Rule in UPPER_SNAKE.
-    pub rule: &'static str,
-    /// In English.
-    pub description: String,
-    /// In Chinese.
-    pub description_zh: String,
-    /// The article behind it.
-    pub article: Article,
 }
 
 impl FeeWaiverTerms {
@@ -307,7 +292,7 @@ impl FeeWaiverTerms {
             return Vec::new();
         }
         vec![Remark {
-            field: "content.fee_waiver.fee_fen",
+            field: "fee_fen".to_owned(),
             rule: "FEE_DISAGREES_WITH_LADDER",
             description: format!("by the ladder of article 13 the fee is {expected}"),
             description_zh: format!("按第十三条计算，案件受理费为{}分", expected.get()),
@@ -390,6 +375,20 @@ impl DecisionTerms {
                 "缓交期限不得早于决定日期",
             );
         }
+    }
+}
+
+/// Checks what is still to be paid after a reduction of `fee`.
+pub fn check_payable(payable: Fen, fee: Fen, violations: &mut Violations) {
+    let most = fee.permille(1000 - LEAST_REDUCTION_PERMILLE);
+    if most.is_some_and(|most| payable > most) {
+        violations.add_by_article(
+            "payable_fen",
+            "REDUCTION_AT_LEAST_30_PERCENT",
+            "a reduction remits at least 30% of the fee",
+            "减交比例不得低于百分之三十",
+            Article::court_fee_measures("46"),
+        );
     }
 }
 
@@ -499,6 +498,15 @@ mod tests {
         };
         assert!(rules(&appealed).is_empty(), "in second instance the appeal counts");
         assert_eq!(rules(&FeeWaiverTerms { has_appeal: false, appealed_on: None, ..appealed }), ["REQUIRED"]);
+    }
+
+    #[test]
+    fn a_reduction_remits_at_least_three_tenths() {
+        for (payable, fits) in [(161_000, true), (161_001, false)] {
+            let mut violations = Violations::new();
+            check_payable(Fen::new(payable).unwrap(), Fen::yuan(2_300), &mut violations);
+            assert_eq!(violations.is_empty(), fits, "{payable}");
+        }
     }
 
     #[test]

@@ -103,6 +103,8 @@ pub enum Law {
     NetworkDataRegulation,
     /// 个人信息保护法.
     PersonalInformationProtectionLaw,
+    /// 最高人民法院关于加强和规范人民法院国家司法救助工作的意见 (法发〔2016〕16号).
+    JudicialReliefOpinions,
 }
 
 impl Law {
@@ -117,6 +119,7 @@ impl Law {
             Self::Gbt2260 => "GB/T 2260",
             Self::NetworkDataRegulation => "网络数据安全管理条例",
             Self::PersonalInformationProtectionLaw => "个人信息保护法",
+            Self::JudicialReliefOpinions => "关于加强和规范人民法院国家司法救助工作的意见",
         }
     }
 }

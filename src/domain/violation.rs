@@ -19,6 +19,21 @@ pub struct Violation {
     pub article: Option<Article>,
 }
 
+/// A remark that does not stop the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// Path of the field from the remarked message, such as `fee_fen`.
+    pub field: String,
+    /// Rule in UPPER_SNAKE.
+    pub rule: &'static str,
+    /// In English.
+    pub description: String,
+    /// In Chinese.
+    pub description_zh: String,
+    /// The article behind it.
+    pub article: Article,
+}
+
 /// An error that names the rule it stands for. Its `Display` is the English description and never
 /// repeats the input.
 pub trait BrokenRule: Display {

@@ -7,23 +7,21 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::call::Call;
-use super::exchange_views::{GetExchange, ListExchanges};
+use super::exchange_views::{GetExchange, ListExchanges, thread_of};
 use super::intake::{Intake, store_refusal};
 use super::operation::{Done, Effectful, Facts, Operation, Reading};
 use super::proto;
-use super::proto::content::Kind as ContentArm;
 use super::proto::exchange_service_server::ExchangeService;
 use super::pull::{AcknowledgeDelivery, PullDeliveries};
 use super::status::Refusal;
 use super::wire::{
-    Answer, Expectation, check_minor, envelope, exchange_of, fee_waiver_request, response, shanghai_day,
-    timestamp, warning,
+    Answer, Expectation, Opening, Surroundings, answer_fits, check_minor, content, envelope, exchange_of,
+    response, shanghai_day, timestamp,
 };
 use crate::access::Method;
-use crate::domain::agency::{AgencyKind, CreditCode};
+use crate::domain::agency::CreditCode;
 use crate::domain::envelope::Envelope;
-use crate::domain::exchange::{DeliveryId, ExchangeId, ExchangeState, Kind, Party, ResponseKind, next_state};
-use crate::domain::law::Article;
+use crate::domain::exchange::{DeliveryId, ExchangeId, ExchangeState, Party, ResponseKind, next_state};
 use crate::domain::violation::Violations;
 use crate::entropy;
 use crate::store::{Effect, ExchangeRecord, NewDelivery, NewExchange, NewMessage};
@@ -91,7 +89,7 @@ struct Submit {
     content: proto::Content,
     envelope: Envelope,
     recipient: CreditCode,
-    warnings: Vec<proto::Warning>,
+    opening: Opening,
 }
 
 impl Operation for SubmitExchange {
@@ -106,17 +104,11 @@ impl Operation for SubmitExchange {
         let envelope = envelope(violations, request.envelope.as_ref(), expect);
         facts.of_envelope(&envelope);
         let recipient = envelope.recipient.flatten();
-        let arm = request.content.as_ref().and_then(|content| content.kind.as_ref());
-        let arm = violations.require("content", arm)?;
-        let (kind, warnings) = violations.within("content", |v| match arm {
-            ContentArm::FeeWaiver(fee_waiver) => v.within("fee_waiver", |v| {
-                let read = fee_waiver_request(v, fee_waiver, recipient.as_ref(), *now);
-                facts.subject = read.applicant.map(|person| person.id);
-                (Kind::FeeWaiver, read.terms.remarks().iter().map(warning).collect())
-            }),
-        });
+        let around = Surroundings { recipient, now: *now };
+        let opening = content(violations, request.content.as_ref(), around)?;
+        facts.subject.clone_from(&opening.subject);
         check_minor(violations, request.envelope.as_ref(), facts.subject.as_ref(), shanghai_day(*now));
-        if envelope.kind.is_some_and(|stated| stated != kind) {
+        if envelope.kind.is_some_and(|stated| stated != opening.kind) {
             violations.add(
                 "envelope.kind",
                 "KIND_FITS_CONTENT",
@@ -129,13 +121,13 @@ impl Operation for SubmitExchange {
             content: request.content?,
             envelope: envelope.whole()?,
             recipient: recipient?,
-            warnings,
+            opening,
         })
     }
 }
 
 impl Effectful for SubmitExchange {
-    /// A fee waiver goes to a court. Whether the caller may write to the recipient at all is asked first.
+    /// A kind goes its own ways only. Whether the caller may write to the recipient at all is asked first.
     async fn prepare(
         intake: &Intake,
         call: &Call,
@@ -144,21 +136,24 @@ impl Effectful for SubmitExchange {
     ) -> Result<(), Refusal> {
         intake.allow::<Self>(call, facts)?;
         let directory = intake.directory.load();
-        let recipient = directory.agency(&task.recipient);
-        match task.envelope.kind {
-            Kind::FeeWaiver if recipient.is_some_and(|agency| agency.kind == AgencyKind::Court) => Ok(()),
-            _ => {
-                let mut violations = Violations::new();
-                violations.add_by_article(
-                    "envelope.recipient",
-                    "RECIPIENT_IS_A_COURT",
-                    "a fee waiver is asked of a court",
-                    "减免缓交诉讼费用应向人民法院申请",
-                    Article::court_fee_measures("48"),
-                );
-                Err(Refusal::Invalid(violations.into_vec()))
+        let parties = directory.agency(&call.caller()).zip(directory.agency(&task.recipient));
+        let (sender, recipient) = parties.ok_or(Refusal::Internal)?;
+        let mut violations = Violations::new();
+        match task.opening.kind.route(sender.kind, recipient.kind) {
+            Err(error) => drop(violations.check::<(), _>("envelope.recipient", Err(error))),
+            Ok(route) => {
+                if let Some(stated) = task.opening.stated_route.filter(|stated| stated.route != route) {
+                    violations.add_by_article(
+                        stated.field,
+                        "DIRECTION_FITS_PARTIES",
+                        format!("the parties make it {route}"),
+                        "移送方向须与发送机构、接收机构一致",
+                        stated.route.article,
+                    );
+                }
             }
         }
+        if violations.is_empty() { Ok(()) } else { Err(Refusal::Invalid(violations.into_vec())) }
     }
 
     async fn act(intake: &Intake, call: &Call, task: &mut Submit) -> Result<Done<Self::Response>, Refusal> {
@@ -180,7 +175,7 @@ impl Effectful for SubmitExchange {
         };
         let response = proto::SubmitExchangeResponse {
             exchange: Some(exchange_of(&record)),
-            warnings: task.warnings.clone(),
+            warnings: task.opening.warnings.clone(),
             audit: None,
         };
         let open = NewExchange {
@@ -286,6 +281,10 @@ impl Effectful for RespondToExchange {
                     "须为所送达消息的摘要",
                 );
             }
+        }
+        if task.answer.only_for.is_some() {
+            let thread = thread_of(intake, &task.exchange_id).await?;
+            answer_fits(&mut violations, &task.response, &thread);
         }
         if !violations.is_empty() {
             return Err(Refusal::Invalid(violations.into_vec()));

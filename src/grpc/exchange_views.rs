@@ -41,15 +41,20 @@ impl Lookup for GetExchange {
         let record = found.map_err(|error| store_refusal(&error))?.ok_or(Refusal::NotFound)?;
         facts.counterpart =
             Some(if record.sender == call.caller() { record.recipient } else { record.sender });
-        let messages = intake.store.messages(&id).await.map_err(|error| store_refusal(&error))?;
-        let thread = messages
-            .iter()
-            .map(|stored| proto::ExchangeMessage::decode(stored.message.as_slice()))
-            .collect::<Result<_, _>>()
-            .map_err(|_| Refusal::Internal)?;
+        let thread = thread_of(intake, &id).await?;
         let exchange = proto::Exchange { thread, ..exchange_of(&record) };
         Ok(proto::GetExchangeResponse { exchange: Some(exchange), audit: None })
     }
+}
+
+/// The messages of an exchange, the opening one first.
+pub(super) async fn thread_of(
+    intake: &Intake,
+    id: &ExchangeId,
+) -> Result<Vec<proto::ExchangeMessage>, Refusal> {
+    let messages = intake.store.messages(id).await.map_err(|error| store_refusal(&error))?;
+    let decoded = messages.iter().map(|stored| proto::ExchangeMessage::decode(stored.message.as_slice()));
+    decoded.collect::<Result<_, _>>().map_err(|_| Refusal::Internal)
 }
 
 /// `ExchangeService.ListExchanges`.

@@ -1,5 +1,6 @@
 //! Between protobuf and domain: reads everything that is wrong with a message at once.
 
+mod content;
 mod envelope;
 mod fee_waiver;
 mod person;
@@ -8,14 +9,14 @@ mod time;
 mod verification;
 mod view;
 
+pub(crate) use self::content::{Opening, Surroundings, content};
 pub(crate) use self::envelope::{
     ContextFields, EnvelopeFields, Expectation, call_context, check_minor, delivery_id, envelope, exchange_id,
 };
-pub(crate) use self::fee_waiver::fee_waiver_request;
-pub(crate) use self::response::{Answer, response};
+pub(crate) use self::response::{Answer, answer_fits, response};
 pub(crate) use self::time::{civil_date, date, shanghai_day, timestamp};
 pub(crate) use self::verification::{low_income_query, next_steps, no_answer};
-pub(crate) use self::view::{exchange_of, state_of, warning};
+pub(crate) use self::view::{exchange_of, state_of};
 
 use crate::domain::violation::Violations;
 

@@ -2,6 +2,7 @@
 
 use jiff::civil::Date;
 
+use super::view::kind_of;
 use super::{digest, length, text, word};
 use crate::domain::agency::{CreditCode, MatterId, PurposeCode, StaffNumber, UnitCode};
 use crate::domain::envelope::{Envelope, Operator, SCHEMA_VERSION};
@@ -318,9 +319,5 @@ pub(crate) fn check_minor(
 }
 
 fn kind(value: proto::Kind) -> Option<Kind> {
-    match value {
-        proto::Kind::Unspecified => None,
-        proto::Kind::LowIncomeQuery => Some(Kind::LowIncomeQuery),
-        proto::Kind::FeeWaiver => Some(Kind::FeeWaiver),
-    }
+    Kind::ALL.iter().copied().find(|kind| kind_of(*kind) == value)
 }

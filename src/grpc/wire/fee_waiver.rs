@@ -1,8 +1,8 @@
 //! Fee-waiver requests and decisions.
 
-use jiff::Timestamp;
 use jiff::civil::Date;
 
+use super::content::{Read, Surroundings};
 use super::envelope::mandatory;
 use super::person::person;
 use super::time::{optional_date, past_date, past_instant, shanghai_day};
@@ -10,26 +10,20 @@ use super::{digest, length, text, word};
 use crate::domain::agency::CreditCode;
 use crate::domain::case_number::CaseNumber;
 use crate::domain::court_fee::ClaimKind;
-use crate::domain::fee_waiver::{ApplicantKind, DecisionTerms, FeeWaiverTerms, Ground, Outcome, Relief};
+use crate::domain::fee_waiver::{
+    ApplicantKind, DecisionTerms, FeeWaiverTerms, Ground, Outcome, Relief, check_payable,
+};
 use crate::domain::money::Fen;
-use crate::domain::person::Person;
 use crate::domain::violation::Violations;
 use crate::grpc::proto;
 
-/// A fee-waiver request as read: the applicant, and the terms on which the rules between fields were checked.
-pub(crate) struct FeeWaiver {
-    pub(crate) applicant: Option<Person>,
-    pub(crate) terms: FeeWaiverTerms,
-}
-
 /// Reads a request and checks every rule on what could be read, so that the clerk sees everything at once.
 /// `field` paths are relative to the fee waiver.
-pub(crate) fn fee_waiver_request(
+pub(super) fn fee_waiver_request(
     violations: &mut Violations,
     value: &proto::FeeWaiverRequest,
-    recipient: Option<&CreditCode>,
-    now: Timestamp,
-) -> FeeWaiver {
+    Surroundings { recipient, now }: Surroundings,
+) -> Read {
     let today = shanghai_day(now);
     let applicant = violations
         .require("applicant", value.applicant.as_ref())
@@ -66,8 +60,8 @@ pub(crate) fn fee_waiver_request(
         filed_on: filed_at.map(shanghai_day),
         ..case
     };
-    terms.check(recipient, violations);
-    FeeWaiver { applicant, terms }
+    terms.check(recipient.as_ref(), violations);
+    Read { subject: applicant.map(|person| person.id), remarks: terms.remarks(), ..Read::default() }
 }
 
 fn court_case(violations: &mut Violations, value: &proto::CourtCase, today: Date) -> FeeWaiverTerms {
@@ -136,6 +130,18 @@ pub(super) fn fee_waiver_decision(
         decided_on,
     };
     terms.check(violations);
+}
+
+/// Checks a decision against what was asked; `field` paths are relative to the decision.
+pub(super) fn fee_waiver_decision_fits(
+    violations: &mut Violations,
+    decided: &proto::FeeWaiverDecision,
+    asked: &proto::FeeWaiverRequest,
+) {
+    let (fee, payable) = (asked.fee_fen.and_then(Fen::new), decided.payable_fen.and_then(Fen::new));
+    if let (Some(fee), Some(payable)) = (fee, payable) {
+        check_payable(payable, fee, violations);
+    }
 }
 
 fn fen(violations: &mut Violations, field: &str, value: i64) -> Option<Fen> {

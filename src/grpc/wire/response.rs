@@ -4,13 +4,15 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 
 use super::envelope::one_basis;
-use super::fee_waiver::fee_waiver_decision;
+use super::fee_waiver::{fee_waiver_decision, fee_waiver_decision_fits};
 use super::time::{mandatory_date, past_date, past_instant, shanghai_day};
 use super::{digest, length, text};
 use crate::domain::exchange::{Kind, ResponseKind};
 use crate::domain::law::Article;
 use crate::domain::violation::Violations;
 use crate::grpc::proto;
+use crate::grpc::proto::content::Kind as Opened;
+use crate::grpc::proto::exchange_message::Body;
 use crate::grpc::proto::response::Kind as Arm;
 
 /// Most papers that one supplement request names.
@@ -67,6 +69,28 @@ pub(crate) fn response(
             }
         })
     })
+}
+
+/// Checks an answer that fits one kind only against the thread that it answers, such as a sum granted against the
+/// sum asked. `field` paths start at `response`. What the answer says for itself was checked when it was read.
+pub(crate) fn answer_fits(
+    violations: &mut Violations,
+    answer: &proto::Response,
+    thread: &[proto::ExchangeMessage],
+) {
+    let opening = thread.iter().find_map(|message| match &message.body {
+        Some(Body::Content(content)) => content.kind.as_ref(),
+        _ => None,
+    });
+    let (Some(opening), Some(arm)) = (opening, answer.kind.as_ref()) else { return };
+    // An answer of another kind than the exchange has its own violation already.
+    #[allow(clippy::single_match, reason = "one arm a kind")]
+    violations.within("response", |v| match (opening, arm) {
+        (Opened::FeeWaiver(asked), Arm::FeeWaiverDecision(decided)) => {
+            v.within("fee_waiver_decision", |v| fee_waiver_decision_fits(v, decided, asked));
+        }
+        _ => {}
+    });
 }
 
 fn supplement_request(violations: &mut Violations, value: &proto::SupplementRequest, today: Date) {

@@ -2,7 +2,7 @@
 
 use super::timestamp;
 use crate::domain::exchange::{ExchangeState, Kind};
-use crate::domain::fee_waiver::Remark;
+use crate::domain::violation::Remark;
 use crate::grpc::proto;
 use crate::store::ExchangeRecord;
 
@@ -23,10 +23,16 @@ pub(crate) fn exchange_of(record: &ExchangeRecord) -> proto::Exchange {
 }
 
 /// A kind on the wire.
-fn kind_of(kind: Kind) -> proto::Kind {
+pub(super) fn kind_of(kind: Kind) -> proto::Kind {
     match kind {
         Kind::LowIncomeQuery => proto::Kind::LowIncomeQuery,
         Kind::FeeWaiver => proto::Kind::FeeWaiver,
+        Kind::PovertyHouseholdQuery => proto::Kind::PovertyHouseholdQuery,
+        Kind::JudicialRelief => proto::Kind::JudicialRelief,
+        Kind::AppealReferral => proto::Kind::AppealReferral,
+        Kind::CounselNotice => proto::Kind::CounselNotice,
+        Kind::DirectAssignmentReport => proto::Kind::DirectAssignmentReport,
+        Kind::CooperationRequest => proto::Kind::CooperationRequest,
     }
 }
 
@@ -50,10 +56,10 @@ fn state_on_wire(state: ExchangeState) -> proto::ExchangeState {
     }
 }
 
-/// A remark on the wire.
-pub(crate) fn warning(remark: &Remark) -> proto::Warning {
+/// A remark on the wire; `message` is the path of the message that it is about.
+pub(super) fn warning(message: &str, remark: &Remark) -> proto::Warning {
     proto::Warning {
-        field: remark.field.to_owned(),
+        field: format!("{message}.{}", remark.field),
         rule: remark.rule.to_owned(),
         description: remark.description.clone(),
         description_zh: remark.description_zh.clone(),
