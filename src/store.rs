@@ -21,7 +21,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Row, Sqlite, SqlitePool};
 use thiserror::Error;
 
-pub use self::deliveries::{DeliveryRecord, WaitingRecipient};
+pub use self::deliveries::DeliveryRecord;
 pub use self::effect::{DeliveryOutcome, Effect, NewDelivery, NewExchange, NewMessage, Rejection};
 pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::lock::DatabaseLock;
