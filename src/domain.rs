@@ -6,6 +6,7 @@
 pub mod agency;
 pub mod case_number;
 pub mod court_fee;
+pub mod eligibility;
 pub mod envelope;
 pub mod exchange;
 pub mod fee_waiver;
