@@ -5,11 +5,15 @@
 
 pub mod agency;
 pub mod case_number;
+pub mod cooperation;
+pub mod counsel_notice;
 pub mod court_fee;
+pub mod direct_assignment;
 pub mod envelope;
 pub mod exchange;
 pub mod fee_waiver;
 pub mod law;
+pub mod lawyer;
 pub mod money;
 pub mod person;
 pub mod region;

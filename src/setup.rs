@@ -32,6 +32,8 @@ pub mod codes {
     pub const REGISTRY: &str = "11331000MB0000004A";
     /// The auditor.
     pub const AUDITOR: &str = "11331000MB0000005D";
+    /// A legal-aid centre in the next district.
+    pub const NEIGHBOUR: &str = "12331002MB0000010Q";
     /// Holds a certificate of the same authority, but is not enrolled.
     pub const STRANGER: &str = "12331004MB0000009G";
 }
@@ -42,6 +44,10 @@ pub mod purposes {
     pub const AID_ELIGIBILITY: &str = "AID_ELIGIBILITY";
     /// Fee waiver.
     pub const FEE_WAIVER: &str = "FEE_WAIVER";
+    /// Assigning counsel: notices, and reports of direct assignments.
+    pub const COUNSEL_ASSIGNMENT: &str = "COUNSEL_ASSIGNMENT";
+    /// Cooperation between centres.
+    pub const COOPERATION: &str = "COOPERATION";
     /// Inspecting the audit log.
     pub const AUDIT_INSPECTION: &str = "AUDIT_INSPECTION";
 }
@@ -205,6 +211,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             ("court", CreditCode::parse(codes::COURT)?),
             ("registry", CreditCode::parse(codes::REGISTRY)?),
             ("auditor", CreditCode::parse(codes::AUDITOR)?),
+            ("neighbour", CreditCode::parse(codes::NEIGHBOUR)?),
             ("stranger", CreditCode::parse(codes::STRANGER)?),
         ];
         for (name, code) in parties {
@@ -267,6 +274,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
         let [centre, court, registry, auditor] =
             [codes::CENTRE, codes::COURT, codes::REGISTRY, codes::AUDITOR].map(CreditCode::parse);
         let (centre, court, registry, auditor) = (centre?, court?, registry?, auditor?);
+        let neighbour = CreditCode::parse(codes::NEIGHBOUR)?;
         let agreement = |id: &str, caller, methods: &[Method], counterparts: &[CreditCode], purpose: &str| {
             Ok::<_, SetupError>(Agreement {
                 id: id.to_owned(),
@@ -301,6 +309,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                     Some(self.registry),
                 )?,
                 agency(auditor, "模拟审计机关", AgencyKind::Auditor, "331000", None)?,
+                agency(neighbour, "模拟邻区法律援助中心", AgencyKind::LegalAidCentre, "331002", None)?,
             ],
             agreements: vec![
                 agreement(
@@ -312,6 +321,22 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                 )?,
                 agreement("DEV-CENTRE-COURT", centre, &submitting, &[court], purposes::FEE_WAIVER)?,
                 agreement("DEV-COURT-CENTRE", court, &reading, &[centre], purposes::FEE_WAIVER)?,
+                agreement("DEV-COURT-COUNSEL", court, &submitting, &[centre], purposes::COUNSEL_ASSIGNMENT)?,
+                agreement("DEV-CENTRE-COUNSEL", centre, &reading, &[court], purposes::COUNSEL_ASSIGNMENT)?,
+                agreement(
+                    "DEV-CENTRE-COOPERATION",
+                    centre,
+                    &submitting,
+                    &[neighbour],
+                    purposes::COOPERATION,
+                )?,
+                agreement(
+                    "DEV-NEIGHBOUR-COOPERATION",
+                    neighbour,
+                    &submitting,
+                    &[centre],
+                    purposes::COOPERATION,
+                )?,
                 agreement("DEV-AUDIT", auditor, &auditing, &[], purposes::AUDIT_INSPECTION)?,
             ],
         })

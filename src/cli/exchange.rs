@@ -12,6 +12,7 @@ use super::output::{explain, explain_request, list, say, say_json};
 use super::verify::{parse_basis, read_text};
 use crate::client::AgencyClient;
 use crate::clock::Clock;
+use crate::domain::exchange::Kind;
 use crate::grpc::json::{from_json, to_json};
 use crate::grpc::proto;
 use crate::setup::purposes;
@@ -96,8 +97,9 @@ pub(super) struct Respond {
     /// JSON of Response, `-` for standard input, such as {"supplement": {"note": "…"}}.
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
-    /// Legal basis as LAW:ARTICLE; may be given several times.
-    #[arg(long = "basis", value_name = "LAW:ARTICLE", default_value = "诉讼费用交纳办法:48")]
+    /// Legal basis as LAW:ARTICLE; may be given several times. Without it, the article by which this kind of exchange
+    /// goes between these agencies.
+    #[arg(long = "basis", value_name = "LAW:ARTICLE")]
     bases: Vec<String>,
     /// Request id of an earlier try: if that had effect, its answer comes again and nothing happens twice.
     #[arg(long, value_name = "UUID", default_value = "")]
@@ -226,6 +228,10 @@ impl Respond {
         let exchange = get(&client, &self.caller.purpose, &self.exchange_id).await?;
         let own = client.profile().agency.to_string();
         let other = if exchange.sender == own { exchange.recipient } else { exchange.sender };
+        let mut bases = self.bases.iter().map(|basis| parse_basis(basis)).collect::<Result<Vec<_>, _>>()?;
+        if bases.is_empty() {
+            bases.extend(usual_basis(exchange.kind));
+        }
         let opening =
             exchange.thread.into_iter().next().and_then(|message| message.envelope).unwrap_or_default();
         let envelope = client.complete(proto::Envelope {
@@ -234,7 +240,7 @@ impl Respond {
             kind: exchange.kind,
             recipient: other,
             region: exchange.region,
-            legal_basis: self.bases.iter().map(|basis| parse_basis(basis)).collect::<Result<_, _>>()?,
+            legal_basis: bases,
             purpose: self.caller.purpose.clone(),
             classification: opening.classification,
             in_reply_to: self.exchange_id,
@@ -321,6 +327,13 @@ pub(super) async fn get(client: &AgencyClient, purpose: &str, id: &str) -> anyho
     response.exchange.ok_or_else(|| anyhow!("the gateway answered without an exchange"))
 }
 
+/// The article by which a kind of exchange goes its first way.
+fn usual_basis(kind: i32) -> Option<proto::LegalBasis> {
+    let name = proto::Kind::try_from(kind).unwrap_or_default().as_str_name();
+    let article = Kind::from_name(name.trim_start_matches("KIND_"))?.routes().next()?.article;
+    Some(proto::LegalBasis { law: article.law().name().to_owned(), article: article.number()?.to_owned() })
+}
+
 fn show_all<'e>(exchanges: impl Iterator<Item = &'e proto::Exchange>) {
     let mut rows = list(&["exchange", "kind", "state", "from", "to", "matter", "changed"]);
     for exchange in exchanges {
@@ -354,6 +367,9 @@ pub(super) fn what(message: &proto::ExchangeMessage) -> &'static str {
             Some(Kind::Withdrawal(_)) => "withdrawal",
             Some(Kind::Closure(_)) => "closure",
             Some(Kind::FeeWaiverDecision(_)) => "decision",
+            Some(Kind::CounselAssignment(_)) => "assignment",
+            Some(Kind::DirectAssignmentAcknowledgement(_)) => "acknowledgement",
+            Some(Kind::CooperationResult(_)) => "result",
         },
     }
 }

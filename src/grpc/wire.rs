@@ -1,6 +1,9 @@
 //! Between protobuf and domain: reads everything that is wrong with a message at once.
 
 mod content;
+mod cooperation;
+mod counsel_notice;
+mod direct_assignment;
 mod envelope;
 mod fee_waiver;
 mod person;

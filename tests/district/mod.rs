@@ -14,7 +14,7 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use legal_aid_gateway::access::{Agency, AgencyStatus, Agreement, DirectoryFile, Method};
+use legal_aid_gateway::access::{Agency, AgencyEndpoint, AgencyStatus, Agreement, DirectoryFile, Method};
 use legal_aid_gateway::audit::entry::{Entry, keyed_digest};
 use legal_aid_gateway::client::{AgencyClient, Profile};
 use legal_aid_gateway::clock::Clock;
@@ -139,6 +139,24 @@ impl Scene {
         let stand = stand(&self.profile("court"), self.court_address(), routes, self.clock.clone()).await;
         // It stands as long as the test runs.
         std::mem::forget(stand);
+        told
+    }
+
+    /// Lets the centre take push, in an inbox that tells what it is given.
+    pub(crate) async fn open_centre_inbox(&self) -> mpsc::UnboundedReceiver<Taken> {
+        let (tell, told) = mpsc::unbounded_channel();
+        let inbox = Inbox { seen: Arc::default(), tell, lost_answers: 0 };
+        let routes = Routes::new(InboxServiceServer::new(inbox));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listen = listener.local_addr().unwrap();
+        drop(listener);
+        let stand = stand(&self.profile("centre"), listen, routes, self.clock.clone()).await;
+        std::mem::forget(stand);
+        self.edit_directory(|file| {
+            let centre = file.agencies.iter_mut().find(|agency| agency.code.as_str() == codes::CENTRE);
+            centre.unwrap().endpoint =
+                Some(AgencyEndpoint { address: listen.to_string(), server_name: "localhost".to_owned() });
+        });
         told
     }
 
@@ -343,6 +361,27 @@ pub(crate) fn question(folder: &Path, client: &AgencyClient) -> proto::VerifyLow
     }
 }
 
+/// The n-th JSON example of a page of `docs/kinds`.
+pub(crate) fn example(page: &str, n: usize) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/kinds").join(format!("{page}.md"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let block = text.split("```json\n").nth(n + 1).unwrap_or_else(|| panic!("{page} has no example {n}"));
+    block.split("```").next().unwrap().to_owned()
+}
+
+/// The opening that a page of `docs/kinds` gives as an example, from this client.
+pub(crate) fn opening(client: &AgencyClient, page: &str) -> proto::SubmitExchangeRequest {
+    let mut request: proto::SubmitExchangeRequest =
+        from_json("SubmitExchangeRequest", &example(page, 0)).unwrap();
+    request.envelope = Some(client.complete(request.envelope.unwrap()));
+    request
+}
+
+/// The answer that a page of `docs/kinds` gives as an example.
+pub(crate) fn example_answer(page: &str) -> proto::response::Kind {
+    from_json::<proto::Response>("Response", &example(page, 1)).unwrap().kind.unwrap()
+}
+
 /// A response in an exchange of the centre and the court, from either.
 pub(crate) fn answer(
     client: &AgencyClient,
@@ -378,7 +417,7 @@ pub(crate) fn sensitive() -> proto::Classification {
 /// The content of a submission.
 pub(crate) fn waiver(request: &mut proto::SubmitExchangeRequest) -> &mut proto::FeeWaiverRequest {
     let content = request.content.as_mut().unwrap().kind.as_mut().unwrap();
-    let proto::content::Kind::FeeWaiver(waiver) = content;
+    let proto::content::Kind::FeeWaiver(waiver) = content else { panic!("not a fee waiver") };
     waiver
 }
 
