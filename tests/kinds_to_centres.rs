@@ -6,12 +6,14 @@
 mod district;
 
 use std::path::Path;
+use std::time::Duration;
 
 use district::{
     DEADLINE, Refused, Scene, basis, day_from_today, example, example_answer, opening, respond, sensitive,
     submit, waiver, wire_date, wire_time,
 };
 use legal_aid_gateway::client::AgencyClient;
+use legal_aid_gateway::clock::Clock;
 use legal_aid_gateway::domain::agency::AgencyKind;
 use legal_aid_gateway::domain::exchange::Kind;
 use legal_aid_gateway::grpc::proto;
@@ -19,6 +21,7 @@ use legal_aid_gateway::grpc::proto::content::Kind as ContentArm;
 use legal_aid_gateway::grpc::proto::exchange_message::Body;
 use legal_aid_gateway::grpc::proto::response::Kind as Arm;
 use legal_aid_gateway::setup::{codes, purposes};
+use legal_aid_gateway::simulator::court::Script;
 use prost::Message as _;
 use tokio::process::Command;
 use tonic::Code;
@@ -78,33 +81,93 @@ async fn a_centre_that_takes_push_gets_the_report_and_acknowledges_it() {
 
 #[tokio::test]
 async fn a_cooperation_request_goes_from_clerk_to_clerk_on_the_command_line() {
-    let scene = Scene::start().await;
+    let clock = Clock::moved_by_hand(Clock::system().now());
+    let scene = Scene::start_with(Script::TakeOnly, clock.clone()).await;
     let purpose = purposes::COOPERATION;
     let (request, result) = (example(COOPERATION, 0), example(COOPERATION, 1));
     let answer = run(&scene.folder, "centre", purpose, &["submit", "--file", "-"], &request).await;
     let id = answer["exchange"]["exchange_id"].as_str().unwrap().to_owned();
 
-    let pulled = run(&scene.folder, "neighbour", purpose, &["pull", "--acknowledge"], "").await;
-    let delivery = &pulled["deliveries"][0];
-    assert_eq!(delivery["message"]["exchange_id"], id);
-    let asked = &delivery["message"]["content"]["cooperation_request"];
-    assert_eq!(asked["task"], "COOPERATION_TASK_SERVE");
-
-    let digest = delivery["message_sha256"].as_str().unwrap();
-    let now = scene.clock.now();
-    let receipt = format!(r#"{{"receipt": {{"messageSha256": "{digest}", "receivedAt": "{now}"}}}}"#);
-    let steps = [("neighbour", receipt, "RECEIVED"), ("neighbour", result, "DECIDED")];
-    for (name, response, state) in steps {
-        let arguments = ["respond", id.as_str(), "--file", "-"];
-        let answer = run(&scene.folder, name, purpose, &arguments, &response).await;
-        assert_eq!(answer["exchange"]["state"], format!("EXCHANGE_STATE_{state}"));
+    // A pull that broke off before it acknowledged is done again; the receipt is sent once.
+    let pull = ["pull", "--receipt"];
+    let first = run(&scene.folder, "neighbour", purpose, &pull, "").await;
+    clock.advance(Duration::from_secs(61));
+    let again = run(&scene.folder, "neighbour", purpose, &[&pull[..], &["--acknowledge"]].concat(), "").await;
+    for pulled in [first, again] {
+        let message = &pulled["deliveries"][0]["message"];
+        assert_eq!(message["exchange_id"], id);
+        assert_eq!(message["content"]["cooperation_request"]["task"], "COOPERATION_TASK_SERVE");
     }
+
+    let respond = ["respond", id.as_str(), "--file", "-"];
+    let answer = run(&scene.folder, "neighbour", purpose, &respond, &result).await;
+    assert_eq!(answer["exchange"]["state"], "EXCHANGE_STATE_DECIDED");
 
     // Without a --basis, an answer goes by the article of its kind.
     let shown = run(&scene.folder, "centre", purpose, &["show", id.as_str()], "").await;
     let basis = &shown["thread"][2]["envelope"]["legal_basis"][0];
     assert_eq!((basis["law"].as_str(), basis["article"].as_str()), (Some("法律援助法"), Some("51")));
     assert_eq!(shown["thread"][2]["response"]["cooperation_result"]["outcome"], "COOPERATION_OUTCOME_DONE");
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn every_answer_is_sent_from_a_file() {
+    let scene = Scene::start().await;
+    let day = day_from_today(&scene.clock, 0);
+    let date = format!(r#"{{"year": {}, "month": {}, "day": {}}}"#, day.year(), day.month(), day.day());
+    let ask = format!(
+        r#"{{"supplementRequest": {{"missing": [{{"description": "送达地址确认书"}}], "dueOn": {date}}}}}"#
+    );
+    let supplement = r#"{"supplement": {"note": "已补充"}}"#.to_owned();
+    let closure = format!(r#"{{"closure": {{"closedOn": {date}}}}}"#);
+    let withdrawal = r#"{"withdrawal": {"reason": "当事人已到场"}}"#.to_owned();
+    let (court, centre, neighbour) = ("court", "centre", "neighbour");
+    let threads = [
+        (
+            (COOPERATION, purposes::COOPERATION, centre, neighbour),
+            vec![
+                (neighbour, ask, "SUPPLEMENT_REQUESTED"),
+                (centre, supplement, "SUPPLEMENTED"),
+                (neighbour, example(COOPERATION, 1), "DECIDED"),
+                (centre, closure.clone(), "CLOSED"),
+            ],
+        ),
+        ((COOPERATION, purposes::COOPERATION, centre, neighbour), vec![(centre, withdrawal, "WITHDRAWN")]),
+        (
+            (NOTICE, purposes::COUNSEL_ASSIGNMENT, court, centre),
+            vec![(centre, example(NOTICE, 1), "DECIDED"), (court, closure, "CLOSED")],
+        ),
+        (
+            (REPORT, purposes::COUNSEL_ASSIGNMENT, court, centre),
+            vec![(centre, example(REPORT, 1), "DECIDED")],
+        ),
+    ];
+    for ((page, purpose, from, to), answers) in threads {
+        let opened = run(&scene.folder, from, purpose, &["submit", "--file", "-"], &example(page, 0)).await;
+        let id = opened["exchange"]["exchange_id"].as_str().unwrap();
+        run(&scene.folder, to, purpose, &["pull", "--receipt", "--acknowledge"], "").await;
+        for (name, answer, state) in answers {
+            let answered = run(&scene.folder, name, purpose, &["respond", id, "--file", "-"], &answer).await;
+            assert_eq!(answered["exchange"]["state"], format!("EXCHANGE_STATE_{state}"), "{page}");
+        }
+    }
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn the_police_give_notice_in_the_investigation_and_not_at_the_trial() {
+    let scene = Scene::start().await;
+    scene.edit_directory(|file| {
+        let court = file.agencies.iter_mut().find(|agency| agency.code.as_str() == codes::COURT);
+        court.unwrap().kind = AgencyKind::PublicSecurityOrgan;
+    });
+    let refused = Refused::of(&submit(&scene.court, &opening(&scene.court, NOTICE)).await.err().unwrap());
+    assert_refused(&refused, "content.counsel_notice.stage", "SENDER_FITS_CONTENT", "法律援助法 art 36");
+    let mut request = opening(&scene.court, NOTICE);
+    notice(&mut request).stage = proto::ProceedingStage::Investigation.into();
+    notice(&mut request).next_hearing_on = None;
+    submit(&scene.court, &request).await.unwrap();
     scene.stop().await;
 }
 

@@ -15,6 +15,8 @@ use crate::clock::Clock;
 use crate::domain::exchange::Kind;
 use crate::grpc::json::{from_json, to_json};
 use crate::grpc::proto;
+use crate::grpc::proto::exchange_message::Body;
+use crate::grpc::wire::timestamp;
 use crate::setup::purposes;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -117,6 +119,9 @@ pub(super) struct Pull {
     /// Acknowledge each delivery after it was printed; else it comes again when its lease has run out.
     #[arg(long)]
     acknowledge: bool,
+    /// Send a receipt for each request that was printed.
+    #[arg(long)]
+    receipt: bool,
 }
 
 impl Caller {
@@ -226,30 +231,14 @@ impl Respond {
         let response: proto::Response = from_json("Response", &read_text(&self.file)?)
             .with_context(|| format!("{} is not JSON of Response", self.file.display()))?;
         let exchange = get(&client, &self.caller.purpose, &self.exchange_id).await?;
-        let own = client.profile().agency.to_string();
-        let other = if exchange.sender == own { exchange.recipient } else { exchange.sender };
-        let mut bases = self.bases.iter().map(|basis| parse_basis(basis)).collect::<Result<Vec<_>, _>>()?;
-        if bases.is_empty() {
-            bases.extend(usual_basis(exchange.kind));
-        }
-        let opening =
-            exchange.thread.into_iter().next().and_then(|message| message.envelope).unwrap_or_default();
-        let envelope = client.complete(proto::Envelope {
+        let legal_basis = self.bases.iter().map(|basis| parse_basis(basis)).collect::<Result<_, _>>()?;
+        let given = proto::Envelope {
             request_id: self.request_id,
-            matter_id: exchange.matter_id,
-            kind: exchange.kind,
-            recipient: other,
-            region: exchange.region,
-            legal_basis: bases,
-            purpose: self.caller.purpose.clone(),
-            classification: opening.classification,
-            in_reply_to: self.exchange_id,
+            legal_basis,
+            purpose: self.caller.purpose,
             ..Default::default()
-        });
-        let request_id = envelope.request_id.clone();
-        let request = proto::RespondToExchangeRequest { envelope: Some(envelope), response: Some(response) };
-        let response = client.exchanges().respond_to_exchange(client.request(request, DEADLINE)).await;
-        let response = response.map_err(|status| explain_request(&status, &request_id))?.into_inner();
+        };
+        let response = answer(&client, exchange, given, response).await?;
         if self.caller.json {
             say_json(&to_json("RespondToExchangeResponse", &response)?);
             return Ok(());
@@ -269,6 +258,7 @@ impl Pull {
         };
         let response = client.exchanges().pull_deliveries(client.request(request, DEADLINE)).await;
         let response = response.map_err(|status| explain(&status))?.into_inner();
+        let mut requests = Vec::new();
         let mut shown = Vec::new();
         let mut rows = list(&["delivery", "exchange", "#", "message"]);
         for delivery in &response.deliveries {
@@ -286,6 +276,9 @@ impl Pull {
                 message.sequence.to_string(),
                 what(&message).to_owned(),
             ]);
+            if matches!(message.body, Some(Body::Content(_))) {
+                requests.push((message.exchange_id, &delivery.message_sha256));
+            }
         }
         if self.caller.json {
             say_json(&json!({"deliveries": shown}));
@@ -294,13 +287,67 @@ impl Pull {
         } else {
             say(rows);
         }
+        for (exchange_id, message_sha256) in requests.iter().filter(|_| self.receipt) {
+            confirm(&client, &self.caller.purpose, exchange_id, message_sha256).await?;
+        }
         if self.acknowledge {
-            for delivery in response.deliveries {
-                acknowledge(&client, &self.caller.purpose, &delivery).await?;
+            for delivery in &response.deliveries {
+                acknowledge(&client, &self.caller.purpose, delivery).await?;
             }
         }
         Ok(())
     }
+}
+
+/// Confirms the opening of an exchange by a receipt, unless an earlier try has done so.
+async fn confirm(
+    client: &AgencyClient,
+    purpose: &str,
+    exchange_id: &str,
+    message_sha256: &[u8],
+) -> anyhow::Result<()> {
+    let exchange = get(client, purpose, exchange_id).await?;
+    if !matches!(exchange.state(), proto::ExchangeState::Submitted | proto::ExchangeState::Delivered) {
+        return Ok(());
+    }
+    let receipt = proto::response::Kind::Receipt(proto::Receipt {
+        message_sha256: message_sha256.to_vec(),
+        received_at: Some(timestamp(client.now())),
+        receipt_number: String::new(),
+    });
+    let given = proto::Envelope { purpose: purpose.to_owned(), ..Default::default() };
+    answer(client, exchange, given, proto::Response { kind: Some(receipt) }).await.map(|_| ())
+}
+
+/// Answers in an exchange. Of the envelope, what the exchange knows is filled in; without a legal basis it is the
+/// article of the kind.
+async fn answer(
+    client: &AgencyClient,
+    exchange: proto::Exchange,
+    given: proto::Envelope,
+    response: proto::Response,
+) -> anyhow::Result<proto::RespondToExchangeResponse> {
+    let own = client.profile().agency.to_string();
+    let other = if exchange.sender == own { exchange.recipient } else { exchange.sender };
+    let mut legal_basis = given.legal_basis;
+    if legal_basis.is_empty() {
+        legal_basis.extend(usual_basis(exchange.kind));
+    }
+    let opening = exchange.thread.into_iter().next().and_then(|message| message.envelope).unwrap_or_default();
+    let envelope = client.complete(proto::Envelope {
+        matter_id: exchange.matter_id,
+        kind: exchange.kind,
+        recipient: other,
+        region: exchange.region,
+        legal_basis,
+        classification: opening.classification,
+        in_reply_to: exchange.exchange_id,
+        ..given
+    });
+    let request_id = envelope.request_id.clone();
+    let request = proto::RespondToExchangeRequest { envelope: Some(envelope), response: Some(response) };
+    let answered = client.exchanges().respond_to_exchange(client.request(request, DEADLINE)).await;
+    Ok(answered.map_err(|status| explain_request(&status, &request_id))?.into_inner())
 }
 
 /// Takes a delivery over.
@@ -354,7 +401,6 @@ fn show_all<'e>(exchanges: impl Iterator<Item = &'e proto::Exchange>) {
 
 /// What a message is, in a word.
 pub(super) fn what(message: &proto::ExchangeMessage) -> &'static str {
-    use proto::exchange_message::Body;
     use proto::response::Kind;
     match &message.body {
         None => "nothing",
