@@ -4,11 +4,13 @@
 //! was given, because what it was given may be a person's.
 
 pub mod agency;
+pub mod appeal_referral;
 pub mod case_number;
 pub mod court_fee;
 pub mod envelope;
 pub mod exchange;
 pub mod fee_waiver;
+pub mod judicial_relief;
 pub mod law;
 pub mod money;
 pub mod person;

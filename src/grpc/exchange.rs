@@ -104,7 +104,7 @@ impl Operation for SubmitExchange {
         let envelope = envelope(violations, request.envelope.as_ref(), expect);
         facts.of_envelope(&envelope);
         let recipient = envelope.recipient.flatten();
-        let around = Surroundings { recipient, now: *now };
+        let around = Surroundings { recipient, region: envelope.region, now: *now };
         let opening = content(violations, request.content.as_ref(), around)?;
         facts.subject.clone_from(&opening.subject);
         check_minor(violations, request.envelope.as_ref(), facts.subject.as_ref(), shanghai_day(*now));

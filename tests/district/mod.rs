@@ -326,6 +326,31 @@ pub(crate) fn fee_waiver(folder: &Path, client: &AgencyClient) -> proto::SubmitE
     request
 }
 
+/// The example on the kind's page in `docs/kinds`, from this client.
+pub(crate) fn example(page: &str, client: &AgencyClient) -> proto::SubmitExchangeRequest {
+    let path = format!("{}/docs/kinds/{page}.md", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, rest) = text.split_once("```json\n").expect("an example");
+    let (json, _) = rest.split_once("```").expect("its end");
+    let mut request: proto::SubmitExchangeRequest = from_json("SubmitExchangeRequest", json).unwrap();
+    request.envelope = Some(client.complete(request.envelope.unwrap()));
+    request
+}
+
+/// The content of a submission.
+pub(crate) fn relief(request: &mut proto::SubmitExchangeRequest) -> &mut proto::JudicialReliefRequest {
+    let content = request.content.as_mut().unwrap().kind.as_mut().unwrap();
+    let proto::content::Kind::JudicialRelief(relief) = content else { panic!("not judicial relief") };
+    relief
+}
+
+/// The content of a submission.
+pub(crate) fn referral(request: &mut proto::SubmitExchangeRequest) -> &mut proto::AppealReferral {
+    let content = request.content.as_mut().unwrap().kind.as_mut().unwrap();
+    let proto::content::Kind::AppealReferral(referral) = content else { panic!("not a referral") };
+    referral
+}
+
 /// The question that `init` gives as an example, from this client.
 pub(crate) fn question(folder: &Path, client: &AgencyClient) -> proto::VerifyLowIncomeRequest {
     let text = std::fs::read_to_string(folder.join("query.json")).unwrap();
@@ -378,7 +403,7 @@ pub(crate) fn sensitive() -> proto::Classification {
 /// The content of a submission.
 pub(crate) fn waiver(request: &mut proto::SubmitExchangeRequest) -> &mut proto::FeeWaiverRequest {
     let content = request.content.as_mut().unwrap().kind.as_mut().unwrap();
-    let proto::content::Kind::FeeWaiver(waiver) = content;
+    let proto::content::Kind::FeeWaiver(waiver) = content else { panic!("not a fee waiver") };
     waiver
 }
 

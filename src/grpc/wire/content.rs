@@ -2,11 +2,14 @@
 
 use jiff::Timestamp;
 
+use super::appeal_referral::appeal_referral;
 use super::fee_waiver::fee_waiver_request;
+use super::judicial_relief::judicial_relief_request;
 use super::view::warning;
 use crate::domain::agency::CreditCode;
 use crate::domain::exchange::{Kind, Route};
 use crate::domain::person::IdDocument;
+use crate::domain::region::RegionCode;
 use crate::domain::violation::{Remark, Violations};
 use crate::grpc::proto;
 use crate::grpc::proto::content::Kind as Arm;
@@ -16,6 +19,8 @@ use crate::grpc::proto::content::Kind as Arm;
 pub(crate) struct Surroundings {
     /// Who receives it, where that could be read.
     pub(crate) recipient: Option<CreditCode>,
+    /// Where the matter is handled, where that could be read.
+    pub(crate) region: Option<RegionCode>,
     /// When the call arrived.
     pub(crate) now: Timestamp,
 }
@@ -63,6 +68,12 @@ pub(crate) fn content(
         Some(match arm {
             Arm::FeeWaiver(asked) => {
                 opening(v, Kind::FeeWaiver, "fee_waiver", |v| fee_waiver_request(v, asked, around))
+            }
+            Arm::JudicialRelief(asked) => opening(v, Kind::JudicialRelief, "judicial_relief", |v| {
+                judicial_relief_request(v, asked, around)
+            }),
+            Arm::AppealReferral(referral) => {
+                opening(v, Kind::AppealReferral, "appeal_referral", |v| appeal_referral(v, referral, around))
             }
         })
     })
