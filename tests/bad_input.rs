@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use district::{
-    Raw, Refused, Scene, answer, basis, day_from_today, example_answer, frame, opening, path_of, waiver,
-    wire_date, wire_time,
+    Raw, Refused, Scene, answer, basis, day_from_today, example, example_answer, frame, path_of, relief,
+    waiver, wire_date, wire_time,
 };
 use legal_aid_gateway::access::Method;
 use legal_aid_gateway::audit::entry::Phase;
@@ -598,9 +598,12 @@ fn samples(scene: &Scene) -> Vec<Sample> {
         Sample::of(Method::VerifyLowIncome, &full_question(scene)),
         Sample::of(Method::SubmitExchange, &full_fee_waiver(scene)),
         Sample::of(Method::SubmitExchange, &fee_waiver_without_aid(scene)),
-        Sample::by_court(Method::SubmitExchange, &opening(&scene.court, "counsel-notice")),
-        Sample::by_court(Method::SubmitExchange, &opening(&scene.court, "direct-assignment-report")),
-        Sample::of(Method::SubmitExchange, &opening(centre, "cooperation-request")),
+        Sample::of(Method::SubmitExchange, &example("judicial-relief", centre)),
+        Sample::of(Method::SubmitExchange, &relief_on_petition(scene)),
+        Sample::of(Method::SubmitExchange, &example("appeal-referral", centre)),
+        Sample::by_court(Method::SubmitExchange, &example("counsel-notice", &scene.court)),
+        Sample::by_court(Method::SubmitExchange, &example("direct-assignment-report", &scene.court)),
+        Sample::of(Method::SubmitExchange, &example("cooperation-request", centre)),
         Sample::of(
             Method::GetExchange,
             &proto::GetExchangeRequest { context: context(centre, own), exchange_id: exchange_id() },
@@ -711,6 +714,18 @@ fn fee_waiver_without_aid(scene: &Scene) -> proto::SubmitExchangeRequest {
     request
 }
 
+fn relief_on_petition(scene: &Scene) -> proto::SubmitExchangeRequest {
+    let mut request = example("judicial-relief", &scene.centre);
+    let asked = relief(&mut request);
+    asked.stage = proto::ReliefStage::Petition.into();
+    asked.enforcement_termination = None;
+    asked.undertaking = Some(proto::ReliefUndertaking {
+        signed_on: Some(wire_date(jiff::civil::date(2026, 1, 5))),
+        document_sha256: vec![7; 32],
+    });
+    request
+}
+
 fn arms(scene: &Scene) -> Vec<Arm> {
     let today = wire_date(day_from_today(&scene.clock, 0));
     vec![
@@ -734,6 +749,18 @@ fn arms(scene: &Scene) -> Vec<Arm> {
             outcome: proto::FeeWaiverOutcome::Exempted.into(),
             notice_number: "N-1".to_owned(),
             hardship_rereviewed: Some(false),
+            decided_on: Some(today),
+            ..Default::default()
+        }),
+        Arm::JudicialReliefDecision(proto::JudicialReliefDecision {
+            outcome: proto::JudicialReliefOutcome::Withdrawn.into(),
+            document_number: "J-1".to_owned(),
+            decided_on: Some(today),
+            ..Default::default()
+        }),
+        Arm::AppealOutcome(proto::AppealOutcome {
+            result: proto::AppealResult::Accepted.into(),
+            document_number: "S-1".to_owned(),
             decided_on: Some(today),
             ..Default::default()
         }),

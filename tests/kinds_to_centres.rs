@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use district::{
-    DEADLINE, Refused, Scene, basis, day_from_today, example, example_answer, opening, respond, sensitive,
-    submit, waiver, wire_date, wire_time,
+    DEADLINE, Refused, Scene, basis, day_from_today, example, example_answer, example_json, referral, relief,
+    respond, sensitive, submit, waiver, wire_date, wire_time,
 };
 use legal_aid_gateway::client::AgencyClient;
 use legal_aid_gateway::clock::Clock;
@@ -38,7 +38,7 @@ const FROM_NOWHERE: &str = "990001199002020029";
 #[tokio::test]
 async fn a_counsel_notice_is_answered_by_an_assignment_and_closed() {
     let scene = Scene::start().await;
-    let sent = submit(&scene.court, &opening(&scene.court, NOTICE)).await.unwrap().exchange.unwrap();
+    let sent = submit(&scene.court, &example(NOTICE, &scene.court)).await.unwrap().exchange.unwrap();
     let purpose = purposes::COUNSEL_ASSIGNMENT;
 
     let taken = take(&scene.centre, purpose).await;
@@ -64,7 +64,7 @@ async fn a_counsel_notice_is_answered_by_an_assignment_and_closed() {
 async fn a_centre_that_takes_push_gets_the_report_and_acknowledges_it() {
     let scene = Scene::start().await;
     let mut told = scene.open_centre_inbox().await;
-    let sent = submit(&scene.court, &opening(&scene.court, REPORT)).await.unwrap().exchange.unwrap();
+    let sent = submit(&scene.court, &example(REPORT, &scene.court)).await.unwrap().exchange.unwrap();
 
     let pushed = told.recv().await.unwrap().delivery.message;
     let taken = Taken::of(&pushed);
@@ -84,7 +84,7 @@ async fn a_cooperation_request_goes_from_clerk_to_clerk_on_the_command_line() {
     let clock = Clock::moved_by_hand(Clock::system().now());
     let scene = Scene::start_with(Script::TakeOnly, clock.clone()).await;
     let purpose = purposes::COOPERATION;
-    let (request, result) = (example(COOPERATION, 0), example(COOPERATION, 1));
+    let (request, result) = (example_json(COOPERATION, 0), example_json(COOPERATION, 1));
     let answer = run(&scene.folder, "centre", purpose, &["submit", "--file", "-"], &request).await;
     let id = answer["exchange"]["exchange_id"].as_str().unwrap().to_owned();
 
@@ -129,22 +129,23 @@ async fn every_answer_is_sent_from_a_file() {
             vec![
                 (neighbour, ask, "SUPPLEMENT_REQUESTED"),
                 (centre, supplement, "SUPPLEMENTED"),
-                (neighbour, example(COOPERATION, 1), "DECIDED"),
+                (neighbour, example_json(COOPERATION, 1), "DECIDED"),
                 (centre, closure.clone(), "CLOSED"),
             ],
         ),
         ((COOPERATION, purposes::COOPERATION, centre, neighbour), vec![(centre, withdrawal, "WITHDRAWN")]),
         (
             (NOTICE, purposes::COUNSEL_ASSIGNMENT, court, centre),
-            vec![(centre, example(NOTICE, 1), "DECIDED"), (court, closure, "CLOSED")],
+            vec![(centre, example_json(NOTICE, 1), "DECIDED"), (court, closure, "CLOSED")],
         ),
         (
             (REPORT, purposes::COUNSEL_ASSIGNMENT, court, centre),
-            vec![(centre, example(REPORT, 1), "DECIDED")],
+            vec![(centre, example_json(REPORT, 1), "DECIDED")],
         ),
     ];
     for ((page, purpose, from, to), answers) in threads {
-        let opened = run(&scene.folder, from, purpose, &["submit", "--file", "-"], &example(page, 0)).await;
+        let opened =
+            run(&scene.folder, from, purpose, &["submit", "--file", "-"], &example_json(page, 0)).await;
         let id = opened["exchange"]["exchange_id"].as_str().unwrap();
         run(&scene.folder, to, purpose, &["pull", "--receipt", "--acknowledge"], "").await;
         for (name, answer, state) in answers {
@@ -162,9 +163,9 @@ async fn the_police_give_notice_in_the_investigation_and_not_at_the_trial() {
         let court = file.agencies.iter_mut().find(|agency| agency.code.as_str() == codes::COURT);
         court.unwrap().kind = AgencyKind::PublicSecurityOrgan;
     });
-    let refused = Refused::of(&submit(&scene.court, &opening(&scene.court, NOTICE)).await.err().unwrap());
+    let refused = Refused::of(&submit(&scene.court, &example(NOTICE, &scene.court)).await.err().unwrap());
     assert_refused(&refused, "content.counsel_notice.stage", "SENDER_FITS_CONTENT", "法律援助法 art 36");
-    let mut request = opening(&scene.court, NOTICE);
+    let mut request = example(NOTICE, &scene.court);
     notice(&mut request).stage = proto::ProceedingStage::Investigation.into();
     notice(&mut request).next_hearing_on = None;
     submit(&scene.court, &request).await.unwrap();
@@ -174,7 +175,7 @@ async fn the_police_give_notice_in_the_investigation_and_not_at_the_trial() {
 #[tokio::test]
 async fn every_answer_arm_of_these_kinds_fits_its_own_kind_only() {
     let scene = Scene::start().await;
-    let sent = submit(&scene.court, &opening(&scene.court, NOTICE)).await.unwrap().exchange.unwrap();
+    let sent = submit(&scene.court, &example(NOTICE, &scene.court)).await.unwrap().exchange.unwrap();
     for page in [REPORT, COOPERATION] {
         let answer = answer_to(&scene.centre, &sent, example_answer(page));
         let refused = Refused::of(&respond(&scene.centre, &answer).await.err().unwrap());
@@ -431,7 +432,7 @@ async fn each_rule_of_the_answers_is_kept() {
     for page in [NOTICE, REPORT, COOPERATION] {
         let (from, to) =
             if page == COOPERATION { (&scene.centre, &neighbour) } else { (&scene.court, &scene.centre) };
-        let exchange = submit(from, &opening(from, page)).await.unwrap().exchange.unwrap();
+        let exchange = submit(from, &example(page, from)).await.unwrap().exchange.unwrap();
         for (_, spoil, field, rule, article) in faults.iter().filter(|(of, ..)| *of == page) {
             let mut arm = example_answer(page);
             spoil(&mut arm);
@@ -448,7 +449,7 @@ async fn a_kind_goes_to_a_centre_only_from_who_may_send_it() {
     let scene = Scene::start().await;
     // A centre sends no counsel notice, not even to another centre, and no report.
     for page in [NOTICE, REPORT] {
-        let mut request = opening(&scene.centre, page);
+        let mut request = example(page, &scene.centre);
         let envelope = request.envelope.as_mut().unwrap();
         envelope.recipient = codes::NEIGHBOUR.to_owned();
         envelope.purpose = purposes::COOPERATION.to_owned();
@@ -456,7 +457,7 @@ async fn a_kind_goes_to_a_centre_only_from_who_may_send_it() {
         assert_refused(&refused, "envelope.recipient", "KIND_GOES_ITS_WAY", "法律援助法 art 36");
     }
     // A court asks no centre to cooperate.
-    let mut request = opening(&scene.court, COOPERATION);
+    let mut request = example(COOPERATION, &scene.court);
     let envelope = request.envelope.as_mut().unwrap();
     envelope.recipient = codes::CENTRE.to_owned();
     envelope.purpose = purposes::COUNSEL_ASSIGNMENT.to_owned();
@@ -482,16 +483,24 @@ async fn a_region_that_is_not_known_is_a_warning_in_every_kind() {
     waiver(&mut request).applicant.as_mut().unwrap().id_number = from_nowhere();
     assert_region_is_remarked(&scene.centre, &request, "content.fee_waiver.applicant.id_number").await;
 
-    let mut request = opening(&scene.court, NOTICE);
+    let mut request = example("judicial-relief", &scene.centre);
+    relief(&mut request).applicant.as_mut().unwrap().id_number = from_nowhere();
+    assert_region_is_remarked(&scene.centre, &request, "content.judicial_relief.applicant.id_number").await;
+
+    let mut request = example("appeal-referral", &scene.centre);
+    referral(&mut request).applicant.as_mut().unwrap().id_number = from_nowhere();
+    assert_region_is_remarked(&scene.centre, &request, "content.appeal_referral.applicant.id_number").await;
+
+    let mut request = example(NOTICE, &scene.court);
     notice(&mut request).suspect.as_mut().unwrap().id_number = from_nowhere();
     assert_region_is_remarked(&scene.court, &request, "content.counsel_notice.suspect.id_number").await;
 
-    let mut request = opening(&scene.court, REPORT);
+    let mut request = example(REPORT, &scene.court);
     report(&mut request).assisted_person.as_mut().unwrap().id_number = from_nowhere();
     let field = "content.direct_assignment_report.assisted_person.id_number";
     assert_region_is_remarked(&scene.court, &request, field).await;
 
-    let mut request = opening(&scene.centre, COOPERATION);
+    let mut request = example(COOPERATION, &scene.centre);
     cooperation(&mut request).person.as_mut().unwrap().id_number = from_nowhere();
     assert_region_is_remarked(&scene.centre, &request, "content.cooperation_request.person.id_number").await;
     scene.stop().await;
@@ -501,7 +510,7 @@ async fn a_region_that_is_not_known_is_a_warning_in_every_kind() {
 async fn a_late_notice_is_taken_with_a_warning_and_one_in_time_without() {
     let scene = Scene::start().await;
     let found = async |days: i64| {
-        let mut request = opening(&scene.court, NOTICE);
+        let mut request = example(NOTICE, &scene.court);
         notice(&mut request).found_at = Some(wire_time(scene.clock.now().as_second() - days * 86_400));
         warnings(&scene.court, &request).await
     };
@@ -515,12 +524,12 @@ async fn a_late_notice_is_taken_with_a_warning_and_one_in_time_without() {
     assert!(!late[0].description_zh.is_empty());
 
     // By the document the suspect is of full age.
-    let mut request = opening(&scene.court, NOTICE);
+    let mut request = example(NOTICE, &scene.court);
     notice(&mut request).ground = proto::CounselGround::CounselGround2511.into();
     let rules: Vec<_> = warnings(&scene.court, &request).await.into_iter().map(|found| found.rule).collect();
     assert!(rules.contains(&"OF_AGE_BY_DOCUMENT".to_owned()), "{rules:?}");
 
-    let mut request = opening(&scene.court, REPORT);
+    let mut request = example(REPORT, &scene.court);
     report(&mut request).assigned_on = Some(wire_date(jiff::civil::date(2025, 12, 31)));
     let found = warnings(&scene.court, &request).await;
     assert_eq!(found[0].rule, "ASSIGNED_BEFORE_THE_CASE");
@@ -671,10 +680,10 @@ async fn assert_each_is_refused(
     prefix: &str,
     faults: &[Fault],
 ) {
-    submit(client, &opening(client, page)).await.unwrap();
+    submit(client, &example(page, client)).await.unwrap();
     let before = scene.stored_rows().await;
     for (spoil, field, rule, article) in faults {
-        let mut request = opening(client, page);
+        let mut request = example(page, client);
         spoil(&mut request);
         let refused = Refused::of(&submit(client, &request).await.err().expect(rule));
         assert_refused(&refused, &format!("{prefix}.{field}"), rule, article);

@@ -405,14 +405,18 @@ pub(super) fn what(message: &proto::ExchangeMessage) -> &'static str {
     match &message.body {
         None => "nothing",
         Some(Body::Content(_)) => "request",
-        Some(Body::Response(response)) => match response.kind {
+        Some(Body::Response(response)) => match &response.kind {
             None => "nothing",
             Some(Kind::Receipt(_)) => "receipt",
             Some(Kind::SupplementRequest(_)) => "supplement request",
             Some(Kind::Supplement(_)) => "supplement",
             Some(Kind::Withdrawal(_)) => "withdrawal",
             Some(Kind::Closure(_)) => "closure",
-            Some(Kind::FeeWaiverDecision(_)) => "decision",
+            Some(Kind::FeeWaiverDecision(_) | Kind::JudicialReliefDecision(_)) => "decision",
+            Some(Kind::AppealOutcome(outcome)) if outcome.result() == proto::AppealResult::Accepted => {
+                "acceptance"
+            }
+            Some(Kind::AppealOutcome(_)) => "outcome",
             Some(Kind::CounselAssignment(_)) => "assignment",
             Some(Kind::DirectAssignmentAcknowledgement(_)) => "acknowledgement",
             Some(Kind::CooperationResult(_)) => "result",

@@ -105,7 +105,8 @@ impl Operation for SubmitExchange {
         facts.of_envelope(&envelope);
         let recipient = envelope.recipient.flatten();
         let has_attachments = request.envelope.as_ref().is_some_and(|wire| !wire.attachments.is_empty());
-        let around = Surroundings { sender: *caller, recipient, has_attachments, now: *now };
+        let (sender, region) = (*caller, envelope.region);
+        let around = Surroundings { sender, recipient, region, has_attachments, now: *now };
         let opening = content(violations, request.content.as_ref(), around)?;
         facts.subject.clone_from(&opening.subject);
         check_minor(violations, request.envelope.as_ref(), facts.subject.as_ref(), shanghai_day(*now));

@@ -344,6 +344,41 @@ pub(crate) fn fee_waiver(folder: &Path, client: &AgencyClient) -> proto::SubmitE
     request
 }
 
+/// The example on the kind's page in `docs/kinds`, from this client.
+pub(crate) fn example(page: &str, client: &AgencyClient) -> proto::SubmitExchangeRequest {
+    let mut request: proto::SubmitExchangeRequest =
+        from_json("SubmitExchangeRequest", &example_json(page, 0)).unwrap();
+    request.envelope = Some(client.complete(request.envelope.unwrap()));
+    request
+}
+
+/// The answer on the kind's page.
+pub(crate) fn example_answer(page: &str) -> proto::response::Kind {
+    from_json::<proto::Response>("Response", &example_json(page, 1)).unwrap().kind.unwrap()
+}
+
+/// The n-th piece of JSON on the kind's page.
+pub(crate) fn example_json(page: &str, n: usize) -> String {
+    let path = format!("{}/docs/kinds/{page}.md", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let piece = text.split("```json\n").nth(n + 1).unwrap_or_else(|| panic!("{page} has no JSON {n}"));
+    piece.split_once("```").expect("its end").0.to_owned()
+}
+
+/// The content of a submission.
+pub(crate) fn relief(request: &mut proto::SubmitExchangeRequest) -> &mut proto::JudicialReliefRequest {
+    let content = request.content.as_mut().unwrap().kind.as_mut().unwrap();
+    let proto::content::Kind::JudicialRelief(relief) = content else { panic!("not judicial relief") };
+    relief
+}
+
+/// The content of a submission.
+pub(crate) fn referral(request: &mut proto::SubmitExchangeRequest) -> &mut proto::AppealReferral {
+    let content = request.content.as_mut().unwrap().kind.as_mut().unwrap();
+    let proto::content::Kind::AppealReferral(referral) = content else { panic!("not a referral") };
+    referral
+}
+
 /// The question that `init` gives as an example, from this client.
 pub(crate) fn question(folder: &Path, client: &AgencyClient) -> proto::VerifyLowIncomeRequest {
     let text = std::fs::read_to_string(folder.join("query.json")).unwrap();
@@ -359,27 +394,6 @@ pub(crate) fn question(folder: &Path, client: &AgencyClient) -> proto::VerifyLow
         envelope: Some(client.complete(envelope)),
         query: Some(from_json("LowIncomeQuery", &text).unwrap()),
     }
-}
-
-/// The n-th JSON example of a page of `docs/kinds`.
-pub(crate) fn example(page: &str, n: usize) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/kinds").join(format!("{page}.md"));
-    let text = std::fs::read_to_string(path).unwrap();
-    let block = text.split("```json\n").nth(n + 1).unwrap_or_else(|| panic!("{page} has no example {n}"));
-    block.split("```").next().unwrap().to_owned()
-}
-
-/// The opening that a page of `docs/kinds` gives as an example, from this client.
-pub(crate) fn opening(client: &AgencyClient, page: &str) -> proto::SubmitExchangeRequest {
-    let mut request: proto::SubmitExchangeRequest =
-        from_json("SubmitExchangeRequest", &example(page, 0)).unwrap();
-    request.envelope = Some(client.complete(request.envelope.unwrap()));
-    request
-}
-
-/// The answer that a page of `docs/kinds` gives as an example.
-pub(crate) fn example_answer(page: &str) -> proto::response::Kind {
-    from_json::<proto::Response>("Response", &example(page, 1)).unwrap().kind.unwrap()
 }
 
 /// A response in an exchange of the centre and the court, from either.

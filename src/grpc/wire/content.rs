@@ -2,15 +2,18 @@
 
 use jiff::Timestamp;
 
+use super::appeal_referral::appeal_referral;
 use super::cooperation::cooperation_request;
 use super::counsel_notice::counsel_notice;
 use super::direct_assignment::direct_assignment_report;
 use super::fee_waiver::fee_waiver_request;
+use super::judicial_relief::judicial_relief_request;
 use super::view::warning;
 use crate::domain::agency::{AgencyKind, CreditCode};
 use crate::domain::exchange::{Kind, Route};
 use crate::domain::law::Article;
 use crate::domain::person::IdDocument;
+use crate::domain::region::RegionCode;
 use crate::domain::violation::{Remark, Violations};
 use crate::grpc::proto;
 use crate::grpc::proto::content::Kind as Arm;
@@ -22,6 +25,8 @@ pub(crate) struct Surroundings {
     pub(crate) sender: CreditCode,
     /// Who receives it, where that could be read.
     pub(crate) recipient: Option<CreditCode>,
+    /// Where the matter is handled, where that could be read.
+    pub(crate) region: Option<RegionCode>,
     /// Whether papers come with it.
     pub(crate) has_attachments: bool,
     /// When the call arrived.
@@ -103,6 +108,12 @@ pub(crate) fn content(
         Some(match arm {
             Arm::FeeWaiver(asked) => {
                 opening(v, Kind::FeeWaiver, "fee_waiver", |v| fee_waiver_request(v, asked, around))
+            }
+            Arm::JudicialRelief(asked) => opening(v, Kind::JudicialRelief, "judicial_relief", |v| {
+                judicial_relief_request(v, asked, around)
+            }),
+            Arm::AppealReferral(referral) => {
+                opening(v, Kind::AppealReferral, "appeal_referral", |v| appeal_referral(v, referral, around))
             }
             Arm::CounselNotice(notice) => {
                 opening(v, Kind::CounselNotice, "counsel_notice", |v| counsel_notice(v, notice, around))

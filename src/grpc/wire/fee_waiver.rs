@@ -6,7 +6,7 @@ use super::content::{Read, Surroundings};
 use super::envelope::mandatory;
 use super::person::{person, region_remark};
 use super::time::{optional_date, past_date, past_instant, shanghai_day};
-use super::{digest, length, text, word};
+use super::{digest, fen, length, text, word};
 use crate::domain::agency::CreditCode;
 use crate::domain::case_number::CaseNumber;
 use crate::domain::court_fee::ClaimKind;
@@ -151,14 +151,6 @@ pub(super) fn fee_waiver_decision_fits(
     if let (Some(fee), Some(payable)) = (fee, payable) {
         check_payable(payable, fee, violations);
     }
-}
-
-fn fen(violations: &mut Violations, field: &str, value: i64) -> Option<Fen> {
-    let sum = Fen::new(value);
-    if sum.is_none() {
-        violations.add(field, "NOT_NEGATIVE", "a sum in fen must not be negative", "金额（分）不得为负数");
-    }
-    sum
 }
 
 fn applicant_kind(value: proto::ApplicantKind) -> Option<ApplicantKind> {
