@@ -4,13 +4,19 @@
 //! was given, because what it was given may be a person's.
 
 pub mod agency;
+pub mod appeal_referral;
 pub mod case_number;
+pub mod cooperation;
+pub mod counsel_notice;
 pub mod court_fee;
 pub mod eligibility;
+pub mod direct_assignment;
 pub mod envelope;
 pub mod exchange;
 pub mod fee_waiver;
+pub mod judicial_relief;
 pub mod law;
+pub mod lawyer;
 pub mod money;
 pub mod person;
 pub mod region;
