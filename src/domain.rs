@@ -4,6 +4,7 @@
 //! was given, because what it was given may be a person's.
 
 pub mod agency;
+pub mod attachment;
 pub mod case_number;
 pub mod court_fee;
 pub mod envelope;

@@ -177,6 +177,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # longest_deadline = "60s"
 # longest_stream = "1h"
 # stream_idle = "30s"
+# heartbeat = "15s"
 # handshake = "10s"
 # first_byte = "10s"
 # pending_handshakes = 256
@@ -192,6 +193,11 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # longest_retry = "15m"
 # give_up_after = "168h"
 # per_recipient = 4
+
+[attachments]
+# most_bytes = 268435456
+# most_per_agency = 10000
+# keep_unfinished = "24h"
 "#
         )
     }
@@ -288,6 +294,10 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::PullDeliveries,
             M::AcknowledgeDelivery,
             M::RespondToExchange,
+            M::WatchExchanges,
+            M::UploadAttachment,
+            M::GetUpload,
+            M::DownloadAttachment,
         ];
         let submitting = [&reading[..], &[M::SubmitExchange]].concat();
         let auditing = [M::ListEntries, M::GetEntry, M::GetCheckpoint, M::GetInclusionProof];

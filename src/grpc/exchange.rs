@@ -6,8 +6,10 @@ use std::sync::Arc;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
+use super::attachment::{check_named, named_digests};
 use super::call::Call;
 use super::exchange_views::{GetExchange, ListExchanges};
+use super::intake::streams::Items;
 use super::intake::{Intake, store_refusal};
 use super::operation::{Done, Effectful, Facts, Operation, Reading};
 use super::proto;
@@ -15,6 +17,7 @@ use super::proto::content::Kind as ContentArm;
 use super::proto::exchange_service_server::ExchangeService;
 use super::pull::{AcknowledgeDelivery, PullDeliveries};
 use super::status::Refusal;
+use super::watch::WatchExchanges;
 use super::wire::{
     Answer, Expectation, check_minor, envelope, exchange_of, fee_waiver_request, response, shanghai_day,
     timestamp, warning,
@@ -81,6 +84,15 @@ impl ExchangeService for Exchanges {
         self.0.outbox.notify_one();
         Ok(answer)
     }
+
+    type WatchExchangesStream = Items<proto::WatchExchangesResponse>;
+
+    async fn watch_exchanges(
+        &self,
+        request: Request<proto::WatchExchangesRequest>,
+    ) -> Result<Response<Self::WatchExchangesStream>, Status> {
+        self.0.carry_out_sending::<WatchExchanges>(request).await
+    }
 }
 
 struct SubmitExchange;
@@ -146,7 +158,9 @@ impl Effectful for SubmitExchange {
         let directory = intake.directory.load();
         let recipient = directory.agency(&task.recipient);
         match task.envelope.kind {
-            Kind::FeeWaiver if recipient.is_some_and(|agency| agency.kind == AgencyKind::Court) => Ok(()),
+            Kind::FeeWaiver if recipient.is_some_and(|agency| agency.kind == AgencyKind::Court) => {
+                check_named(intake, call, &task.wire).await
+            }
             _ => {
                 let mut violations = Violations::new();
                 violations.add_by_article(
@@ -194,7 +208,8 @@ impl Effectful for SubmitExchange {
             message: intake.store.seal_message(&exchange_id, 1, &message),
             delivery: new_delivery(intake, task.recipient),
         };
-        let effects = vec![Effect::OpenExchange(Box::new(open))];
+        let mut effects = vec![Effect::OpenExchange(Box::new(open))];
+        effects.extend(named_digests(intake, exchange_id, call, &task.wire));
         Ok(Done { response, effects, reason: None, exchange: Some(exchange_id) })
     }
 }
@@ -290,12 +305,13 @@ impl Effectful for RespondToExchange {
         if !violations.is_empty() {
             return Err(Refusal::Invalid(violations.into_vec()));
         }
+        check_named(intake, call, &task.wire).await?;
         let to = next_state(record.state, party, task.answer.kind).map_err(Refusal::IllegalTransition)?;
         task.found = Some((record, to));
         Ok(())
     }
 
-    async fn act(intake: &Intake, _: &Call, task: &mut Respond) -> Result<Done<Self::Response>, Refusal> {
+    async fn act(intake: &Intake, call: &Call, task: &mut Respond) -> Result<Done<Self::Response>, Refusal> {
         let Some((record, to)) = task.found.clone() else { return Err(Refusal::Internal) };
         let Some(recipient) = task.envelope.recipient else { return Err(Refusal::Internal) };
         let (now, sequence) = (intake.clock.now(), record.messages + 1);
@@ -312,7 +328,8 @@ impl Effectful for RespondToExchange {
         };
         let after = ExchangeRecord { state: to, messages: sequence, updated: now, ..record };
         let response = proto::RespondToExchangeResponse { exchange: Some(exchange_of(&after)), audit: None };
-        let effects = vec![Effect::AddMessage(Box::new(add))];
+        let mut effects = vec![Effect::AddMessage(Box::new(add))];
+        effects.extend(named_digests(intake, after.exchange_id, call, &task.wire));
         Ok(Done { response, effects, reason: None, exchange: Some(after.exchange_id) })
     }
 }
