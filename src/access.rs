@@ -95,6 +95,16 @@ methods! {
         PullDeliveries,
         /// Says that a delivery was taken over.
         AcknowledgeDelivery,
+        /// Follows exchanges.
+        WatchExchanges: ServerStream,
+    }
+    AttachmentService {
+        /// Takes in an attachment.
+        UploadAttachment: ClientStream,
+        /// Says how much of an upload is durable.
+        GetUpload,
+        /// Gives an attachment out.
+        DownloadAttachment: ServerStream,
     }
     AuditService {
         /// Lists audit entries.
@@ -518,5 +528,7 @@ mod tests {
         assert_eq!(Method::at_path("/legalaid.exchange.v1.AuditService/GetEntry"), Some(Method::GetEntry));
         assert_eq!(Method::at_path("/legalaid.exchange.v1.ExchangeService/GetEntry"), None);
         assert_eq!(Method::at_path("GetEntry"), None);
+        assert_eq!(Method::GetEntry.shape(), Shape::Unary);
+        assert_eq!(Method::WatchExchanges.shape(), Shape::ServerStream);
     }
 }

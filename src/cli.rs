@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod attachment;
 mod audit;
 mod demo;
 mod doctor;
@@ -51,6 +52,9 @@ enum Command {
     /// Submit, answer, read and take exchanges, as either party.
     #[command(subcommand)]
     Exchange(exchange::Exchange),
+    /// Upload and download papers that belong to exchanges.
+    #[command(subcommand)]
+    Attachment(attachment::Attachment),
     /// Read, export and verify the audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -78,6 +82,7 @@ impl Arguments {
                 Command::Simulate(command) => command.run().await,
                 Command::Verify(command) => command.run().await,
                 Command::Exchange(command) => command.run().await,
+                Command::Attachment(command) => command.run().await,
                 Command::Audit(command) => command.run().await,
             }
         })

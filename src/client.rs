@@ -1,5 +1,7 @@
 //! An agency's own side: calling the gateway with the agency's certificate.
 
+mod attachments;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,11 +10,13 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tonic::transport::Channel;
 
+pub use self::attachments::{Paper, TransferError};
 use crate::clock::Clock;
 use crate::config::{ConfigError, load_table};
 use crate::domain::agency::CreditCode;
 use crate::entropy;
 use crate::grpc::proto;
+use crate::grpc::proto::attachment_service_client::AttachmentServiceClient;
 use crate::grpc::proto::audit_service_client::AuditServiceClient;
 use crate::grpc::proto::exchange_service_client::ExchangeServiceClient;
 use crate::grpc::proto::verification_service_client::VerificationServiceClient;
@@ -161,6 +165,11 @@ impl AgencyClient {
     /// Exchanges with other agencies.
     pub fn exchanges(&self) -> ExchangeServiceClient<Channel> {
         ExchangeServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// Papers, up and down.
+    pub fn attachments(&self) -> AttachmentServiceClient<Channel> {
+        AttachmentServiceClient::new(self.channel.clone())
     }
 
     /// Reads the audit log.

@@ -36,6 +36,9 @@ pub struct Config {
     /// Delivery.
     #[serde(default)]
     pub delivery: DeliverySection,
+    /// Attachments.
+    #[serde(default)]
+    pub attachments: AttachmentsSection,
 }
 
 /// `[gateway]`
@@ -120,6 +123,9 @@ pub struct LimitsSection {
     /// How long a stream waits for the peer's next message, or for the peer to take one.
     #[serde(deserialize_with = "duration")]
     pub stream_idle: Duration,
+    /// How often a watch on which nothing happens gives a sign of life.
+    #[serde(deserialize_with = "duration")]
+    pub heartbeat: Duration,
     /// Time for a TLS handshake.
     #[serde(deserialize_with = "duration")]
     pub handshake: Duration,
@@ -164,6 +170,29 @@ pub struct DeliverySection {
     pub per_recipient: usize,
 }
 
+/// `[attachments]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AttachmentsSection {
+    /// Most bytes of one attachment.
+    pub most_bytes: u64,
+    /// Most attachments and uploads of one agency.
+    pub most_per_agency: u64,
+    /// How long an unfinished upload is kept after it last grew.
+    #[serde(deserialize_with = "duration")]
+    pub keep_unfinished: Duration,
+}
+
+impl Default for AttachmentsSection {
+    fn default() -> Self {
+        Self {
+            most_bytes: 256 * 1024 * 1024,
+            most_per_agency: 10_000,
+            keep_unfinished: Duration::from_secs(86_400),
+        }
+    }
+}
+
 impl Default for AuditSection {
     fn default() -> Self {
         Self { queue: 4096, checkpoint: None }
@@ -180,6 +209,7 @@ impl Default for LimitsSection {
             longest_deadline: Duration::from_secs(60),
             longest_stream: Duration::from_secs(3600),
             stream_idle: Duration::from_secs(30),
+            heartbeat: Duration::from_secs(15),
             handshake: Duration::from_secs(10),
             first_byte: Duration::from_secs(10),
             pending_handshakes: 256,
@@ -279,6 +309,12 @@ impl Config {
         }
         if limits.default_deadline > limits.longest_deadline {
             return Err("limits.default_deadline must not exceed limits.longest_deadline");
+        }
+        if limits.heartbeat.is_zero() || limits.stream_idle.is_zero() {
+            return Err("limits.heartbeat and limits.stream_idle must be longer than nothing");
+        }
+        if self.attachments.keep_unfinished <= limits.longest_stream {
+            return Err("attachments.keep_unfinished must be longer than limits.longest_stream");
         }
         if limits.keep_outcomes < Duration::from_secs(7 * 86_400) {
             return Err("limits.keep_outcomes must be at least 7 days (\"168h\")");

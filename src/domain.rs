@@ -5,12 +5,13 @@
 
 pub mod agency;
 pub mod appeal_referral;
+pub mod attachment;
 pub mod case_number;
 pub mod cooperation;
 pub mod counsel_notice;
 pub mod court_fee;
-pub mod eligibility;
 pub mod direct_assignment;
+pub mod eligibility;
 pub mod envelope;
 pub mod exchange;
 pub mod fee_waiver;

@@ -25,10 +25,11 @@ use crate::config::Config;
 use crate::delivery::courier::{Courier, Schedule};
 use crate::delivery::peers::Peers;
 use crate::domain::agency::CreditCode;
+use crate::grpc::proto::attachment_service_server::AttachmentServiceServer;
 use crate::grpc::proto::audit_service_server::AuditServiceServer;
 use crate::grpc::proto::exchange_service_server::ExchangeServiceServer;
 use crate::grpc::proto::verification_service_server::VerificationServiceServer;
-use crate::grpc::{Audit, CallLimits, Exchanges, Front, Intake, Verification};
+use crate::grpc::{AttachmentLimits, Attachments, Audit, CallLimits, Exchanges, Front, Intake, Verification};
 use crate::identity::acceptor::{Acceptor, AcceptorLimits};
 use crate::identity::credentials::{Credentials, CredentialsError};
 use crate::identity::dialler::Dialler;
@@ -161,6 +162,11 @@ impl Gateway {
             lease: config.delivery.lease,
             outbox: Arc::clone(&outbox),
             stopping: stopped.clone(),
+            heartbeat: config.limits.heartbeat,
+            attachments: AttachmentLimits {
+                most_bytes: config.attachments.most_bytes,
+                most_per_agency: config.attachments.most_per_agency,
+            },
         });
         let admission = Admission {
             directory: Arc::clone(&directory),
@@ -190,6 +196,7 @@ impl Gateway {
             clock,
             config.audit.checkpoint.clone(),
             config.limits.keep_outcomes,
+            config.attachments.keep_unfinished,
             until_stopped(stopped.clone()),
         );
         Ok(Self {
@@ -292,13 +299,17 @@ async fn routes(intake: &Arc<Intake>, config: &Config) -> tonic::service::Routes
     let verification =
         VerificationServiceServer::new(Verification(Arc::clone(intake))).max_decoding_message_size(most);
     let exchange = ExchangeServiceServer::new(Exchanges(Arc::clone(intake))).max_decoding_message_size(most);
+    let attachments =
+        AttachmentServiceServer::new(Attachments(Arc::clone(intake))).max_decoding_message_size(most);
     let audit = AuditServiceServer::new(Audit(Arc::clone(intake))).max_decoding_message_size(most);
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<VerificationServiceServer<Verification>>().await;
     health.set_serving::<ExchangeServiceServer<Exchanges>>().await;
+    health.set_serving::<AttachmentServiceServer<Attachments>>().await;
     health.set_serving::<AuditServiceServer<Audit>>().await;
     tonic::service::Routes::new(verification)
         .add_service(exchange)
+        .add_service(attachments)
         .add_service(audit)
         .add_service(health_service)
 }
@@ -349,13 +360,14 @@ async fn until_stopped(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-/// Keeps the newest checkpoint outside the database, and forgets outcomes past their time.
+/// Keeps the newest checkpoint outside the database, and forgets outcomes and unfinished uploads past their time.
 async fn keep_house(
     log: AuditLog,
     store: Store,
     clock: Clock,
     checkpoint: Option<PathBuf>,
     keep_outcomes: Duration,
+    keep_unfinished: Duration,
     stop: impl Future<Output = ()>,
 ) {
     let mut stop = std::pin::pin!(stop);
@@ -387,6 +399,13 @@ async fn keep_house(
             more_to_forget = matches!(forgotten, Ok(count) if count >= u64::from(FORGOTTEN_AT_ONCE));
             if let Err(error) = forgotten {
                 tracing::warn!(%error, "old outcomes cannot be forgotten");
+            }
+        }
+        if let Ok(before) = clock.now().checked_sub(keep_unfinished) {
+            match store.forget_uploads(before).await {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, "unfinished uploads removed"),
+                Err(error) => tracing::warn!(%error, "unfinished uploads cannot be removed"),
             }
         }
     }

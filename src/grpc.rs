@@ -8,6 +8,7 @@ pub mod generated {
 
 pub use generated::legalaid::exchange::v1 as proto;
 
+mod attachment;
 mod audit;
 mod call;
 mod code;
@@ -22,8 +23,11 @@ mod page;
 mod pull;
 mod status;
 mod verification;
+mod watch;
+mod whole_stream;
 pub(crate) mod wire;
 
+pub use self::attachment::{AttachmentLimits, Attachments};
 pub use self::audit::Audit;
 pub(crate) use self::code::code_name;
 pub use self::exchange::Exchanges;

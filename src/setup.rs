@@ -189,6 +189,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # longest_deadline = "60s"
 # longest_stream = "1h"
 # stream_idle = "30s"
+# heartbeat = "15s"
 # handshake = "10s"
 # first_byte = "10s"
 # pending_handshakes = 256
@@ -204,6 +205,11 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # longest_retry = "15m"
 # give_up_after = "168h"
 # per_recipient = 4
+
+[attachments]
+# most_bytes = 268435456
+# most_per_agency = 10000
+# keep_unfinished = "24h"
 "#
         )
     }
@@ -305,6 +311,10 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::PullDeliveries,
             M::AcknowledgeDelivery,
             M::RespondToExchange,
+            M::WatchExchanges,
+            M::UploadAttachment,
+            M::GetUpload,
+            M::DownloadAttachment,
         ];
         let before_court = &[purposes::FEE_WAIVER, purposes::JUDICIAL_RELIEF];
         let appealing = &[purposes::APPEAL_REFERRAL];

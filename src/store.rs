@@ -3,8 +3,10 @@
 //! All that is written goes through the audit log's batches (see [`Effect`]); this room adds the reading side.
 //! Today the database is SQLite; nothing outside this room knows that.
 
+mod attachments;
 mod deliveries;
 mod effect;
+mod events;
 mod exchanges;
 mod lock;
 mod log;
@@ -13,6 +15,7 @@ mod rows;
 mod seal;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -21,13 +24,16 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Row, Sqlite, SqlitePool};
 use thiserror::Error;
 
+pub use self::attachments::{AttachmentRecord, CHUNK_BYTES, NewAttachment};
 pub use self::deliveries::DeliveryRecord;
 pub use self::effect::{DeliveryOutcome, Effect, NewDelivery, NewExchange, NewMessage, Rejection};
+pub use self::events::EventRecord;
 pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::lock::DatabaseLock;
 pub use self::outcomes::Claim;
 pub use self::seal::{Sealer, UnsealError};
 
+use self::events::Followers;
 use crate::audit::log::Log;
 
 /// Oldest SQLite that is known not to lose committed WAL pages.
@@ -49,6 +55,7 @@ pub struct Store {
     writer: SqlitePool,
     readers: SqlitePool,
     sealer: Sealer,
+    followers: Arc<Followers>,
 }
 
 /// Why the store did not do what was asked.
@@ -133,7 +140,8 @@ impl Store {
             .connect_with(options.read_only(true))
             .await
             .map_err(open_error)?;
-        Ok(Self { writer, readers, sealer })
+        let followers = Arc::new(Followers::load(&readers).await?);
+        Ok(Self { writer, readers, sealer, followers })
     }
 
     /// Opens an existing database to read its audit log, such as a copy that an auditor was given. Bodies stay
@@ -157,7 +165,8 @@ impl Store {
             .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         // One connection, one read transaction: what a gateway writes meanwhile is not seen half.
         sqlx::query("BEGIN").execute(&readers).await?;
-        Ok(Self { writer: readers.clone(), readers, sealer: Sealer::new(&crate::entropy::bytes()) })
+        let sealer = Sealer::new(&crate::entropy::bytes());
+        Ok(Self { writer: readers.clone(), readers, sealer, followers: Arc::default() })
     }
 
     /// Whether the database can be written now.
@@ -194,13 +203,15 @@ async fn refuse_old_sqlite(pool: &SqlitePool) -> Result<(), StoreError> {
 }
 
 fn migrations() -> Migrator {
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        "gateway".into(),
-        MigrationType::Simple,
-        sqlx::SqlSafeStr::into_sql_str(include_str!("../migrations/sqlite/0001_gateway.sql")),
-        false,
-    )])
+    let step = |version, name: &'static str, text: &'static str| {
+        let text = sqlx::SqlSafeStr::into_sql_str(text);
+        Migration::new(version, name.into(), MigrationType::Simple, text, false)
+    };
+    Migrator::with_migrations(vec![
+        step(1, "gateway", include_str!("../migrations/sqlite/0001_gateway.sql")),
+        step(4, "attachments", include_str!("../migrations/sqlite/0004_attachments.sql")),
+        step(5, "events", include_str!("../migrations/sqlite/0005_events.sql")),
+    ])
 }
 
 /// A count or microseconds from a column that is never negative.

@@ -21,6 +21,7 @@ use legal_aid_gateway::grpc::proto::response::Kind as Arm;
 use legal_aid_gateway::setup::{codes, purposes};
 use prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value};
+use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};
 
 // ---- everything at once ------------------------------------------------------------------------------------------
@@ -513,6 +514,12 @@ async fn absurd_pages_filters_and_indices_are_refused_or_find_nothing() {
         assert_eq!(Refused::of(&refused).violations[0].reason, "WITHIN_THE_LOG");
     }
     let centre = &scene.centre;
+    for cursor in ["x", "AAAA", "张三"] {
+        let context = Some(centre.context(purposes::FEE_WAIVER));
+        let request = proto::WatchExchangesRequest { context, cursor: cursor.to_owned() };
+        let refused = centre.exchanges().watch_exchanges(request).await.err().unwrap();
+        assert_eq!(Refused::of(&refused).rules(), [("cursor", "CURSOR")]);
+    }
     for max_deliveries in [-1, 101, i32::MAX] {
         let request = proto::PullDeliveriesRequest {
             context: Some(centre.context(purposes::FEE_WAIVER)),
@@ -626,6 +633,34 @@ fn samples(scene: &Scene) -> Vec<Sample> {
                 context: context(centre, own),
                 delivery_id: exchange_id(),
                 message_sha256: vec![1; 32],
+            },
+        ),
+        Sample::of(
+            Method::WatchExchanges,
+            &proto::WatchExchangesRequest { context: context(centre, own), cursor: String::new() },
+        ),
+        Sample::of(
+            Method::UploadAttachment,
+            &proto::UploadAttachmentRequest {
+                context: context(centre, own),
+                sha256: Sha256::digest(b"%PDF-1.7").to_vec(),
+                size_bytes: 8,
+                media_type: "application/pdf".to_owned(),
+                name: "裁定书.pdf".to_owned(),
+                offset: 0,
+                data: b"%PDF-1.7".to_vec(),
+            },
+        ),
+        Sample::of(
+            Method::GetUpload,
+            &proto::GetUploadRequest { context: context(centre, own), sha256: vec![1; 32] },
+        ),
+        Sample::of(
+            Method::DownloadAttachment,
+            &proto::DownloadAttachmentRequest {
+                context: context(centre, own),
+                sha256: vec![1; 32],
+                offset: 0,
             },
         ),
         Sample::of(
@@ -793,8 +828,15 @@ impl Callers {
             false if sample.by_court => &self.court,
             false => &self.centre,
         };
-        let answered = raw.call(&path_of(sample.method), &message.encode_to_vec(), &[]).await;
-        if answered.status.code() == Code::Ok { Ok(()) } else { Err(answered.status) }
+        // A watch that is right goes on until its deadline.
+        let watches = sample.method == Method::WatchExchanges;
+        let until: &[(&str, &str)] = if watches { &[("grpc-timeout", "2S")] } else { &[] };
+        let answered = raw.call(&path_of(sample.method), &message.encode_to_vec(), until).await;
+        match answered.status.code() {
+            Code::Ok => Ok(()),
+            Code::DeadlineExceeded if watches => Ok(()),
+            _ => Err(answered.status),
+        }
     }
 
     /// Nothing is wrong with a sample, except that there is no such exchange or delivery.

@@ -28,7 +28,9 @@ use legal_aid_gateway::simulator::court::{self, Script};
 use legal_aid_gateway::simulator::district::District;
 use legal_aid_gateway::simulator::registry::{self, Behaviour, RegistryConfig};
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
+use tonic::codegen::tokio_stream;
 use tonic::{Code, Status};
 
 const REPRESENTATIVE: (&str, &str) = ("测试丙代", "11010519491231002X");
@@ -47,6 +49,7 @@ async fn nothing_that_is_written_names_a_person() {
     let matter = "LQ-2026-0777";
     fee_waiver_to_its_decision(&scene, matter).await;
     let digits_as_code = number_that_passes_as_credit_code();
+    papers(&scene, &mut said, &digits_as_code).await;
     spoilt_calls(&scene, &mut said, &digits_as_code).await;
     spoilt_paths_and_headers(&scene, &mut said).await;
     scene.audit_cli(&["audit", "list", "--as", "auditor.toml", "--json"], "list.out");
@@ -146,6 +149,37 @@ async fn fee_waiver_to_its_decision(scene: &Scene, matter: &str) {
     let decided = scene.await_state(&exchange.exchange_id, proto::ExchangeState::Decided).await;
     assert_eq!(decided.thread.len(), 5);
     assert!(!pull(&scene.centre).await.unwrap().deliveries.is_empty());
+}
+
+/// A paper about a person up and down, then the same spoilt, and watches from where none was.
+async fn papers(scene: &Scene, said: &mut Said, digits_as_code: &str) {
+    let paper = format!("{}，{}，电话{PHONE}\n", REPRESENTATIVE.0, REPRESENTATIVE.1);
+    let sha256 = Sha256::digest(paper.as_bytes()).to_vec();
+    let context = || Some(scene.centre.context(purposes::FEE_WAIVER));
+    let first = || proto::UploadAttachmentRequest {
+        context: context(),
+        sha256: sha256.clone(),
+        size_bytes: i64::try_from(paper.len()).unwrap(),
+        media_type: "text/plain".to_owned(),
+        name: format!("{}的委托书{PHONE}.txt", REPRESENTATIVE.0),
+        offset: 0,
+        data: paper.as_bytes().to_vec(),
+    };
+    let mut papers = scene.centre.attachments();
+    papers.upload_attachment(tokio_stream::iter([first()])).await.unwrap();
+    let request = proto::DownloadAttachmentRequest { context: context(), sha256: sha256.clone(), offset: 0 };
+    let mut items = papers.download_attachment(request).await.unwrap().into_inner();
+    while items.message().await.unwrap().is_some() {}
+    for text in [ON_THE_REGISTER.0, ON_THE_REGISTER.1, PHONE, digits_as_code] {
+        let spoilt = proto::UploadAttachmentRequest { media_type: text.to_owned(), ..first() };
+        said.outcome(papers.upload_attachment(tokio_stream::iter([spoilt])).await);
+        let spoilt = proto::UploadAttachmentRequest { sha256: text.as_bytes().to_vec(), ..first() };
+        said.outcome(papers.upload_attachment(tokio_stream::iter([spoilt])).await);
+        let spoilt = proto::UploadAttachmentRequest { sha256: vec![8; 32], name: text.to_owned(), ..first() };
+        said.outcome(papers.upload_attachment(tokio_stream::iter([spoilt])).await);
+        let request = proto::WatchExchangesRequest { context: context(), cursor: text.to_owned() };
+        said.outcome(scene.centre.exchanges().watch_exchanges(request).await);
+    }
 }
 
 /// Names and numbers in every text of a message, one text at a time and all at once.

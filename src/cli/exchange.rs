@@ -1,5 +1,7 @@
 //! `exchange`: submits, answers, reads and takes exchanges.
 
+mod watch;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,6 +36,8 @@ pub(super) enum Exchange {
     Respond(Respond),
     /// Take deliveries that wait for this agency.
     Pull(Pull),
+    /// Follow the changes of all exchanges of this agency, one line each, until interrupted.
+    Watch(watch::Watch),
 }
 
 /// Arguments of every `exchange` command.
@@ -138,6 +142,7 @@ impl Exchange {
             Self::Show(command) => command.run().await,
             Self::Respond(command) => command.run().await,
             Self::Pull(command) => command.run().await,
+            Self::Watch(command) => command.run().await,
         }
     }
 }

@@ -216,6 +216,29 @@ vocabulary! {
     }
 }
 
+vocabulary! {
+    /// What changed in an exchange.
+    pub enum Change {
+        /// It was opened.
+        Opened => "OPENED",
+        /// A message was added.
+        MessageAdded => "MESSAGE_ADDED",
+        /// Its state changed without a message.
+        StateChanged => "STATE_CHANGED",
+        /// A message was delivered.
+        Delivered => "DELIVERED",
+        /// A message could not be delivered in time.
+        Undeliverable => "UNDELIVERABLE",
+    }
+}
+
+impl Change {
+    /// The change with this stored name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|change| change.as_str() == name)
+    }
+}
+
 impl Kind {
     /// The kind with this stored name.
     pub fn from_name(name: &str) -> Option<Self> {

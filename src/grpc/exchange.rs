@@ -6,14 +6,17 @@ use std::sync::Arc;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
+use super::attachment::{check_named, named_digests};
 use super::call::Call;
 use super::exchange_views::{GetExchange, ListExchanges, thread_of};
+use super::intake::streams::Items;
 use super::intake::{Intake, store_refusal};
 use super::operation::{Done, Effectful, Facts, Operation, Reading};
 use super::proto;
 use super::proto::exchange_service_server::ExchangeService;
 use super::pull::{AcknowledgeDelivery, PullDeliveries};
 use super::status::Refusal;
+use super::watch::WatchExchanges;
 use super::wire::{
     Answer, Expectation, Opening, Surroundings, answer_fits, check_minor, content, envelope, exchange_of,
     response, shanghai_day, timestamp,
@@ -78,6 +81,15 @@ impl ExchangeService for Exchanges {
         let answer = self.0.carry_out::<AcknowledgeDelivery>(request).await?;
         self.0.outbox.notify_one();
         Ok(answer)
+    }
+
+    type WatchExchangesStream = Items<proto::WatchExchangesResponse>;
+
+    async fn watch_exchanges(
+        &self,
+        request: Request<proto::WatchExchangesRequest>,
+    ) -> Result<Response<Self::WatchExchangesStream>, Status> {
+        self.0.carry_out_sending::<WatchExchanges>(request).await
     }
 }
 
@@ -158,7 +170,10 @@ impl Effectful for SubmitExchange {
                 }
             }
         }
-        if violations.is_empty() { Ok(()) } else { Err(Refusal::Invalid(violations.into_vec())) }
+        if !violations.is_empty() {
+            return Err(Refusal::Invalid(violations.into_vec()));
+        }
+        check_named(intake, call, &task.wire).await
     }
 
     async fn act(intake: &Intake, call: &Call, task: &mut Submit) -> Result<Done<Self::Response>, Refusal> {
@@ -194,7 +209,8 @@ impl Effectful for SubmitExchange {
             message: intake.store.seal_message(&exchange_id, 1, &message),
             delivery: new_delivery(intake, task.recipient),
         };
-        let effects = vec![Effect::OpenExchange(Box::new(open))];
+        let mut effects = vec![Effect::OpenExchange(Box::new(open))];
+        effects.extend(named_digests(intake, exchange_id, call, &task.wire));
         Ok(Done { response, effects, reason: None, exchange: Some(exchange_id) })
     }
 }
@@ -294,12 +310,13 @@ impl Effectful for RespondToExchange {
         if !violations.is_empty() {
             return Err(Refusal::Invalid(violations.into_vec()));
         }
+        check_named(intake, call, &task.wire).await?;
         let to = next_state(record.state, party, task.answer.kind).map_err(Refusal::IllegalTransition)?;
         task.found = Some((record, to));
         Ok(())
     }
 
-    async fn act(intake: &Intake, _: &Call, task: &mut Respond) -> Result<Done<Self::Response>, Refusal> {
+    async fn act(intake: &Intake, call: &Call, task: &mut Respond) -> Result<Done<Self::Response>, Refusal> {
         let Some((record, to)) = task.found.clone() else { return Err(Refusal::Internal) };
         let Some(recipient) = task.envelope.recipient else { return Err(Refusal::Internal) };
         let (now, sequence) = (intake.clock.now(), record.messages + 1);
@@ -316,7 +333,8 @@ impl Effectful for RespondToExchange {
         };
         let after = ExchangeRecord { state: to, messages: sequence, updated: now, ..record };
         let response = proto::RespondToExchangeResponse { exchange: Some(exchange_of(&after)), audit: None };
-        let effects = vec![Effect::AddMessage(Box::new(add))];
+        let mut effects = vec![Effect::AddMessage(Box::new(add))];
+        effects.extend(named_digests(intake, after.exchange_id, call, &task.wire));
         Ok(Done { response, effects, reason: None, exchange: Some(after.exchange_id) })
     }
 }

@@ -22,6 +22,7 @@ use super::intake::Intake;
 use super::one_message::OneMessage;
 use super::operation::Facts;
 use super::status::Refusal;
+use super::whole_stream::WholeStream;
 use crate::access::{Method, Shape};
 use crate::domain::agency::CreditCode;
 use crate::domain::person::may_hold_resident_id;
@@ -196,11 +197,13 @@ where
                 return Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http());
             }
             request.extensions_mut().insert(Arc::clone(&slot));
-            let request = if shape.takes_one_message() {
-                request.map(|body| Body::new(OneMessage::new(body)))
-            } else {
-                request
-            };
+            let request = request.map(|body| {
+                if shape.takes_one_message() {
+                    Body::new(OneMessage::new(body))
+                } else {
+                    Body::new(WholeStream::new(body))
+                }
+            });
             let answered = tokio::time::timeout_at((answered_by + GRACE).into(), inner.call(request)).await;
             let Ok(answered) = answered else {
                 // A body that never came to its end, or work that did not; the latter closes its own entries.

@@ -3,8 +3,7 @@
 //! No answer leaves before its entry is durable. A call with effect has two entries, REQUEST before anything is
 //! dispatched and RESPONSE before the answer; a local read or a refusal has one.
 
-#[allow(dead_code, reason = "the first streaming methods follow")]
-mod streams;
+pub(super) mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use tokio::time::timeout;
 use tonic::metadata::MetadataValue;
 use tonic::{Response, Status};
 
+use super::attachment::AttachmentLimits;
 use super::call::Call;
 use super::code_name;
 use super::operation::{Done, Effectful, Facts, Lookup, Operation, Reading, Witnessed};
@@ -54,6 +54,10 @@ pub struct Intake {
     pub outbox: Arc<tokio::sync::Notify>,
     /// Becomes true when the gateway is about to stop: streams without an end are ended then.
     pub stopping: tokio::sync::watch::Receiver<bool>,
+    /// How often a watch gives a sign of life.
+    pub heartbeat: Duration,
+    /// Bounds on attachments.
+    pub attachments: AttachmentLimits,
 }
 
 /// Whether an answer could be given.

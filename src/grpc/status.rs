@@ -54,6 +54,8 @@ pub(crate) enum Refusal {
     NotGrpc,
     /// The audit log cannot be written: no work without evidence.
     LogUnavailable,
+    /// The agency has as many attachments as it may.
+    TooManyAttachments,
     /// The peer went away before its stream came to an end.
     PeerGone,
     /// The peer sent nothing, or took nothing, for too long.
@@ -219,6 +221,12 @@ impl Refusal {
                     "审计日志暂时无法写入，系统暂停受理，请稍后重试",
                 ),
                 second,
+            ),
+            Self::TooManyAttachments => say(
+                Code::ResourceExhausted,
+                "TOO_MANY_ATTACHMENTS",
+                "this agency has as many attachments as the gateway keeps for one agency; ask the operator",
+                "本机构附件数量已达上限，请联系运维人员",
             ),
             Self::PeerGone => say(
                 Code::Cancelled,

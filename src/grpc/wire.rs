@@ -21,7 +21,7 @@ pub(crate) use self::envelope::{
 pub(crate) use self::response::{Answer, answer_fits, response};
 pub(crate) use self::time::{civil_date, date, shanghai_day, timestamp};
 pub(crate) use self::verification::{low_income_query, next_steps, no_answer};
-pub(crate) use self::view::{exchange_of, state_of};
+pub(crate) use self::view::{event_of, exchange_of, state_of};
 
 use crate::domain::money::Fen;
 use crate::domain::violation::Violations;
@@ -44,7 +44,7 @@ fn word<P: TryFrom<i32>, D>(
 }
 
 /// Reads a mandatory text of `least` to `most` characters.
-fn text<'t>(
+pub(crate) fn text<'t>(
     violations: &mut Violations,
     field: &str,
     value: &'t str,

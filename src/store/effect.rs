@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use super::{StoreError, signed};
+use super::{StoreError, attachments, events, signed};
 use crate::audit::log::Batch;
 use crate::domain::agency::CreditCode;
-use crate::domain::exchange::{DeliveryId, ExchangeId, ExchangeState, Kind, RequestId};
+use crate::domain::exchange::{Change, DeliveryId, ExchangeId, ExchangeState, Kind, RequestId};
 
 /// A change of the store that is made in the transaction of the entry that witnesses it.
 #[derive(Debug)]
@@ -47,6 +47,22 @@ pub enum Effect {
     OpenExchange(Box<NewExchange>),
     /// Adds a message to an exchange.
     AddMessage(Box<NewMessage>),
+    /// Notes which attachments a message names: its sender's own are then readable by the exchange's parties.
+    NameAttachments {
+        /// The exchange.
+        exchange_id: ExchangeId,
+        /// Whose message it is.
+        named_by: CreditCode,
+        /// Keyed digests.
+        digests: Vec<[u8; 32]>,
+    },
+    /// Ends an upload: all of it is stored and was checked.
+    CompleteAttachment {
+        /// The attachment.
+        attachment_id: Uuid,
+        /// When.
+        at: Timestamp,
+    },
     /// Takes a delivery for an attempt.
     Lease {
         /// The delivery.
@@ -151,8 +167,13 @@ pub enum Rejection {
 }
 
 /// Whether an effect is a row of a batch (see [`super::rows`]), written with its entries.
-pub(super) fn is_row(effect: &Effect) -> bool {
+fn is_row(effect: &Effect) -> bool {
     matches!(effect, Effect::Claim { .. } | Effect::Outcome { .. })
+}
+
+/// Whether all effects of a batch are rows of it.
+pub(super) fn is_rows_only(batch: &Batch<Effect>) -> bool {
+    batch.leaves.iter().flat_map(|leaf| &leaf.effects).all(is_row)
 }
 
 /// Makes the effects of a batch that are not rows of it. Returns those that cannot be made, by place of their leaf.
@@ -193,6 +214,12 @@ async fn apply_one(
         }
         Effect::OpenExchange(exchange) => open_exchange(connection, exchange).await.map(Ok),
         Effect::AddMessage(message) => add_message(connection, message).await,
+        Effect::NameAttachments { exchange_id, named_by, digests } => {
+            attachments::name(connection, exchange_id, named_by, digests).await.map(Ok)
+        }
+        Effect::CompleteAttachment { attachment_id, at } => {
+            attachments::complete(connection, attachment_id, *at).await.map(exactly_one)
+        }
         Effect::Lease { delivery_id, attempts, lease, until } => {
             let taken = sqlx::query(
                 "UPDATE deliveries SET state = 'LEASED', attempts = attempts + 1, lease = $1, due_us = $2 \
@@ -228,7 +255,8 @@ async fn open_exchange(connection: &mut SqliteConnection, new: &NewExchange) -> 
     .execute(&mut *connection)
     .await?;
     insert_message(connection, &new.exchange_id, 1, &new.message).await?;
-    insert_delivery(connection, &new.exchange_id, 1, &new.delivery, new.at).await
+    insert_delivery(connection, &new.exchange_id, 1, &new.delivery, new.at).await?;
+    events::record(connection, &new.exchange_id, Change::Opened, 1, new.at).await
 }
 
 async fn add_message(
@@ -252,6 +280,7 @@ async fn add_message(
     }
     insert_message(connection, &new.exchange_id, new.sequence, &new.message).await?;
     insert_delivery(connection, &new.exchange_id, new.sequence, &new.delivery, new.at).await?;
+    events::record(connection, &new.exchange_id, Change::MessageAdded, new.sequence, new.at).await?;
     Ok(Ok(()))
 }
 
@@ -320,9 +349,9 @@ async fn settle(
     if let Err(rejection) = exactly_one(changed.rows_affected()) {
         return Ok(Err(rejection));
     }
-    let exchange_state = match outcome {
-        DeliveryOutcome::Delivered => ExchangeState::Delivered,
-        DeliveryOutcome::Dead { .. } => ExchangeState::Undeliverable,
+    let (exchange_state, change) = match outcome {
+        DeliveryOutcome::Delivered => (ExchangeState::Delivered, Change::Delivered),
+        DeliveryOutcome::Dead { .. } => (ExchangeState::Undeliverable, Change::Undeliverable),
         DeliveryOutcome::Retry { .. } => return Ok(Ok(())),
     };
     // Only the opening message's delivery moves the exchange, and only where nothing else has moved it on.
@@ -334,8 +363,9 @@ async fn settle(
     .bind(at.as_microsecond())
     .bind(ExchangeState::Submitted.as_str())
     .bind(delivery_id.as_bytes().as_slice())
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    events::record_settled(connection, delivery_id, change, at).await?;
     Ok(Ok(()))
 }
 

@@ -72,6 +72,12 @@ impl Storage for Store {
         let mut connection = self.writer.acquire().await?;
         let outcome = commit_on(&mut connection, batch).await;
         Self::discard_after_error(&mut connection, &outcome);
+        if matches!(&outcome, Ok(rejections) if rejections.is_empty()) && !effect::is_rows_only(batch) {
+            // Durable already: who follows is woken by a later batch at the latest.
+            if let Err(error) = self.followers.wake(&mut connection).await {
+                tracing::warn!(%error, "watches cannot be woken");
+            }
+        }
         outcome
     }
 
@@ -92,8 +98,7 @@ async fn commit_on(
     batch: &Batch<Effect>,
 ) -> Result<Vec<(usize, Rejection)>, StoreError> {
     let rows = Rows::of(batch);
-    let only_rows = batch.leaves.iter().flat_map(|leaf| &leaf.effects).all(effect::is_row);
-    let written = if only_rows {
+    let written = if effect::is_rows_only(batch) {
         rows.write_and_commit(connection).await
     } else {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;

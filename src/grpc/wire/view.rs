@@ -1,10 +1,10 @@
 //! From the domain to the wire.
 
 use super::timestamp;
-use crate::domain::exchange::{ExchangeState, Kind};
+use crate::domain::exchange::{Change, ExchangeState, Kind};
 use crate::domain::violation::Remark;
 use crate::grpc::proto;
-use crate::store::ExchangeRecord;
+use crate::store::{EventRecord, ExchangeRecord};
 
 /// An exchange without its thread.
 pub(crate) fn exchange_of(record: &ExchangeRecord) -> proto::Exchange {
@@ -19,6 +19,24 @@ pub(crate) fn exchange_of(record: &ExchangeRecord) -> proto::Exchange {
         create_time: Some(timestamp(record.created)),
         update_time: Some(timestamp(record.updated)),
         thread: Vec::new(),
+    }
+}
+
+/// A change of an exchange.
+pub(crate) fn event_of(record: &EventRecord) -> proto::ExchangeEvent {
+    let change = match record.change {
+        Change::Opened => proto::ExchangeChange::Opened,
+        Change::MessageAdded => proto::ExchangeChange::MessageAdded,
+        Change::StateChanged => proto::ExchangeChange::StateChanged,
+        Change::Delivered => proto::ExchangeChange::Delivered,
+        Change::Undeliverable => proto::ExchangeChange::Undeliverable,
+    };
+    proto::ExchangeEvent {
+        exchange_id: record.exchange_id.to_string(),
+        change: change.into(),
+        state: state_on_wire(record.state).into(),
+        message_sequence: record.message,
+        change_time: Some(timestamp(record.changed)),
     }
 }
 

@@ -1,0 +1,397 @@
+//! Attachments: rows of sealed chunks, read and written one run of chunks at a time.
+//!
+//! They lie in the database and not beside it, so that one backup and one transaction hold them together with the exchange
+//! that names them. An upload grows by itself; only what makes it whole goes through the audit log.
+
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Connection as _, Row, SqliteConnection};
+use uuid::Uuid;
+
+use super::{Store, StoreError, signed, unsigned};
+use crate::domain::agency::CreditCode;
+use crate::domain::attachment::MediaType;
+use crate::domain::exchange::ExchangeId;
+
+/// Clear bytes of a chunk; the last may have fewer.
+pub const CHUNK_BYTES: usize = 64 * 1024;
+
+/// An attachment, whole or on its way. It has no `Debug`: a file's name may be a person's.
+#[derive(Clone)]
+pub struct AttachmentRecord {
+    /// Its id.
+    pub attachment_id: Uuid,
+    /// Who uploads it.
+    pub owner: CreditCode,
+    /// Bytes of the whole.
+    pub size: u64,
+    /// Bytes that are stored.
+    pub received: u64,
+    /// When it became whole.
+    pub completed: Option<Timestamp>,
+    /// What it is.
+    pub media_type: MediaType,
+    /// File name.
+    pub name: String,
+}
+
+/// An upload that begins.
+pub struct NewAttachment {
+    /// Its id.
+    pub attachment_id: Uuid,
+    /// Who uploads it.
+    pub owner: CreditCode,
+    /// Keyed digest.
+    pub digest: [u8; 32],
+    /// Bytes of the whole.
+    pub size: u64,
+    /// What it is.
+    pub media_type: MediaType,
+    /// File name.
+    pub name: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+const SELECT: &str =
+    "SELECT a.attachment_id, a.owner, a.size, a.received, a.completed_us, a.details FROM attachments a";
+
+impl Store {
+    /// An agency's own attachment or upload, by its keyed digest.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn own_attachment(
+        &self,
+        owner: &CreditCode,
+        digest: &[u8; 32],
+    ) -> Result<Option<AttachmentRecord>, StoreError> {
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!("{SELECT} WHERE a.owner = $1 AND a.digest = $2")))
+            .bind(owner.as_str())
+            .bind(digest.as_slice())
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(|row| self.attachment(row)).transpose()
+    }
+
+    /// The whole attachment of a keyed digest that `party` may read: its own, or one that its uploader named in an
+    /// exchange that both are party to. Whether another's exists is not told apart.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn readable_attachment(
+        &self,
+        party: &CreditCode,
+        digest: &[u8; 32],
+    ) -> Result<Option<AttachmentRecord>, StoreError> {
+        let text = format!(
+            "{SELECT} WHERE a.digest = $2 AND a.completed_us IS NOT NULL AND (a.owner = $1 OR EXISTS \
+             (SELECT 1 FROM exchange_attachments n JOIN exchanges x ON x.exchange_id = n.exchange_id \
+              WHERE n.digest = a.digest AND n.named_by = a.owner AND (x.sender = $1 OR x.recipient = $1))) \
+             ORDER BY a.owner = $1 DESC, a.attachment_id LIMIT 1"
+        );
+        let row = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(party.as_str())
+            .bind(digest.as_slice())
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(|row| self.attachment(row)).transpose()
+    }
+
+    /// How many attachments and uploads an agency has.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn attachments_of(&self, owner: &CreditCode) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT COUNT(*) FROM attachments WHERE owner = $1")
+            .bind(owner.as_str())
+            .fetch_one(&self.readers)
+            .await?;
+        unsigned(row.try_get(0)?, "attachments", "owner")
+    }
+
+    /// Begins an upload, in place of an unfinished one of the same owner and digest.
+    ///
+    /// # Errors
+    /// When the database does not answer, or the attachment is whole already.
+    pub async fn begin_upload(&self, new: &NewAttachment) -> Result<(), StoreError> {
+        let details = format!("{}\0{}", new.media_type, new.name);
+        let details = self.sealer.seal(&details_place(&new.attachment_id), details.as_bytes());
+        let mut connection = self.writer.acquire().await?;
+        let outcome = begin_on(&mut connection, new, &details).await;
+        Self::discard_after_error(&mut connection, &outcome);
+        outcome
+    }
+
+    /// Stores chunks of an upload behind its first `received` bytes. `false` when the upload has gone, or was carried on
+    /// by somebody else meanwhile; then nothing was stored.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn add_chunks(
+        &self,
+        attachment_id: &Uuid,
+        received: u64,
+        chunks: &[Vec<u8>],
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let first = received / CHUNK_BYTES as u64;
+        let sealed: Vec<(i64, Vec<u8>)> = (first..)
+            .zip(chunks)
+            .map(|(index, chunk)| {
+                (signed(index), self.sealer.seal(&chunk_place(attachment_id, index), chunk))
+            })
+            .collect();
+        let after = received + chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+        let mut connection = self.writer.acquire().await?;
+        let outcome = add_on(&mut connection, attachment_id, [received, after], sealed, at).await;
+        Self::discard_after_error(&mut connection, &outcome);
+        outcome
+    }
+
+    /// One chunk, opened.
+    ///
+    /// # Errors
+    /// When the database does not answer, the chunk is not there or does not open.
+    pub async fn chunk(&self, attachment_id: &Uuid, index: u64) -> Result<Vec<u8>, StoreError> {
+        let row = sqlx::query("SELECT chunk FROM attachment_chunks WHERE attachment_id = $1 AND idx = $2")
+            .bind(attachment_id.as_bytes().as_slice())
+            .bind(signed(index))
+            .fetch_one(&self.readers)
+            .await?;
+        Ok(self.sealer.open(&chunk_place(attachment_id, index), row.try_get(0)?)?)
+    }
+
+    /// Removes an upload that is not whole.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn remove_upload(&self, attachment_id: &Uuid) -> Result<(), StoreError> {
+        let mut connection = self.writer.acquire().await?;
+        let outcome = remove_on(
+            &mut connection,
+            "SELECT attachment_id FROM attachments WHERE attachment_id = $1 AND completed_us IS NULL",
+            &[attachment_id.as_bytes().to_vec()],
+        )
+        .await;
+        Self::discard_after_error(&mut connection, &outcome);
+        outcome.map(|_| ())
+    }
+
+    /// Removes uploads that have not grown since `before` and are not whole. Returns how many.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn forget_uploads(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let old = sqlx::query(
+            "SELECT attachment_id FROM attachments WHERE completed_us IS NULL AND touched_us < $1 LIMIT 16",
+        )
+        .bind(before.as_microsecond())
+        .fetch_all(&self.readers)
+        .await?;
+        let old = old.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Vec<u8>>, sqlx::Error>>()?;
+        if old.is_empty() {
+            return Ok(0);
+        }
+        let mut connection = self.writer.acquire().await?;
+        let still_old = format!(
+            "SELECT attachment_id FROM attachments WHERE attachment_id = $1 AND completed_us IS NULL \
+             AND touched_us < {}",
+            before.as_microsecond()
+        );
+        let outcome = remove_on(&mut connection, &still_old, &old).await;
+        Self::discard_after_error(&mut connection, &outcome);
+        outcome
+    }
+
+    /// Removes the attachments of an exchange whose retention has ended: those that no other exchange names. Returns how
+    /// many.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn remove_attachments_of(&self, exchange_id: &ExchangeId) -> Result<u64, StoreError> {
+        let mut connection = self.writer.acquire().await?;
+        let outcome = remove_named_on(&mut connection, exchange_id).await;
+        Self::discard_after_error(&mut connection, &outcome);
+        outcome
+    }
+
+    fn attachment(&self, row: &SqliteRow) -> Result<AttachmentRecord, StoreError> {
+        let inconsistent = |column| StoreError::Inconsistent { table: "attachments", column };
+        let attachment_id = Uuid::from_slice(row.try_get(0)?).map_err(|_| inconsistent("attachment_id"))?;
+        let details = self.sealer.open(&details_place(&attachment_id), row.try_get(5)?)?;
+        let details = String::from_utf8(details).map_err(|_| inconsistent("details"))?;
+        let (media_type, name) = details.split_once('\0').ok_or_else(|| inconsistent("details"))?;
+        let completed = row.try_get::<Option<i64>, _>(4)?.map(Timestamp::from_microsecond).transpose();
+        Ok(AttachmentRecord {
+            attachment_id,
+            owner: CreditCode::parse(row.try_get(1)?).map_err(|_| inconsistent("owner"))?,
+            size: unsigned(row.try_get(2)?, "attachments", "size")?,
+            received: unsigned(row.try_get(3)?, "attachments", "received")?,
+            completed: completed.map_err(|_| inconsistent("completed_us"))?,
+            media_type: MediaType::from_name(media_type).ok_or_else(|| inconsistent("details"))?,
+            name: name.to_owned(),
+        })
+    }
+}
+
+async fn begin_on(
+    connection: &mut SqliteConnection,
+    new: &NewAttachment,
+    details: &[u8],
+) -> Result<(), StoreError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::query(
+        "DELETE FROM attachment_chunks WHERE attachment_id IN \
+         (SELECT attachment_id FROM attachments WHERE owner = $1 AND digest = $2 AND completed_us IS NULL)",
+    )
+    .bind(new.owner.as_str())
+    .bind(new.digest.as_slice())
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query("DELETE FROM attachments WHERE owner = $1 AND digest = $2 AND completed_us IS NULL")
+        .bind(new.owner.as_str())
+        .bind(new.digest.as_slice())
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query(
+        "INSERT INTO attachments (attachment_id, owner, digest, size, details, received, touched_us) \
+         VALUES ($1, $2, $3, $4, $5, 0, $6)",
+    )
+    .bind(new.attachment_id.as_bytes().as_slice())
+    .bind(new.owner.as_str())
+    .bind(new.digest.as_slice())
+    .bind(signed(new.size))
+    .bind(details)
+    .bind(new.at.as_microsecond())
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn add_on(
+    connection: &mut SqliteConnection,
+    attachment_id: &Uuid,
+    [before, after]: [u64; 2],
+    chunks: Vec<(i64, Vec<u8>)>,
+    at: Timestamp,
+) -> Result<bool, StoreError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let grown = sqlx::query(
+        "UPDATE attachments SET received = $1, touched_us = $2 \
+         WHERE attachment_id = $3 AND received = $4 AND completed_us IS NULL",
+    )
+    .bind(signed(after))
+    .bind(at.as_microsecond())
+    .bind(attachment_id.as_bytes().as_slice())
+    .bind(signed(before))
+    .execute(&mut *transaction)
+    .await?;
+    if grown.rows_affected() != 1 {
+        transaction.rollback().await?;
+        return Ok(false);
+    }
+    for (index, chunk) in chunks {
+        sqlx::query("INSERT INTO attachment_chunks (attachment_id, idx, chunk) VALUES ($1, $2, $3)")
+            .bind(attachment_id.as_bytes().as_slice())
+            .bind(index)
+            .bind(chunk)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Removes those of `ids` that `condition` still selects.
+async fn remove_on(
+    connection: &mut SqliteConnection,
+    condition: &str,
+    ids: &[Vec<u8>],
+) -> Result<u64, StoreError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut removed = 0;
+    for id in ids {
+        for table in ["attachment_chunks", "attachments"] {
+            let text = format!("DELETE FROM {table} WHERE attachment_id IN ({condition})");
+            let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(id).execute(&mut *transaction).await?;
+            if table == "attachments" {
+                removed += rows.rows_affected();
+            }
+        }
+    }
+    transaction.commit().await?;
+    Ok(removed)
+}
+
+async fn remove_named_on(
+    connection: &mut SqliteConnection,
+    exchange_id: &ExchangeId,
+) -> Result<u64, StoreError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let only_named_here = "SELECT a.attachment_id FROM attachments a JOIN exchange_attachments n \
+         ON n.digest = a.digest AND n.named_by = a.owner WHERE n.exchange_id = $1 AND NOT EXISTS \
+         (SELECT 1 FROM exchange_attachments o WHERE o.digest = a.digest AND o.named_by = a.owner \
+          AND o.exchange_id <> $1)";
+    let mut removed = 0;
+    for table in ["attachment_chunks", "attachments"] {
+        let text = format!("DELETE FROM {table} WHERE attachment_id IN ({only_named_here})");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(exchange_id.as_bytes().as_slice())
+            .execute(&mut *transaction)
+            .await?;
+        removed = rows.rows_affected();
+    }
+    sqlx::query("DELETE FROM exchange_attachments WHERE exchange_id = $1")
+        .bind(exchange_id.as_bytes().as_slice())
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(removed)
+}
+
+/// Notes which digests a message names.
+pub(super) async fn name(
+    connection: &mut SqliteConnection,
+    exchange_id: &ExchangeId,
+    named_by: &CreditCode,
+    digests: &[[u8; 32]],
+) -> Result<(), StoreError> {
+    for digest in digests {
+        sqlx::query(
+            "INSERT INTO exchange_attachments (exchange_id, named_by, digest) VALUES ($1, $2, $3) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(exchange_id.as_bytes().as_slice())
+        .bind(named_by.as_str())
+        .bind(digest.as_slice())
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Ends an upload all of which is stored. Returns how many rows that were.
+pub(super) async fn complete(
+    connection: &mut SqliteConnection,
+    attachment_id: &Uuid,
+    at: Timestamp,
+) -> Result<u64, StoreError> {
+    let completed = sqlx::query(
+        "UPDATE attachments SET completed_us = $1 WHERE attachment_id = $2 AND received = size AND completed_us IS NULL",
+    )
+    .bind(at.as_microsecond())
+    .bind(attachment_id.as_bytes().as_slice())
+    .execute(connection)
+    .await?;
+    Ok(completed.rows_affected())
+}
+
+fn details_place(attachment_id: &Uuid) -> String {
+    format!("attachment/{attachment_id}")
+}
+
+fn chunk_place(attachment_id: &Uuid, index: u64) -> String {
+    format!("attachment/{attachment_id}/{index}")
+}
