@@ -41,6 +41,10 @@ methods! {
     VerificationService {
         /// Asks the low-income register.
         VerifyLowIncome,
+        /// Asks the register of poverty households.
+        VerifyPovertyHousehold,
+        /// Reads a verification that is completed later.
+        GetVerification,
     }
     ExchangeService {
         /// Opens an exchange.

@@ -14,8 +14,10 @@ use legal_aid_gateway::grpc::proto::verification_service_server::{
     VerificationService, VerificationServiceServer,
 };
 use legal_aid_gateway::grpc::proto::{
-    LowIncomeAnswer, QueryLowIncomeRequest, QueryLowIncomeResponse, VerifyLowIncomeRequest,
-    VerifyLowIncomeResponse,
+    GetVerificationRequest, GetVerificationResponse, LowIncomeAnswer, QueryLowIncomeRequest,
+    QueryLowIncomeResponse, QueryPovertyHouseholdRequest, QueryPovertyHouseholdResponse,
+    VerifyLowIncomeRequest, VerifyLowIncomeResponse, VerifyPovertyHouseholdRequest,
+    VerifyPovertyHouseholdResponse,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -67,6 +69,20 @@ impl VerificationService for Echo {
     ) -> Result<Response<VerifyLowIncomeResponse>, Status> {
         Ok(Response::new(self.answer.clone()))
     }
+
+    async fn verify_poverty_household(
+        &self,
+        _: Request<VerifyPovertyHouseholdRequest>,
+    ) -> Result<Response<VerifyPovertyHouseholdResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn get_verification(
+        &self,
+        _: Request<GetVerificationRequest>,
+    ) -> Result<Response<GetVerificationResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
 }
 
 struct Proxy {
@@ -81,6 +97,20 @@ impl VerificationService for Proxy {
     ) -> Result<Response<VerifyLowIncomeResponse>, Status> {
         let answer = self.upstream.clone().verify_low_income(request.into_inner()).await?;
         Ok(Response::new(answer.into_inner()))
+    }
+
+    async fn verify_poverty_household(
+        &self,
+        _: Request<VerifyPovertyHouseholdRequest>,
+    ) -> Result<Response<VerifyPovertyHouseholdResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn get_verification(
+        &self,
+        _: Request<GetVerificationRequest>,
+    ) -> Result<Response<GetVerificationResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
     }
 }
 
@@ -97,6 +127,13 @@ impl RegistryService for Registry {
         message::answer_to_gateway(&self.answer, request.get_ref())
             .map(Response::new)
             .ok_or_else(|| Status::invalid_argument("the query names no subject"))
+    }
+
+    async fn query_poverty_household(
+        &self,
+        _: Request<QueryPovertyHouseholdRequest>,
+    ) -> Result<Response<QueryPovertyHouseholdResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
     }
 }
 

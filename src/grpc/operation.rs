@@ -94,6 +94,8 @@ macro_rules! witnessed {
 
 witnessed!(
     VerifyLowIncomeResponse,
+    VerifyPovertyHouseholdResponse,
+    GetVerificationResponse,
     SubmitExchangeResponse,
     RespondToExchangeResponse,
     GetExchangeResponse,
