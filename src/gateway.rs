@@ -149,6 +149,7 @@ impl Gateway {
         .await?;
 
         let outbox = Arc::new(Notify::new());
+        let (stop, stopped) = watch::channel(false);
         let dialler = Dialler::new(&credentials, clock.clone());
         let peers = Peers::new(dialler.clone());
         let intake = Arc::new(Intake {
@@ -162,6 +163,7 @@ impl Gateway {
             lease: config.delivery.lease,
             ask_again_after: config.verification.first_retry,
             outbox: Arc::clone(&outbox),
+            stopping: stopped.clone(),
         });
         let enquirer = Enquirer {
             store: store.clone(),
@@ -182,7 +184,6 @@ impl Gateway {
         };
         let acceptor =
             Acceptor::new(&credentials, Arc::new(admission), acceptor_limits(&config), clock.clone());
-        let (stop, stopped) = watch::channel(false);
         let service = Front::new(routes(&intake, &config).await, Arc::clone(&intake), call_limits(&config));
         let server =
             serve(listener, acceptor.clone(), service, http_limits(&config), until_stopped(stopped.clone()));
@@ -344,6 +345,8 @@ fn call_limits(config: &Config) -> CallLimits {
         calls_per_agency: limits.calls_per_agency,
         default_deadline: limits.default_deadline,
         longest_deadline: limits.longest_deadline,
+        longest_stream: limits.longest_stream,
+        stream_idle: limits.stream_idle,
     }
 }
 
