@@ -29,7 +29,7 @@ use crate::domain::agency::CreditCode;
 use crate::grpc::proto::audit_service_server::AuditServiceServer;
 use crate::grpc::proto::exchange_service_server::ExchangeServiceServer;
 use crate::grpc::proto::verification_service_server::VerificationServiceServer;
-use crate::grpc::{Audit, CallLimits, Exchanges, Front, Intake, Verification};
+use crate::grpc::{Audit, CallLimits, Exchanges, Front, Intake, Paces, Verification};
 use crate::identity::acceptor::{Acceptor, AcceptorLimits};
 use crate::identity::credentials::{Credentials, CredentialsError};
 use crate::identity::dialler::Dialler;
@@ -162,6 +162,7 @@ impl Gateway {
             node: config.gateway.node.clone(),
             lease: config.delivery.lease,
             ask_again_after: config.verification.first_retry,
+            paces: Paces::default(),
             outbox: Arc::clone(&outbox),
             stopping: stopped.clone(),
         });

@@ -594,6 +594,13 @@ fn samples(scene: &Scene) -> Vec<Sample> {
         Sample::of(Method::VerifyLowIncome, &full_question(scene)),
         Sample::of(Method::VerifyPovertyHousehold, &full_poverty_question(scene)),
         Sample::of(
+            Method::BatchVerify,
+            &proto::BatchVerifyRequest {
+                context: context(centre, purposes::AID_ELIGIBILITY),
+                question: None,
+            },
+        ),
+        Sample::of(
             Method::GetVerification,
             &proto::GetVerificationRequest {
                 context: context(centre, purposes::AID_ELIGIBILITY),

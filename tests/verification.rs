@@ -10,12 +10,16 @@ use district::{DEADLINE, Refused, Scene, verify_poverty};
 use legal_aid_gateway::audit::entry::Phase;
 use legal_aid_gateway::client::AgencyClient;
 use legal_aid_gateway::grpc::proto;
+use legal_aid_gateway::grpc::proto::batch_verify_request::Question;
+use legal_aid_gateway::grpc::proto::batch_verify_response::Result as Outcome;
 use legal_aid_gateway::grpc::proto::exchange_message::Body;
 use legal_aid_gateway::grpc::proto::verification_outcome::Answer;
 use legal_aid_gateway::grpc::proto::{VerificationResult, VerificationState};
 use legal_aid_gateway::setup::{NOT_ON_THE_REGISTER, codes, purposes};
+use legal_aid_gateway::simulator::people::person;
 use prost::Message as _;
-use tonic::{Code, Response, Status};
+use tonic::codegen::tokio_stream;
+use tonic::{Code, Response, Status, Streaming};
 
 // ---- poverty households ------------------------------------------------------------------------------------------
 
@@ -252,7 +256,150 @@ async fn an_answer_leaves_nothing_to_complete() {
     scene.stop().await;
 }
 
+// ---- many at once ------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn each_question_of_a_batch_has_its_own_result_evidence_and_outcome() {
+    let mut scene = Scene::start().await;
+    let made_up = "[made_up]\nseed = 7\nhouseholds = 200\nregion = \"331004\"\n";
+    let script =
+        "[[script.scene]]\nevery = 50\nbehaviour = \"wrong-person\"\n[[script.scene]]\nslow_ms = 5\n";
+    change_registry(&mut scene, &format!("{script}{made_up}")).await;
+    let mut questions: Vec<_> = (0..200).map(|place| low_income(about(&scene, place))).collect();
+    let mut wrong = about(&scene, 0);
+    wrong.query.as_mut().unwrap().programmes.clear();
+    wrong.query.as_mut().unwrap().authority = None;
+    questions.insert(20, low_income(wrong));
+    questions.insert(40, Some(Question::PovertyHousehold(scene.poverty_question())));
+    questions.insert(60, None);
+
+    let results = batch(&scene.centre, questions.clone()).await.unwrap();
+
+    assert_eq!(results.len(), 203);
+    let mut indices = std::collections::BTreeSet::new();
+    let (mut matched, mut ambiguous) = (0, 0);
+    for result in &results {
+        let index = match result.result.as_ref().unwrap() {
+            Outcome::LowIncome(answered) => {
+                match answered.answer.as_ref().unwrap().result() {
+                    VerificationResult::Match => matched += 1,
+                    VerificationResult::Ambiguous => ambiguous += 1,
+                    other => panic!("{}", other.as_str_name()),
+                }
+                answered.audit
+            }
+            Outcome::PovertyHousehold(answered) => {
+                assert_eq!(result.number, 41);
+                assert!(answered.answer.as_ref().unwrap().result() == VerificationResult::Match);
+                answered.audit
+            }
+            Outcome::Refusal(refusal) => {
+                assert_eq!((refusal.code, refusal.reason.as_str()), (3, "INVALID_REQUEST"));
+                let rules: Vec<_> = refusal.violations.iter().map(|found| found.field.as_str()).collect();
+                match result.number {
+                    21 => assert_eq!(rules, ["query.programmes", "query.authority"]),
+                    61 => assert_eq!(rules, ["question"]),
+                    other => panic!("{other} is right"),
+                }
+                assert!(!refusal.may_retry);
+                refusal.audit
+            }
+        };
+        let index = index.unwrap().log_index;
+        assert!(indices.insert(index));
+        let phase = scene.entry(index).await.phase;
+        assert!(matches!(phase, Phase::Response | Phase::Refused));
+    }
+    assert_eq!((matched, ambiguous), (196, 4));
+
+    // The same ids again get their first outcomes, with their first evidence.
+    let again = batch(&scene.centre, questions).await.unwrap();
+    let first = |all: &[proto::BatchVerifyResponse]| {
+        let low = all.iter().filter(|one| matches!(one.result, Some(Outcome::LowIncome(_))));
+        let mut low: Vec<_> = low.cloned().map(|one| (one.number, one.result)).collect();
+        low.sort_by_key(|(number, _)| *number);
+        low
+    };
+    assert!(first(&again) == first(&results));
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_is_broken_off_and_begun_again_asks_each_question_once() {
+    let mut scene = Scene::start().await;
+    let registry = scene.count_queries().await;
+    let questions: Vec<_> = (0..60).map(|place| low_income(about(&scene, place))).collect();
+    let mut stream = begin(&scene.centre, questions.clone()).await.unwrap();
+    for _ in 0..10 {
+        stream.message().await.unwrap().unwrap();
+    }
+    drop(stream);
+    let results = batch(&scene.centre, questions).await.unwrap();
+    assert_eq!(results.len(), 60);
+    assert!(results.iter().all(|result| matches!(result.result, Some(Outcome::LowIncome(_)))));
+    assert_eq!(registry.times_asked(), 60);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_goes_as_fast_as_the_agreement_says() {
+    let scene = Scene::start().await;
+    scene.edit_directory(|file| {
+        let terms = legal_aid_gateway::access::BatchTerms { at_once: 4, per_second: 50 };
+        district::agreement(file, "DEV-VERIFY").batch = Some(terms);
+    });
+    let questions = (0..30).map(|place| low_income(about(&scene, place))).collect();
+    let started = std::time::Instant::now();
+    assert_eq!(batch(&scene.centre, questions).await.unwrap().len(), 30);
+    assert!(started.elapsed() >= Duration::from_millis(400), "{:?}", started.elapsed());
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_needs_an_agreement_of_its_own() {
+    let scene = Scene::start().await;
+    let refused = batch(&scene.court, vec![low_income(scene.question())]).await.err().unwrap();
+    assert_eq!(Refused::of(&refused).reason, "NO_AGREEMENT");
+    scene.stop().await;
+}
+
 // ---- helpers -----------------------------------------------------------------------------------------------------
+
+/// A question about the person made up at a place.
+fn about(scene: &Scene, place: u32) -> proto::VerifyLowIncomeRequest {
+    let mut request = scene.question();
+    let subject = request.query.as_mut().unwrap().subject.as_mut().unwrap();
+    let person = person(7, "331004", place);
+    (subject.name, subject.id_number) = (person.name, person.id_number);
+    request
+}
+
+fn low_income(request: proto::VerifyLowIncomeRequest) -> Option<Question> {
+    Some(Question::LowIncome(request))
+}
+
+async fn begin(
+    client: &AgencyClient,
+    questions: Vec<Option<Question>>,
+) -> Result<Streaming<proto::BatchVerifyResponse>, Status> {
+    let context = Some(client.context(purposes::AID_ELIGIBILITY));
+    let first = proto::BatchVerifyRequest { context, question: None };
+    let rest = questions.into_iter().map(|question| proto::BatchVerifyRequest { context: None, question });
+    let stream = tokio_stream::iter(std::iter::once(first).chain(rest).collect::<Vec<_>>());
+    client.verification().batch_verify(stream).await.map(Response::into_inner)
+}
+
+async fn batch(
+    client: &AgencyClient,
+    questions: Vec<Option<Question>>,
+) -> Result<Vec<proto::BatchVerifyResponse>, Status> {
+    let mut stream = begin(client, questions).await?;
+    let mut results = Vec::new();
+    while let Some(result) = stream.message().await? {
+        results.push(result);
+    }
+    Ok(results)
+}
 
 /// Asks again soon, and gives up at an age.
 fn patience(text: &str, give_up_after: &str) -> String {

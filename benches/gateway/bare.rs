@@ -14,10 +14,10 @@ use legal_aid_gateway::grpc::proto::verification_service_server::{
     VerificationService, VerificationServiceServer,
 };
 use legal_aid_gateway::grpc::proto::{
-    GetVerificationRequest, GetVerificationResponse, LowIncomeAnswer, QueryLowIncomeRequest,
-    QueryLowIncomeResponse, QueryPovertyHouseholdRequest, QueryPovertyHouseholdResponse,
-    VerifyLowIncomeRequest, VerifyLowIncomeResponse, VerifyPovertyHouseholdRequest,
-    VerifyPovertyHouseholdResponse,
+    BatchVerifyRequest, BatchVerifyResponse, GetVerificationRequest, GetVerificationResponse,
+    LowIncomeAnswer, QueryLowIncomeRequest, QueryLowIncomeResponse, QueryPovertyHouseholdRequest,
+    QueryPovertyHouseholdResponse, VerifyLowIncomeRequest, VerifyLowIncomeResponse,
+    VerifyPovertyHouseholdRequest, VerifyPovertyHouseholdResponse,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -32,7 +32,7 @@ use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Server};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::message;
 use crate::parties::{Certificates, Party, endpoint};
@@ -77,6 +77,15 @@ impl VerificationService for Echo {
         Err(Status::unimplemented("not measured"))
     }
 
+    type BatchVerifyStream = ReceiverStream<Result<BatchVerifyResponse, Status>>;
+
+    async fn batch_verify(
+        &self,
+        _: Request<Streaming<BatchVerifyRequest>>,
+    ) -> Result<Response<Self::BatchVerifyStream>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
     async fn get_verification(
         &self,
         _: Request<GetVerificationRequest>,
@@ -103,6 +112,15 @@ impl VerificationService for Proxy {
         &self,
         _: Request<VerifyPovertyHouseholdRequest>,
     ) -> Result<Response<VerifyPovertyHouseholdResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    type BatchVerifyStream = ReceiverStream<Result<BatchVerifyResponse, Status>>;
+
+    async fn batch_verify(
+        &self,
+        _: Request<Streaming<BatchVerifyRequest>>,
+    ) -> Result<Response<Self::BatchVerifyStream>, Status> {
         Err(Status::unimplemented("not measured"))
     }
 

@@ -4,7 +4,7 @@
 //! dispatched and RESPONSE before the answer; a local read or a refusal has one.
 
 #[allow(dead_code, reason = "the first streaming methods follow")]
-mod streams;
+pub(super) mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +52,8 @@ pub struct Intake {
     pub lease: Duration,
     /// How long after an UNAVAILABLE answer a registry is asked again.
     pub ask_again_after: Duration,
+    /// How fast batches go.
+    pub paces: super::verification::Paces,
     /// Woken when something new waits in the outbox.
     pub outbox: Arc<tokio::sync::Notify>,
     /// Becomes true when the gateway is about to stop: streams without an end are ended then.

@@ -95,6 +95,7 @@ macro_rules! witnessed {
 witnessed!(
     VerifyLowIncomeResponse,
     VerifyPovertyHouseholdResponse,
+    BatchVerifyResponse,
     GetVerificationResponse,
     SubmitExchangeResponse,
     RespondToExchangeResponse,

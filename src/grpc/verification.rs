@@ -1,5 +1,6 @@
 //! `VerificationService`.
 
+mod batch;
 mod kinds;
 mod later;
 
@@ -9,12 +10,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prost::Message;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
+use self::batch::BatchVerify;
+pub use self::batch::Paces;
 use self::kinds::Verifiable;
 use self::later::GetVerification;
 use super::call::Call;
 use super::intake::Intake;
+use super::intake::streams::Items;
 use super::operation::{Done, Effectful, Facts, Operation, Reading};
 use super::proto;
 use super::proto::verification_service_server::VerificationService;
@@ -51,6 +55,15 @@ impl VerificationService for Verification {
         request: Request<proto::VerifyPovertyHouseholdRequest>,
     ) -> Result<Response<proto::VerifyPovertyHouseholdResponse>, Status> {
         self.0.carry_out::<Verify<PovertyHousehold>>(request).await
+    }
+
+    type BatchVerifyStream = Items<proto::BatchVerifyResponse>;
+
+    async fn batch_verify(
+        &self,
+        request: Request<Streaming<proto::BatchVerifyRequest>>,
+    ) -> Result<Response<Self::BatchVerifyStream>, Status> {
+        self.0.carry_out_both_ways::<BatchVerify>(request).await
     }
 
     async fn get_verification(
