@@ -18,6 +18,7 @@ use legal_aid_gateway::grpc::proto::{VerificationResult, VerificationState};
 use legal_aid_gateway::setup::{NOT_ON_THE_REGISTER, codes, purposes};
 use legal_aid_gateway::simulator::people::person;
 use prost::Message as _;
+use tokio::process::Command;
 use tonic::codegen::tokio_stream;
 use tonic::{Code, Response, Status, Streaming};
 
@@ -360,6 +361,95 @@ async fn a_batch_needs_an_agreement_of_its_own() {
     let scene = Scene::start().await;
     let refused = batch(&scene.court, vec![low_income(scene.question())]).await.err().unwrap();
     assert_eq!(Refused::of(&refused).reason, "NO_AGREEMENT");
+    scene.stop().await;
+}
+
+// ---- from the command line ---------------------------------------------------------------------------------------
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_people_is_asked_once_each_also_when_the_command_is_broken_off() {
+    let mut scene = Scene::start().await;
+    let made_up = "[made_up]\nseed = 7\nhouseholds = 250\nregion = \"331004\"\n";
+    let script = "[[script.scene]]\nslow_ms = 20\n";
+    change_registry(&mut scene, &format!("{script}{made_up}")).await;
+    let folder = scene.folder.clone();
+    let mut text = "name,id_number,household_region\n".to_owned();
+    for place in 0..300 {
+        let person = person(7, "331004", place);
+        text.push_str(&format!("{},{},331004\n", person.name, person.id_number));
+    }
+    std::fs::write(folder.join("people.csv"), &text).unwrap();
+    let command = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_legal-aid-gateway"));
+        command.current_dir(&folder).kill_on_drop(true).args(["verify", "low-income", "--as", "centre.toml"]);
+        command.args(["--file", "query.json", "--matter", "LQ-2026-0009", "--json"]);
+        command.args(["--csv", "people.csv", "--out", "results.csv"]);
+        command
+    };
+    let results = || std::fs::read_to_string(folder.join("results.csv")).unwrap_or_default();
+
+    let mut broken_off = command().spawn().unwrap();
+    let some = async {
+        while results().lines().count() < 50 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, some).await.expect("nothing is answered");
+    broken_off.kill().await.unwrap();
+    // As if it had been cut off within a line.
+    let left = results();
+    assert!(left.lines().count() < 250, "it was too fast to be broken off");
+    std::fs::write(folder.join("results.csv"), &left[..left.len() - 4]).unwrap();
+
+    let done = command().output().await.unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let told: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(told["results"]["MATCH"], 250);
+    assert_eq!(told["results"]["NO_MATCH"], 50);
+    assert!(told["there_before"].as_u64().unwrap() >= 40);
+    let lines: std::collections::BTreeSet<u64> =
+        results().lines().skip(1).map(|row| row.split(',').next().unwrap().parse().unwrap()).collect();
+    assert_eq!(lines, (2..=301).collect());
+    assert!(!results().contains(&person(7, "331004", 0).id_number), "the results name somebody");
+    // Each person was asked about once, whatever was on its way.
+    let filter = proto::EntryFilter { matter_id: "LQ-2026-0009".to_owned(), ..Default::default() };
+    let entries = scene.entries(filter).await;
+    let asked = entries.iter().filter(|(_, entry)| entry.phase == Phase::Request);
+    assert_eq!(asked.count(), 300);
+
+    // Nothing is left to ask; another question does not go into the same results.
+    let done = command().output().await.unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(told["asked"], 0);
+    let other = command().args(["--purpose", "FEE_WAIVER"]).output().await.unwrap();
+    assert!(!other.status.success());
+    assert!(String::from_utf8_lossy(&other.stderr).contains("another question"));
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poverty_household_is_verified_from_the_command_line() {
+    let scene = Scene::start().await;
+    let done = Command::new(env!("CARGO_BIN_EXE_legal-aid-gateway"))
+        .current_dir(&scene.folder)
+        .args([
+            "verify",
+            "poverty",
+            "--as",
+            "centre.toml",
+            "--file",
+            "poverty-query.json",
+            "--matter",
+            "LQ-1",
+        ])
+        .output()
+        .await
+        .unwrap();
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    for word in ["MATCH", "EDGE", "OPEN", "2021-06-01", codes::POVERTY_REGISTRY] {
+        assert!(text.contains(word), "{word} is not in {text}");
+    }
     scene.stop().await;
 }
 
