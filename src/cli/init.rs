@@ -64,6 +64,7 @@ impl Init {
             say(format_args!(
                 "\nnext, each in its own terminal:\n\
                  \x20 legal-aid-gateway simulate registry --config {dir}/simulate-registry.toml\n\
+                 \x20 legal-aid-gateway simulate registry --config {dir}/simulate-poverty-registry.toml\n\
                  \x20 legal-aid-gateway simulate court --config {dir}/simulate-court.toml\n\
                  \x20 legal-aid-gateway serve --config {dir}/gateway.toml\n\
                  then, as the centre:\n\
