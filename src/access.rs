@@ -81,6 +81,12 @@ methods! {
     VerificationService {
         /// Asks the low-income register.
         VerifyLowIncome,
+        /// Asks the register of poverty households.
+        VerifyPovertyHousehold,
+        /// Asks many questions on one stream.
+        BatchVerify: BothWays,
+        /// Reads a verification that is completed later.
+        GetVerification,
     }
     ExchangeService {
         /// Opens an exchange.
@@ -190,6 +196,31 @@ pub struct Agreement {
     /// Last day in force.
     #[serde(deserialize_with = "day")]
     pub until: Date,
+    /// How fast batches may go; without it, as [`BatchTerms::default`] says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchTerms>,
+}
+
+/// How fast the questions of batches may go to a registry, over all streams under one agreement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchTerms {
+    /// Questions at once; 1 to 256.
+    pub at_once: usize,
+    /// Questions in a second; 1 to 10,000.
+    pub per_second: u32,
+}
+
+impl Default for BatchTerms {
+    fn default() -> Self {
+        Self { at_once: 8, per_second: 100 }
+    }
+}
+
+impl BatchTerms {
+    fn is_sound(self) -> bool {
+        (1..=256).contains(&self.at_once) && (1..=10_000).contains(&self.per_second)
+    }
 }
 
 /// A day as text, or as TOML's own date.
@@ -274,6 +305,9 @@ pub enum DirectoryError {
         "registry {0} has no endpoint; add `endpoint = {{ address = \"host:port\", server_name = \"…\" }}`"
     )]
     RegistryWithoutEndpoint(CreditCode),
+    /// Its batches would not move, or without bounds.
+    #[error("agreement {0}: batch takes at_once of 1 to 256 and per_second of 1 to 10000")]
+    BatchOutOfBounds(String),
     /// It ends before it begins.
     #[error("agreement {0} ends before it begins")]
     EndsBeforeItBegins(String),
@@ -330,6 +364,9 @@ impl Directory {
             }
             if agreement.until < agreement.from {
                 return Err(DirectoryError::EndsBeforeItBegins(agreement.id));
+            }
+            if agreement.batch.is_some_and(|terms| !terms.is_sound()) {
+                return Err(DirectoryError::BatchOutOfBounds(agreement.id));
             }
             let named = std::iter::once(&agreement.caller).chain(&agreement.counterparts);
             if let Some(agency) = named.into_iter().find(|code| !directory.agencies.contains_key(code)) {
@@ -401,6 +438,13 @@ impl Directory {
             }
         }
         Err(denial)
+    }
+
+    /// How fast batches may go under an agreement of the caller's.
+    pub fn batch_terms(&self, caller: &CreditCode, agreement: &str) -> BatchTerms {
+        let of_caller = self.agreements.get(caller).map(Vec::as_slice).unwrap_or_default();
+        let found = of_caller.iter().find(|found| found.id == agreement);
+        found.and_then(|found| found.batch).unwrap_or_default()
     }
 
     fn naming(&self, caller: &CreditCode, method: Method) -> impl Iterator<Item = &Agreement> {

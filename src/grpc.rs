@@ -35,4 +35,4 @@ pub(crate) use self::exchange::sha256;
 pub use self::front::{CallLimits, Front};
 pub use self::intake::Intake;
 pub use self::status::{ERROR_DOMAIN, LOG_INDEX_HEADER};
-pub use self::verification::Verification;
+pub use self::verification::{Paces, Verification};

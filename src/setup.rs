@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::civil::Date;
 use thiserror::Error;
 
-use crate::access::{Agency, AgencyEndpoint, AgencyStatus, Agreement, DirectoryFile, Method};
+use crate::access::{Agency, AgencyEndpoint, AgencyStatus, Agreement, BatchTerms, DirectoryFile, Method};
 use crate::client::{Profile, ProfileGateway, ProfileOperator, ProfileTls};
 use crate::clock::Clock;
 use crate::config::KeysSection;
@@ -18,7 +18,7 @@ use crate::domain::region::{RegionCode, RegionCodeError};
 use crate::gateway::Secrets;
 use crate::identity::development::{DevelopmentAuthority, DevelopmentError};
 use crate::simulator::court::{CourtConfig, Script};
-use crate::simulator::registry::{Behaviour, Household, RegistryConfig};
+use crate::simulator::registry::{Behaviour, Household, Poverty, Register, RegistryConfig};
 
 /// Credit codes of the development agencies; their check characters are right, the organs do not exist.
 pub mod codes {
@@ -32,6 +32,8 @@ pub mod codes {
     pub const REGISTRY: &str = "11331000MB0000004A";
     /// The procuratorate.
     pub const PROCURATORATE: &str = "11331004MB0000006A";
+    /// The rural-revitalisation organ's registry of poverty households.
+    pub const POVERTY_REGISTRY: &str = "11331000MB0000008N";
     /// The auditor.
     pub const AUDITOR: &str = "11331000MB0000005D";
     /// A legal-aid centre in the next district.
@@ -73,6 +75,8 @@ pub struct Setup {
     pub gateway: SocketAddr,
     /// Where the simulated registry listens.
     pub registry: SocketAddr,
+    /// Where the simulated registry of poverty households listens.
+    pub poverty_registry: SocketAddr,
     /// Where the simulated court listens.
     pub court: SocketAddr,
     /// Whether to make a development PKI and the agencies of it; otherwise places for real certificates.
@@ -210,6 +214,12 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # most_bytes = 268435456
 # most_per_agency = 10000
 # keep_unfinished = "24h"
+[verification]                      # how a registry that was down is asked again
+# attempt = "10s"
+# first_retry = "30s"
+# longest_retry = "1h"
+# give_up_after = "72h"
+# at_once = 4
 "#
         )
     }
@@ -225,6 +235,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             ("court", CreditCode::parse(codes::COURT)?),
             ("procuratorate", CreditCode::parse(codes::PROCURATORATE)?),
             ("registry", CreditCode::parse(codes::REGISTRY)?),
+            ("poverty-registry", CreditCode::parse(codes::POVERTY_REGISTRY)?),
             ("auditor", CreditCode::parse(codes::AUDITOR)?),
             ("neighbour", CreditCode::parse(codes::NEIGHBOUR)?),
             ("stranger", CreditCode::parse(codes::STRANGER)?),
@@ -242,14 +253,26 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             listen: self.registry,
             profile: "registry.toml".into(),
             name: "模拟民政系统".to_owned(),
+            register: Register::LowIncome,
             behaviour: Behaviour::Honest,
             answer_after_ms: 0,
+            script: None,
+            made_up: None,
             households: households(),
         };
         write(folder, "simulate-registry.toml", &toml::to_string(&registry)?)?;
+        let poverty_registry = RegistryConfig {
+            listen: self.poverty_registry,
+            profile: "poverty-registry.toml".into(),
+            name: "模拟乡村振兴系统".to_owned(),
+            register: Register::PovertyHousehold,
+            ..registry
+        };
+        write(folder, "simulate-poverty-registry.toml", &toml::to_string(&poverty_registry)?)?;
         let court = CourtConfig { listen: self.court, profile: "court.toml".into(), script: self.script };
         write(folder, "simulate-court.toml", &toml::to_string(&court)?)?;
         write(folder, "query.json", &example_query(today))?;
+        write(folder, "poverty-query.json", &example_poverty_query(today))?;
         write(folder, "fee-waiver.json", &example_fee_waiver(today, now))?;
         Ok(())
     }
@@ -291,6 +314,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
         let (centre, court, registry, auditor) = (centre?, court?, registry?, auditor?);
         let procuratorate = CreditCode::parse(codes::PROCURATORATE)?;
         let neighbour = CreditCode::parse(codes::NEIGHBOUR)?;
+        let poverty_registry = CreditCode::parse(codes::POVERTY_REGISTRY)?;
         let agreement =
             |id: &str, caller, methods: &[Method], counterparts: &[CreditCode], agreed: &[&str]| {
                 Ok::<_, SetupError>(Agreement {
@@ -302,6 +326,9 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                     purposes: agreed.iter().map(|code| PurposeCode::parse(code)).collect::<Result<_, _>>()?,
                     from: today,
                     until: today.saturating_add(jiff::Span::new().years(1)),
+                    batch: methods
+                        .contains(&Method::BatchVerify)
+                        .then_some(BatchTerms { at_once: 16, per_second: 500 }),
                 })
             };
         use Method as M;
@@ -321,6 +348,14 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
         let assigning = &[purposes::COUNSEL_ASSIGNMENT];
         let cooperating = &[purposes::COOPERATION];
         let submitting = [&reading[..], &[M::SubmitExchange]].concat();
+        let verifying = [
+            M::VerifyLowIncome,
+            M::VerifyPovertyHousehold,
+            M::BatchVerify,
+            M::GetVerification,
+            M::PullDeliveries,
+            M::AcknowledgeDelivery,
+        ];
         let auditing = [M::ListEntries, M::GetEntry, M::GetCheckpoint, M::GetInclusionProof];
         Ok(DirectoryFile {
             agencies: vec![
@@ -334,6 +369,13 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                     "331000",
                     Some(self.registry),
                 )?,
+                agency(
+                    poverty_registry,
+                    "模拟乡村振兴系统",
+                    AgencyKind::PovertyRegistry,
+                    "331000",
+                    Some(self.poverty_registry),
+                )?,
                 agency(auditor, "模拟审计机关", AgencyKind::Auditor, "331000", None)?,
                 agency(neighbour, "模拟邻区法律援助中心", AgencyKind::LegalAidCentre, "331002", None)?,
             ],
@@ -341,8 +383,8 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                 agreement(
                     "DEV-VERIFY",
                     centre,
-                    &[M::VerifyLowIncome],
-                    &[registry],
+                    &verifying,
+                    &[registry, poverty_registry],
                     &[purposes::AID_ELIGIBILITY],
                 )?,
                 agreement("DEV-CENTRE-COURT", centre, &submitting, &[court], before_court)?,
@@ -368,6 +410,12 @@ fn households() -> Vec<Household> {
         size: 3,
         certificate_number: "DB-2026-0001".to_owned(),
         valid_to: Date::constant(2030, 12, 31),
+        poverty: Some(Poverty {
+            village_code: "331004101201".to_owned(),
+            kind: "EDGE".to_owned(),
+            identified_on: Date::constant(2021, 6, 1),
+            removed_on: None,
+        }),
     }]
 }
 
@@ -380,6 +428,22 @@ fn example_query(today: Date) -> String {
   "subject": {{"name": "{name}", "idKind": "ID_KIND_RESIDENT_ID", "idNumber": "{id_number}", "householdRegion": "331004"}},
   "householdScope": "HOUSEHOLD_SCOPE_HOUSEHOLD",
   "programmes": ["PROGRAMME_MINIMUM_ALLOWANCE"],
+  "asOf": {{"year": {year}, "month": {month}, "day": {day}}},
+  "authority": {{"kind": "AUTHORITY_KIND_STATUTE"}}
+}}
+"#
+    )
+}
+
+/// A question as `verify poverty --file` takes it.
+fn example_poverty_query(today: Date) -> String {
+    let (name, id_number) = ON_THE_REGISTER;
+    let (year, month, day) = (today.year(), today.month(), today.day());
+    format!(
+        r#"{{
+  "subject": {{"name": "{name}", "idKind": "ID_KIND_RESIDENT_ID", "idNumber": "{id_number}", "householdRegion": "331004"}},
+  "householdScope": "HOUSEHOLD_SCOPE_HOUSEHOLD",
+  "villageCode": "331004101201",
   "asOf": {{"year": {year}, "month": {month}, "day": {day}}},
   "authority": {{"kind": "AUTHORITY_KIND_STATUTE"}}
 }}
@@ -465,6 +529,7 @@ const EMPTY_DIRECTORY: &str = "\
 # purposes = [\"AID_ELIGIBILITY\"]
 # from = \"2026-01-01\"
 # until = \"2026-12-31\"
+# batch = { at_once = 16, per_second = 500 }   # how fast questions of BatchVerify go; 8 and 100 without it
 ";
 
 fn write<T: AsRef<[u8]> + ?Sized>(folder: &Path, name: &str, content: &T) -> Result<(), SetupError> {

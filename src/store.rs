@@ -13,6 +13,7 @@ mod log;
 mod outcomes;
 mod rows;
 mod seal;
+mod verifications;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::lock::DatabaseLock;
 pub use self::outcomes::Claim;
 pub use self::seal::{Sealer, UnsealError};
+pub use self::verifications::{NewVerification, VerificationRecord, VerificationStep};
 
 use self::events::Followers;
 use crate::audit::log::Log;
@@ -209,6 +211,7 @@ fn migrations() -> Migrator {
     };
     Migrator::with_migrations(vec![
         step(1, "gateway", include_str!("../migrations/sqlite/0001_gateway.sql")),
+        step(3, "verifications", include_str!("../migrations/sqlite/0003_verifications.sql")),
         step(4, "attachments", include_str!("../migrations/sqlite/0004_attachments.sql")),
         step(5, "events", include_str!("../migrations/sqlite/0005_events.sql")),
     ])

@@ -461,7 +461,7 @@ async fn respond(
 fn arm_of(message: &proto::ExchangeMessage) -> Option<&Arm> {
     match message.body.as_ref()? {
         proto::exchange_message::Body::Response(response) => response.kind.as_ref(),
-        proto::exchange_message::Body::Content(_) => None,
+        _ => None,
     }
 }
 

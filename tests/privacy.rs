@@ -123,9 +123,53 @@ async fn verifications(scene: &Scene, said: &mut Said) {
         said.error(&verify(&scene.centre, &other).await.err().unwrap());
         registry.stop().await;
     }
-    // Nobody is there.
+    batch_of_spoilt_questions(scene, said).await;
+    // Nobody is there; the question is kept, sealed.
+    let mut later = scene.question(ON_THE_REGISTER);
+    later.complete_later = true;
+    let answered = verify(&scene.centre, &later).await.unwrap();
+    assert!(!answered.verification_id.is_empty());
+    let get = proto::GetVerificationRequest {
+        context: Some(scene.centre.context(purposes::AID_ELIGIBILITY)),
+        verification_id: ON_THE_REGISTER.1.to_owned(),
+    };
+    said.error(&scene.centre.verification().get_verification(get).await.err().unwrap());
+    let mut poverty = district::poverty_question(&scene.folder, &scene.centre);
+    poverty.complete_later = true;
+    let answered = district::verify_poverty(&scene.centre, &poverty).await.unwrap();
+    assert!(!answered.verification_id.is_empty());
+    poverty.envelope.as_mut().unwrap().request_id = scene.centre.request_id();
+    poverty.query.as_mut().unwrap().village_code = ON_THE_REGISTER.1.to_owned();
+    said.error(&district::verify_poverty(&scene.centre, &poverty).await.err().unwrap());
     let answered = verify(&scene.centre, &scene.question(ON_THE_REGISTER)).await.unwrap();
     assert_eq!(answered.answer.unwrap().result, VerificationResult::Unavailable as i32);
+}
+
+/// Each result says what is wrong, in the caller's own fields, and repeats none of their texts.
+async fn batch_of_spoilt_questions(scene: &Scene, said: &mut Said) {
+    use proto::batch_verify_request::Question;
+    let spoilt = |spoil: fn(&mut proto::Envelope, &str)| {
+        let mut question = scene.question(ON_THE_REGISTER);
+        spoil(question.envelope.as_mut().unwrap(), ON_THE_REGISTER.1);
+        Some(Question::LowIncome(question))
+    };
+    let questions = [
+        None,
+        spoilt(|envelope, text| text.clone_into(&mut envelope.request_id)),
+        spoilt(|envelope, text| text.clone_into(&mut envelope.recipient)),
+        spoilt(|envelope, _| ON_THE_REGISTER.0.clone_into(&mut envelope.purpose)),
+    ];
+    let context = scene.centre.context(purposes::AID_ELIGIBILITY);
+    let mut context = Some(context);
+    let messages = questions.map(|question| proto::BatchVerifyRequest { context: context.take(), question });
+    let stream = tonic::codegen::tokio_stream::iter(messages);
+    let mut results = scene.centre.verification().batch_verify(stream).await.unwrap().into_inner();
+    let mut refused = 0;
+    while let Some(result) = results.message().await.unwrap() {
+        said.bytes.extend(result.encode_to_vec());
+        refused += 1;
+    }
+    assert_eq!(refused, 3);
 }
 
 /// The whole way: sent, papers asked and handed in, decided by the court's script.

@@ -15,8 +15,10 @@ use legal_aid_gateway::grpc::proto::verification_service_server::{
     VerificationService, VerificationServiceServer,
 };
 use legal_aid_gateway::grpc::proto::{
-    LowIncomeAnswer, QueryLowIncomeRequest, QueryLowIncomeResponse, SubmitExchangeRequest,
-    SubmitExchangeResponse, VerifyLowIncomeRequest, VerifyLowIncomeResponse,
+    BatchVerifyRequest, BatchVerifyResponse, GetVerificationRequest, GetVerificationResponse,
+    LowIncomeAnswer, QueryLowIncomeRequest, QueryLowIncomeResponse, QueryPovertyHouseholdRequest,
+    QueryPovertyHouseholdResponse, SubmitExchangeRequest, SubmitExchangeResponse, VerifyLowIncomeRequest,
+    VerifyLowIncomeResponse, VerifyPovertyHouseholdRequest, VerifyPovertyHouseholdResponse,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -33,7 +35,7 @@ use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::service::Routes;
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Server};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::message;
@@ -72,6 +74,29 @@ impl VerificationService for Echo {
         _request: Request<VerifyLowIncomeRequest>,
     ) -> Result<Response<VerifyLowIncomeResponse>, Status> {
         Ok(Response::new(self.answer.clone()))
+    }
+
+    async fn verify_poverty_household(
+        &self,
+        _: Request<VerifyPovertyHouseholdRequest>,
+    ) -> Result<Response<VerifyPovertyHouseholdResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    type BatchVerifyStream = ReceiverStream<Result<BatchVerifyResponse, Status>>;
+
+    async fn batch_verify(
+        &self,
+        _: Request<Streaming<BatchVerifyRequest>>,
+    ) -> Result<Response<Self::BatchVerifyStream>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn get_verification(
+        &self,
+        _: Request<GetVerificationRequest>,
+    ) -> Result<Response<GetVerificationResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
     }
 }
 
@@ -122,6 +147,29 @@ impl VerificationService for Proxy {
         let answer = self.upstream.clone().verify_low_income(request.into_inner()).await?;
         Ok(Response::new(answer.into_inner()))
     }
+
+    async fn verify_poverty_household(
+        &self,
+        _: Request<VerifyPovertyHouseholdRequest>,
+    ) -> Result<Response<VerifyPovertyHouseholdResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    type BatchVerifyStream = ReceiverStream<Result<BatchVerifyResponse, Status>>;
+
+    async fn batch_verify(
+        &self,
+        _: Request<Streaming<BatchVerifyRequest>>,
+    ) -> Result<Response<Self::BatchVerifyStream>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn get_verification(
+        &self,
+        _: Request<GetVerificationRequest>,
+    ) -> Result<Response<GetVerificationResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
 }
 
 struct Registry {
@@ -137,6 +185,13 @@ impl RegistryService for Registry {
         message::answer_to_gateway(&self.answer, request.get_ref())
             .map(Response::new)
             .ok_or_else(|| Status::invalid_argument("the query names no subject"))
+    }
+
+    async fn query_poverty_household(
+        &self,
+        _: Request<QueryPovertyHouseholdRequest>,
+    ) -> Result<Response<QueryPovertyHouseholdResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
     }
 }
 

@@ -57,13 +57,14 @@ impl Call {
         Ok((Self { method: Some(method), slot }, message))
     }
 
-    /// A call of its own within a stream: it has its own entries, and is done by the stream's deadline.
-    pub(crate) fn within(&self, arrived: Timestamp, method: Method) -> Self {
+    /// A call of its own within a stream: it has its own entries and its own time, within the stream's.
+    pub(crate) fn within(&self, arrived: Timestamp, method: Method, lifetime: Duration) -> Self {
+        let started = Instant::now();
         let slot = Slot {
             peer: self.slot.peer.clone(),
             arrived,
-            started: Instant::now(),
-            deadline: self.slot.deadline,
+            started,
+            deadline: self.slot.deadline.min(started + lifetime),
             idle: self.slot.idle,
             trace: self.slot.trace.clone(),
             witnessed: AtomicBool::new(false),

@@ -94,6 +94,9 @@ macro_rules! witnessed {
 
 witnessed!(
     VerifyLowIncomeResponse,
+    VerifyPovertyHouseholdResponse,
+    BatchVerifyResponse,
+    GetVerificationResponse,
     SubmitExchangeResponse,
     RespondToExchangeResponse,
     GetExchangeResponse,

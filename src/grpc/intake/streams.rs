@@ -153,7 +153,6 @@ impl Intake {
     }
 
     /// Takes in a stream that is answered by a stream.
-    #[allow(dead_code, reason = "for BatchVerify, the first method of this shape")]
     pub(crate) async fn carry_out_both_ways<O: Sending + Receiving>(
         self: &Arc<Self>,
         request: tonic::Request<Streaming<O::Request>>,
@@ -163,15 +162,22 @@ impl Intake {
         self.open_stream::<O>(call, first, |task| O::attach(task, rest)).await
     }
 
-    /// Carries out one item of a stream as a call of its own, with its own access and its own two entries.
-    #[allow(dead_code, reason = "for BatchVerify, the first method of this shape")]
+    /// Carries out one item of a stream as a call of its own, with its own access, its own two entries and its own
+    /// time. It runs in its own task: a stream that is broken off does not cut it in two.
     pub(crate) async fn carry_out_item<O: Effectful>(
-        &self,
+        self: &Arc<Self>,
         stream: &Call,
         message: O::Request,
+        lifetime: Duration,
     ) -> Result<Response<O::Response>, Status> {
-        let call = stream.within(self.clock.now(), O::METHOD);
-        self.conduct::<O>(&call, message, |_| ()).await
+        let call = stream.within(self.clock.now(), O::METHOD, lifetime);
+        let (intake, of_task) = (Arc::clone(self), call.clone());
+        let task =
+            tokio::spawn(Box::pin(async move { intake.conduct::<O>(&of_task, message, |_| ()).await }));
+        match task.await {
+            Ok(answer) => answer,
+            Err(_) => self.after_panic(&call).await,
+        }
     }
 
     async fn first_message<M>(&self, call: &Call, stream: Streaming<M>) -> Result<(M, Incoming<M>), Status> {

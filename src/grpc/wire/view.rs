@@ -41,7 +41,7 @@ pub(crate) fn event_of(record: &EventRecord) -> proto::ExchangeEvent {
 }
 
 /// A kind on the wire.
-pub(super) fn kind_of(kind: Kind) -> proto::Kind {
+pub(crate) fn kind_of(kind: Kind) -> proto::Kind {
     match kind {
         Kind::LowIncomeQuery => proto::Kind::LowIncomeQuery,
         Kind::FeeWaiver => proto::Kind::FeeWaiver,
