@@ -42,6 +42,10 @@ methods! {
         /// Asks the low-income register.
         VerifyLowIncome,
     }
+    EligibilityService {
+        /// Assesses an application.
+        AssessEligibility,
+    }
     ExchangeService {
         /// Opens an exchange.
         SubmitExchange,

@@ -3,6 +3,8 @@
 //! A variable `LEGAL_AID_GATEWAY__SECTION__KEY` replaces `key` of `[section]`. Unknown keys are refused. Paths are
 //! relative to the file's folder.
 
+mod rule_sets;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
+pub use self::rule_sets::{RulesError, read_rule_sets};
 use crate::domain::agency::CreditCode;
 
 /// Prefix of variables that overlay the file.
@@ -36,6 +39,9 @@ pub struct Config {
     /// Delivery.
     #[serde(default)]
     pub delivery: DeliverySection,
+    /// Eligibility.
+    #[serde(default)]
+    pub eligibility: EligibilitySection,
 }
 
 /// `[gateway]`
@@ -158,6 +164,14 @@ pub struct DeliverySection {
     pub per_recipient: usize,
 }
 
+/// `[eligibility]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EligibilitySection {
+    /// A folder of rule sets (`*.toml`) beside the built-in ones; a file replaces the built-in set of its id.
+    pub rules: Option<PathBuf>,
+}
+
 impl Default for AuditSection {
     fn default() -> Self {
         Self { queue: 4096, checkpoint: None }
@@ -255,6 +269,7 @@ impl Config {
         .into_iter()
         .chain(&mut tls.revocations)
         .chain(&mut config.audit.checkpoint)
+        .chain(&mut config.eligibility.rules)
         {
             *file = folder.join(&*file);
         }

@@ -190,6 +190,9 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # longest_retry = "15m"
 # give_up_after = "168h"
 # per_recipient = 4
+
+[eligibility]
+# rules = "eligibility"            # a folder of rule sets beside the built-in ones; SIGHUP reads it again
 "#
         )
     }
@@ -228,6 +231,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
         let court = CourtConfig { listen: self.court, profile: "court.toml".into(), script: self.script };
         write(folder, "simulate-court.toml", &toml::to_string(&court)?)?;
         write(folder, "query.json", &example_query(today))?;
+        write(folder, "case.json", &example_case(today))?;
         write(folder, "fee-waiver.json", &example_fee_waiver(today, now))?;
         Ok(())
     }
@@ -306,7 +310,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                 agreement(
                     "DEV-VERIFY",
                     centre,
-                    &[M::VerifyLowIncome],
+                    &[M::VerifyLowIncome, M::AssessEligibility],
                     &[registry],
                     purposes::AID_ELIGIBILITY,
                 )?,
@@ -339,6 +343,26 @@ fn example_query(today: Date) -> String {
   "householdScope": "HOUSEHOLD_SCOPE_HOUSEHOLD",
   "programmes": ["PROGRAMME_MINIMUM_ALLOWANCE"],
   "asOf": {{"year": {year}, "month": {month}, "day": {day}}},
+  "authority": {{"kind": "AUTHORITY_KIND_STATUTE"}}
+}}
+"#
+    )
+}
+
+/// A case as `eligibility assess --file` takes it.
+fn example_case(today: Date) -> String {
+    let (name, id_number) = ON_THE_REGISTER;
+    let (year, month, day) = (today.year(), today.month(), today.day());
+    format!(
+        r#"{{
+  "applicant": {{
+    "name": "{name}", "idKind": "ID_KIND_RESIDENT_ID", "idNumber": "{id_number}",
+    "householdRegion": "331004", "phone": "13800000000"
+  }},
+  "appliedOn": {{"year": {year}, "month": {month}, "day": {day}}},
+  "matter": "AID_MATTER_TRAFFIC_INJURY",
+  "programmes": ["PROGRAMME_MINIMUM_ALLOWANCE"],
+  "income": {{"householdMonthlyIncomeFen": "700000", "householdMembers": 3}},
   "authority": {{"kind": "AUTHORITY_KIND_STATUTE"}}
 }}
 "#

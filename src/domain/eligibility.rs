@@ -24,6 +24,9 @@ pub use self::rules::{
     RuleSets, RulesInForce,
 };
 
+/// Since when the law is in force.
+pub const IN_FORCE_FROM: Date = Date::constant(2022, 1, 1);
+
 vocabulary! {
     /// What the applicant needs aid for (法律援助法 arts 31 and 32).
     pub enum Matter {

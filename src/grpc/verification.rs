@@ -1,12 +1,11 @@
 //! `VerificationService`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
 use super::call::Call;
-use super::intake::Intake;
+use super::intake::{Intake, RESERVE};
 use super::operation::{Done, Effectful, Facts, Operation, Reading};
 use super::proto;
 use super::proto::verification_service_server::VerificationService;
@@ -21,9 +20,6 @@ use crate::domain::envelope::Envelope;
 use crate::domain::exchange::Kind;
 use crate::domain::verification::LowIncomeQuery;
 use crate::domain::violation::Violations;
-
-/// What is kept of the caller's time to write the answer's entry and send it.
-const RESERVE: Duration = Duration::from_millis(100);
 
 /// Implements the service.
 #[derive(Clone)]

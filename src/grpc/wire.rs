@@ -1,6 +1,7 @@
 //! Between protobuf and domain: reads everything that is wrong with a message at once.
 
 mod content;
+mod eligibility;
 mod envelope;
 mod fee_waiver;
 mod person;
@@ -10,6 +11,9 @@ mod verification;
 mod view;
 
 pub(crate) use self::content::{Opening, Surroundings, content};
+pub(crate) use self::eligibility::{
+    Application, application, assessment, programme_on_wire, question_about, standings,
+};
 pub(crate) use self::envelope::{
     ContextFields, EnvelopeFields, Expectation, call_context, check_minor, delivery_id, envelope, exchange_id,
 };
