@@ -81,6 +81,10 @@ methods! {
     VerificationService {
         /// Asks the low-income register.
         VerifyLowIncome,
+        /// Asks the register of poverty households.
+        VerifyPovertyHousehold,
+        /// Reads a verification that is completed later.
+        GetVerification,
     }
     EligibilityService {
         /// Assesses an application.

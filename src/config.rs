@@ -42,6 +42,9 @@ pub struct Config {
     /// Eligibility.
     #[serde(default)]
     pub eligibility: EligibilitySection,
+    /// Verifications that are completed later.
+    #[serde(default)]
+    pub verification: VerificationSection,
 }
 
 /// `[gateway]`
@@ -178,6 +181,38 @@ pub struct EligibilitySection {
     pub rules: Option<PathBuf>,
 }
 
+/// `[verification]`: when a registry is asked again.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VerificationSection {
+    /// Time for one attempt.
+    #[serde(deserialize_with = "duration")]
+    pub attempt: Duration,
+    /// Wait before the registry is asked again; doubled after each further attempt.
+    #[serde(deserialize_with = "duration")]
+    pub first_retry: Duration,
+    /// Longest wait.
+    #[serde(deserialize_with = "duration")]
+    pub longest_retry: Duration,
+    /// Age at which it is given up. A centre decides within 7 days (法律援助法 art 43).
+    #[serde(deserialize_with = "duration")]
+    pub give_up_after: Duration,
+    /// Questions at once.
+    pub at_once: usize,
+}
+
+impl Default for VerificationSection {
+    fn default() -> Self {
+        Self {
+            attempt: Duration::from_secs(10),
+            first_retry: Duration::from_secs(30),
+            longest_retry: Duration::from_secs(3600),
+            give_up_after: Duration::from_secs(3 * 86_400),
+            at_once: 4,
+        }
+    }
+}
+
 impl Default for AuditSection {
     fn default() -> Self {
         Self { queue: 4096, checkpoint: None }
@@ -302,10 +337,10 @@ impl Config {
             || limits.calls_per_agency == 0
             || self.audit.queue == 0
             || delivery.per_recipient == 0
+            || self.verification.at_once == 0
         {
-            return Err(
-                "limits.calls, limits.calls_per_agency, audit.queue and delivery.per_recipient must be at least 1",
-            );
+            return Err("limits.calls, limits.calls_per_agency, audit.queue, delivery.per_recipient and \
+                 verification.at_once must be at least 1");
         }
         Ok(())
     }

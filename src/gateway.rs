@@ -23,6 +23,7 @@ use crate::audit::note::VerifyingKey;
 use crate::clock::Clock;
 use crate::config::{Config, RulesError, read_rule_sets};
 use crate::delivery::courier::{Courier, Schedule};
+use crate::delivery::enquirer::{Enquirer, Patience};
 use crate::delivery::peers::Peers;
 use crate::domain::agency::CreditCode;
 use crate::domain::eligibility::RuleSets;
@@ -113,6 +114,7 @@ pub struct Gateway {
     stop: watch::Sender<bool>,
     server: JoinHandle<Drained>,
     courier: JoinHandle<()>,
+    enquirer: JoinHandle<()>,
     housekeeper: JoinHandle<()>,
     writer: JoinHandle<()>,
     store: Store,
@@ -164,12 +166,24 @@ impl Gateway {
             peers: peers.clone(),
             rules: Arc::clone(&rules),
             clock: clock.clone(),
-            pseudonyms: secrets.pseudonym,
+            pseudonyms: secrets.pseudonym.clone(),
             node: config.gateway.node.clone(),
             lease: config.delivery.lease,
+            ask_again_after: config.verification.first_retry,
             outbox: Arc::clone(&outbox),
             stopping: stopped.clone(),
         });
+        let enquirer = Enquirer {
+            store: store.clone(),
+            log: opened.log.clone(),
+            directory: Arc::clone(&directory),
+            peers: peers.clone(),
+            clock: clock.clone(),
+            pseudonyms: secrets.pseudonym,
+            node: config.gateway.node.clone(),
+            outbox: Arc::clone(&outbox),
+            patience: patience(&config),
+        };
         let admission = Admission {
             directory: Arc::clone(&directory),
             log: opened.log.clone(),
@@ -210,7 +224,8 @@ impl Gateway {
             dialler,
             stop,
             server: tokio::spawn(server),
-            courier: tokio::spawn(courier.run(until_stopped(stopped))),
+            courier: tokio::spawn(courier.run(until_stopped(stopped.clone()))),
+            enquirer: tokio::spawn(enquirer.run(until_stopped(stopped))),
             housekeeper: tokio::spawn(housekeeper),
             writer: opened.writer,
             store,
@@ -256,6 +271,7 @@ impl Gateway {
         tokio::select! {
             _ = &mut self.server => "the server",
             _ = &mut self.courier => "the courier",
+            _ = &mut self.enquirer => "the enquirer",
             _ = &mut self.housekeeper => "the housekeeper",
             _ = &mut self.writer => "the audit log's writer",
         }
@@ -268,6 +284,7 @@ impl Gateway {
         let drained = self.server.await.unwrap_or(Drained { finished: 0, aborted: 0 });
         let drain = self.config.limits.drain;
         let _ = tokio::time::timeout(drain, self.courier).await;
+        let _ = tokio::time::timeout(drain, self.enquirer).await;
         let _ = self.housekeeper.await;
         // Its admission policy holds the log; the writer ends with the log's last holder.
         drop(self.acceptor);
@@ -361,6 +378,17 @@ fn schedule(config: &Config) -> Schedule {
         longest_retry: delivery.longest_retry,
         give_up_after: delivery.give_up_after,
         per_recipient: delivery.per_recipient,
+    }
+}
+
+fn patience(config: &Config) -> Patience {
+    let verification = &config.verification;
+    Patience {
+        attempt: verification.attempt,
+        first_retry: verification.first_retry,
+        longest_retry: verification.longest_retry,
+        give_up_after: verification.give_up_after,
+        at_once: verification.at_once,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::domain::region::{RegionCode, RegionCodeError};
 use crate::gateway::Secrets;
 use crate::identity::development::{DevelopmentAuthority, DevelopmentError};
 use crate::simulator::court::{CourtConfig, Script};
-use crate::simulator::registry::{Behaviour, Household, RegistryConfig};
+use crate::simulator::registry::{Behaviour, Household, Poverty, Register, RegistryConfig};
 
 /// Credit codes of the development agencies; their check characters are right, the organs do not exist.
 pub mod codes {
@@ -30,6 +30,8 @@ pub mod codes {
     pub const COURT: &str = "11331004MB00000031";
     /// The civil-affairs registry.
     pub const REGISTRY: &str = "11331000MB0000004A";
+    /// The rural-revitalisation organ's registry of poverty households.
+    pub const POVERTY_REGISTRY: &str = "11331000MB0000008N";
     /// The auditor.
     pub const AUDITOR: &str = "11331000MB0000005D";
     /// Holds a certificate of the same authority, but is not enrolled.
@@ -61,6 +63,8 @@ pub struct Setup {
     pub gateway: SocketAddr,
     /// Where the simulated registry listens.
     pub registry: SocketAddr,
+    /// Where the simulated registry of poverty households listens.
+    pub poverty_registry: SocketAddr,
     /// Where the simulated court listens.
     pub court: SocketAddr,
     /// Whether to make a development PKI and the agencies of it; otherwise places for real certificates.
@@ -193,6 +197,13 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # give_up_after = "168h"
 # per_recipient = 4
 
+[verification]                      # how a registry that was down is asked again
+# attempt = "10s"
+# first_retry = "30s"
+# longest_retry = "1h"
+# give_up_after = "72h"
+# at_once = 4
+
 [eligibility]
 # rules = "eligibility"            # a folder of rule sets beside the built-in ones; SIGHUP reads it again
 "#
@@ -209,6 +220,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             ("centre", CreditCode::parse(codes::CENTRE)?),
             ("court", CreditCode::parse(codes::COURT)?),
             ("registry", CreditCode::parse(codes::REGISTRY)?),
+            ("poverty-registry", CreditCode::parse(codes::POVERTY_REGISTRY)?),
             ("auditor", CreditCode::parse(codes::AUDITOR)?),
             ("stranger", CreditCode::parse(codes::STRANGER)?),
         ];
@@ -225,14 +237,26 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             listen: self.registry,
             profile: "registry.toml".into(),
             name: "模拟民政系统".to_owned(),
+            register: Register::LowIncome,
             behaviour: Behaviour::Honest,
             answer_after_ms: 0,
+            script: None,
+            made_up: None,
             households: households(),
         };
         write(folder, "simulate-registry.toml", &toml::to_string(&registry)?)?;
+        let poverty_registry = RegistryConfig {
+            listen: self.poverty_registry,
+            profile: "poverty-registry.toml".into(),
+            name: "模拟乡村振兴系统".to_owned(),
+            register: Register::PovertyHousehold,
+            ..registry
+        };
+        write(folder, "simulate-poverty-registry.toml", &toml::to_string(&poverty_registry)?)?;
         let court = CourtConfig { listen: self.court, profile: "court.toml".into(), script: self.script };
         write(folder, "simulate-court.toml", &toml::to_string(&court)?)?;
         write(folder, "query.json", &example_query(today))?;
+        write(folder, "poverty-query.json", &example_poverty_query(today))?;
         write(folder, "case.json", &example_case(today))?;
         write(folder, "fee-waiver.json", &example_fee_waiver(today, now))?;
         Ok(())
@@ -273,6 +297,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
         let [centre, court, registry, auditor] =
             [codes::CENTRE, codes::COURT, codes::REGISTRY, codes::AUDITOR].map(CreditCode::parse);
         let (centre, court, registry, auditor) = (centre?, court?, registry?, auditor?);
+        let poverty_registry = CreditCode::parse(codes::POVERTY_REGISTRY)?;
         let agreement = |id: &str, caller, methods: &[Method], counterparts: &[CreditCode], purpose: &str| {
             Ok::<_, SetupError>(Agreement {
                 id: id.to_owned(),
@@ -294,6 +319,14 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::RespondToExchange,
         ];
         let submitting = [&reading[..], &[M::SubmitExchange]].concat();
+        let verifying = [
+            M::VerifyLowIncome,
+            M::VerifyPovertyHousehold,
+            M::GetVerification,
+            M::AssessEligibility,
+            M::PullDeliveries,
+            M::AcknowledgeDelivery,
+        ];
         let auditing = [M::ListEntries, M::GetEntry, M::GetCheckpoint, M::GetInclusionProof];
         Ok(DirectoryFile {
             agencies: vec![
@@ -306,14 +339,21 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                     "331000",
                     Some(self.registry),
                 )?,
+                agency(
+                    poverty_registry,
+                    "模拟乡村振兴系统",
+                    AgencyKind::PovertyRegistry,
+                    "331000",
+                    Some(self.poverty_registry),
+                )?,
                 agency(auditor, "模拟审计机关", AgencyKind::Auditor, "331000", None)?,
             ],
             agreements: vec![
                 agreement(
                     "DEV-VERIFY",
                     centre,
-                    &[M::VerifyLowIncome, M::AssessEligibility],
-                    &[registry],
+                    &verifying,
+                    &[registry, poverty_registry],
                     purposes::AID_ELIGIBILITY,
                 )?,
                 agreement("DEV-CENTRE-COURT", centre, &submitting, &[court], purposes::FEE_WAIVER)?,
@@ -332,6 +372,12 @@ fn households() -> Vec<Household> {
         size: 3,
         certificate_number: "DB-2026-0001".to_owned(),
         valid_to: Date::constant(2030, 12, 31),
+        poverty: Some(Poverty {
+            village_code: "331004101201".to_owned(),
+            kind: "EDGE".to_owned(),
+            identified_on: Date::constant(2021, 6, 1),
+            removed_on: None,
+        }),
     }]
 }
 
@@ -344,6 +390,22 @@ fn example_query(today: Date) -> String {
   "subject": {{"name": "{name}", "idKind": "ID_KIND_RESIDENT_ID", "idNumber": "{id_number}", "householdRegion": "331004"}},
   "householdScope": "HOUSEHOLD_SCOPE_HOUSEHOLD",
   "programmes": ["PROGRAMME_MINIMUM_ALLOWANCE"],
+  "asOf": {{"year": {year}, "month": {month}, "day": {day}}},
+  "authority": {{"kind": "AUTHORITY_KIND_STATUTE"}}
+}}
+"#
+    )
+}
+
+/// A question as `verify poverty --file` takes it.
+fn example_poverty_query(today: Date) -> String {
+    let (name, id_number) = ON_THE_REGISTER;
+    let (year, month, day) = (today.year(), today.month(), today.day());
+    format!(
+        r#"{{
+  "subject": {{"name": "{name}", "idKind": "ID_KIND_RESIDENT_ID", "idNumber": "{id_number}", "householdRegion": "331004"}},
+  "householdScope": "HOUSEHOLD_SCOPE_HOUSEHOLD",
+  "villageCode": "331004101201",
   "asOf": {{"year": {year}, "month": {month}, "day": {day}}},
   "authority": {{"kind": "AUTHORITY_KIND_STATUTE"}}
 }}

@@ -3,6 +3,7 @@
 
 pub mod court;
 pub mod district;
+pub mod people;
 pub mod registry;
 
 use std::convert::Infallible;

@@ -11,6 +11,7 @@ mod log;
 mod outcomes;
 mod rows;
 mod seal;
+mod verifications;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::lock::DatabaseLock;
 pub use self::outcomes::Claim;
 pub use self::seal::{Sealer, UnsealError};
+pub use self::verifications::{NewVerification, VerificationRecord, VerificationStep};
 
 use crate::audit::log::Log;
 
@@ -194,13 +196,14 @@ async fn refuse_old_sqlite(pool: &SqlitePool) -> Result<(), StoreError> {
 }
 
 fn migrations() -> Migrator {
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        "gateway".into(),
-        MigrationType::Simple,
-        sqlx::SqlSafeStr::into_sql_str(include_str!("../migrations/sqlite/0001_gateway.sql")),
-        false,
-    )])
+    let migration = |version, name: &'static str, text: &'static str| {
+        let text = sqlx::SqlSafeStr::into_sql_str(text);
+        Migration::new(version, name.into(), MigrationType::Simple, text, false)
+    };
+    Migrator::with_migrations(vec![
+        migration(1, "gateway", include_str!("../migrations/sqlite/0001_gateway.sql")),
+        migration(3, "verifications", include_str!("../migrations/sqlite/0003_verifications.sql")),
+    ])
 }
 
 /// A count or microseconds from a column that is never negative.

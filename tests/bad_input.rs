@@ -308,7 +308,10 @@ async fn every_field_that_the_contract_calls_mandatory_is_missed_at_its_path() {
             visited.insert(place.field.full_name().to_owned());
             // The one exception, by its own comment: a question is routed where no recipient is named. That the
             // sample names none, and is accepted, shows it.
-            let is_routed = [Method::VerifyLowIncome, Method::AssessEligibility].contains(&sample.method);
+            let is_routed = matches!(
+                sample.method,
+                Method::VerifyLowIncome | Method::VerifyPovertyHousehold | Method::AssessEligibility
+            );
             if is_routed && place.path == "envelope.recipient" {
                 continue;
             }
@@ -592,6 +595,14 @@ fn samples(scene: &Scene) -> Vec<Sample> {
     let mut samples = vec![
         Sample::of(Method::VerifyLowIncome, &full_question(scene)),
         Sample::of(Method::AssessEligibility, &full_case(scene)),
+        Sample::of(Method::VerifyPovertyHousehold, &full_poverty_question(scene)),
+        Sample::of(
+            Method::GetVerification,
+            &proto::GetVerificationRequest {
+                context: context(centre, purposes::AID_ELIGIBILITY),
+                verification_id: exchange_id(),
+            },
+        ),
         Sample::of(Method::SubmitExchange, &full_fee_waiver(scene)),
         Sample::of(Method::SubmitExchange, &fee_waiver_without_aid(scene)),
         Sample::of(
@@ -657,14 +668,25 @@ fn full_question(scene: &Scene) -> proto::VerifyLowIncomeRequest {
     let mut request = scene.question();
     let envelope = request.envelope.as_mut().unwrap();
     envelope.operator.as_mut().unwrap().name = "王经办".to_owned();
-    let query = request.query.as_mut().unwrap();
-    query.authority = Some(proto::Authority {
+    request.query.as_mut().unwrap().authority = Some(mandate(scene));
+    request
+}
+
+fn full_poverty_question(scene: &Scene) -> proto::VerifyPovertyHouseholdRequest {
+    let mut request = scene.poverty_question();
+    let envelope = request.envelope.as_mut().unwrap();
+    envelope.operator.as_mut().unwrap().name = "王经办".to_owned();
+    request.query.as_mut().unwrap().authority = Some(mandate(scene));
+    request
+}
+
+fn mandate(scene: &Scene) -> proto::Authority {
+    proto::Authority {
         kind: proto::AuthorityKind::WrittenMandate.into(),
         document_sha256: vec![3; 32],
         signed_at: Some(wire_time(scene.clock.now().as_second() - 60)),
         signer_relation: proto::Relation::Self_.into(),
-    });
-    request
+    }
 }
 
 fn full_case(scene: &Scene) -> proto::AssessEligibilityRequest {
@@ -691,6 +713,7 @@ fn full_case(scene: &Scene) -> proto::AssessEligibilityRequest {
             household_members: 2,
         }),
         authority: question.query.unwrap().authority,
+        claims_poverty_household: true,
     };
     proto::AssessEligibilityRequest { envelope: question.envelope, eligibility_case: Some(eligibility_case) }
 }

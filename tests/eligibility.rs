@@ -125,6 +125,35 @@ async fn a_household_on_the_register_is_passported_and_the_question_has_entries_
 }
 
 #[tokio::test]
+async fn each_register_is_asked_about_its_own_and_one_that_says_yes_is_enough() {
+    let mut scene = Scene::start().await;
+    let mut request = example(&scene);
+    case(&mut request).claims_poverty_household = true;
+    let response = assess(&scene, &request).await;
+    assert_eq!(outcome(&response), "PASSPORTED");
+    assert_eq!(verdict(rule(&response, "programme/poverty-household")), "MET");
+    let asked: Vec<_> =
+        response.registers.iter().map(|register| (register.registry.as_str(), result(register))).collect();
+    assert_eq!(asked, [(codes::REGISTRY, "MATCH"), (codes::POVERTY_REGISTRY, "MATCH")]);
+    assert!(response.registers[1].kind() == proto::Kind::PovertyHouseholdQuery);
+    for (register, method) in response.registers.iter().zip(["VerifyLowIncome", "VerifyPovertyHousehold"]) {
+        let entry = scene.entry(register.log_index.unwrap()).await;
+        assert_eq!((entry.method.as_ref(), entry.phase), (method, Phase::Response));
+        let question = scene.entry(entry.request_index.unwrap()).await;
+        assert_eq!(question.counterpart.as_deref(), Some(register.registry.as_str()));
+    }
+    // One of them down changes nothing of what the other says.
+    scene.district.stop_registry().await;
+    let mut again = example(&scene);
+    case(&mut again).claims_poverty_household = true;
+    let response = assess(&scene, &again).await;
+    assert_eq!(outcome(&response), "PASSPORTED");
+    assert_eq!(response.registers[0].reason, "REGISTRY_UNREACHABLE");
+    assert_eq!(verdict(rule(&response, "programme/minimum-allowance")), "UNKNOWN");
+    scene.stop().await;
+}
+
+#[tokio::test]
 async fn a_register_that_is_down_leads_on_and_refuses_nobody() {
     let mut scene = Scene::start().await;
     scene.district.stop_registry().await;

@@ -120,7 +120,23 @@ async fn verifications(scene: &Scene, said: &mut Said) {
         said.error(&verify(&scene.centre, &other).await.err().unwrap());
         registry.stop().await;
     }
-    // Nobody is there.
+    // Nobody is there; the question is kept, sealed.
+    let mut later = scene.question(ON_THE_REGISTER);
+    later.complete_later = true;
+    let answered = verify(&scene.centre, &later).await.unwrap();
+    assert!(!answered.verification_id.is_empty());
+    let get = proto::GetVerificationRequest {
+        context: Some(scene.centre.context(purposes::AID_ELIGIBILITY)),
+        verification_id: ON_THE_REGISTER.1.to_owned(),
+    };
+    said.error(&scene.centre.verification().get_verification(get).await.err().unwrap());
+    let mut poverty = district::poverty_question(&scene.folder, &scene.centre);
+    poverty.complete_later = true;
+    let answered = district::verify_poverty(&scene.centre, &poverty).await.unwrap();
+    assert!(!answered.verification_id.is_empty());
+    poverty.envelope.as_mut().unwrap().request_id = scene.centre.request_id();
+    poverty.query.as_mut().unwrap().village_code = ON_THE_REGISTER.1.to_owned();
+    said.error(&district::verify_poverty(&scene.centre, &poverty).await.err().unwrap());
     let answered = verify(&scene.centre, &scene.question(ON_THE_REGISTER)).await.unwrap();
     assert_eq!(answered.answer.unwrap().result, VerificationResult::Unavailable as i32);
 }

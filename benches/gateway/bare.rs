@@ -15,8 +15,10 @@ use legal_aid_gateway::grpc::proto::verification_service_server::{
     VerificationService, VerificationServiceServer,
 };
 use legal_aid_gateway::grpc::proto::{
-    LowIncomeAnswer, QueryLowIncomeRequest, QueryLowIncomeResponse, SubmitExchangeRequest,
-    SubmitExchangeResponse, VerifyLowIncomeRequest, VerifyLowIncomeResponse,
+    GetVerificationRequest, GetVerificationResponse, LowIncomeAnswer, QueryLowIncomeRequest,
+    QueryLowIncomeResponse, QueryPovertyHouseholdRequest, QueryPovertyHouseholdResponse,
+    SubmitExchangeRequest, SubmitExchangeResponse, VerifyLowIncomeRequest, VerifyLowIncomeResponse,
+    VerifyPovertyHouseholdRequest, VerifyPovertyHouseholdResponse,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -73,6 +75,20 @@ impl VerificationService for Echo {
     ) -> Result<Response<VerifyLowIncomeResponse>, Status> {
         Ok(Response::new(self.answer.clone()))
     }
+
+    async fn verify_poverty_household(
+        &self,
+        _: Request<VerifyPovertyHouseholdRequest>,
+    ) -> Result<Response<VerifyPovertyHouseholdResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn get_verification(
+        &self,
+        _: Request<GetVerificationRequest>,
+    ) -> Result<Response<GetVerificationResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
 }
 
 /// `SubmitExchange` alone of its service, as generated code would serve it.
@@ -122,6 +138,20 @@ impl VerificationService for Proxy {
         let answer = self.upstream.clone().verify_low_income(request.into_inner()).await?;
         Ok(Response::new(answer.into_inner()))
     }
+
+    async fn verify_poverty_household(
+        &self,
+        _: Request<VerifyPovertyHouseholdRequest>,
+    ) -> Result<Response<VerifyPovertyHouseholdResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn get_verification(
+        &self,
+        _: Request<GetVerificationRequest>,
+    ) -> Result<Response<GetVerificationResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
 }
 
 struct Registry {
@@ -137,6 +167,13 @@ impl RegistryService for Registry {
         message::answer_to_gateway(&self.answer, request.get_ref())
             .map(Response::new)
             .ok_or_else(|| Status::invalid_argument("the query names no subject"))
+    }
+
+    async fn query_poverty_household(
+        &self,
+        _: Request<QueryPovertyHouseholdRequest>,
+    ) -> Result<Response<QueryPovertyHouseholdResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
     }
 }
 

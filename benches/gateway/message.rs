@@ -111,7 +111,11 @@ impl Question {
                 signer_relation: Relation::Self_.into(),
             }),
         };
-        Ok(Self(VerifyLowIncomeRequest { envelope: Some(envelope), query: Some(query) }))
+        Ok(Self(VerifyLowIncomeRequest {
+            envelope: Some(envelope),
+            query: Some(query),
+            complete_later: false,
+        }))
     }
 
     /// The request, under a new id: the same id again would be answered from the record of outcomes.
@@ -214,6 +218,7 @@ pub(crate) fn answer_to_centre() -> Result<VerifyLowIncomeResponse> {
     Ok(VerifyLowIncomeResponse {
         answer: Some(answer()?),
         registry: Party::Registry.code().to_owned(),
+        verification_id: String::new(),
         audit: Some(AuditReceipt { log_index: 1_234_567 }),
     })
 }

@@ -346,6 +346,7 @@ pub(super) fn what(message: &proto::ExchangeMessage) -> &'static str {
     match &message.body {
         None => "nothing",
         Some(Body::Content(_)) => "request",
+        Some(Body::Verification(_)) => "verification",
         Some(Body::Response(response)) => match response.kind {
             None => "nothing",
             Some(Kind::Receipt(_)) => "receipt",

@@ -24,7 +24,7 @@ pub(super) struct Init {
     /// Unified social credit code of the organ that runs the gateway.
     #[arg(long, value_name = "CODE")]
     agency: Option<String>,
-    /// Port of the gateway; the simulated registry and court take the two after it.
+    /// Port of the gateway; the simulated registry, court and poverty registry take the three after it.
     #[arg(long, default_value_t = 8443)]
     port: u16,
     /// Print JSON.
@@ -43,6 +43,7 @@ impl Init {
             gateway: local(0),
             registry: local(1),
             court: local(2),
+            poverty_registry: local(3),
             development: !self.real_certificates,
             organ,
             script: Script::default(),

@@ -86,7 +86,11 @@ impl LowIncome {
             ..Default::default()
         });
         let request_id = envelope.request_id.clone();
-        let request = proto::VerifyLowIncomeRequest { envelope: Some(envelope), query: Some(query) };
+        let request = proto::VerifyLowIncomeRequest {
+            envelope: Some(envelope),
+            query: Some(query),
+            complete_later: false,
+        };
         let request = client.request(request, Duration::from_secs(self.deadline));
         let response = client.verification().verify_low_income(request).await;
         let response = response.map_err(|status| explain_request(&status, &request_id))?.into_inner();

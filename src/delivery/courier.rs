@@ -227,7 +227,8 @@ impl Courier {
             );
             return DeliveryOutcome::Dead { reason };
         }
-        let wait = backoff(&self.schedule, record.attempts, entropy::bytes::<1>()[0]);
+        let Schedule { first_retry, longest_retry, .. } = self.schedule;
+        let wait = backoff(first_retry, longest_retry, record.attempts, entropy::bytes::<1>()[0]);
         DeliveryOutcome::Retry { due: now.checked_add(wait).unwrap_or(Timestamp::MAX), reason }
     }
 
@@ -287,9 +288,9 @@ impl Courier {
 
 /// Doubles from the first wait to the longest, give or take a quarter, so that what failed together is not tried
 /// together. `dice` is a random byte.
-fn backoff(schedule: &Schedule, attempts: u32, dice: u8) -> Duration {
-    let doubled = schedule.first_retry.saturating_mul(1 << attempts.min(20));
-    let wait = doubled.min(schedule.longest_retry);
+pub(super) fn backoff(first: Duration, longest: Duration, attempts: u32, dice: u8) -> Duration {
+    let doubled = first.saturating_mul(1 << attempts.min(20));
+    let wait = doubled.min(longest);
     wait.mul_f64(0.75 + f64::from(dice) / 255.0 / 2.0)
 }
 
@@ -298,22 +299,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SCHEDULE: Schedule = Schedule {
-        attempt: Duration::from_secs(10),
-        lease: Duration::from_secs(60),
-        first_retry: Duration::from_secs(1),
-        longest_retry: Duration::from_secs(900),
-        give_up_after: Duration::from_secs(604_800),
-        per_recipient: 4,
-    };
+    const FIRST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_secs(900);
 
     proptest! {
         #[test]
         fn the_wait_grows_and_stays_within_its_bounds(attempts in 0u32..10_000, dice: u8) {
-            let wait = backoff(&SCHEDULE, attempts, dice);
-            prop_assert!(wait >= SCHEDULE.first_retry.mul_f64(0.75));
-            prop_assert!(wait <= SCHEDULE.longest_retry.mul_f64(1.25));
-            let twice_later = backoff(&SCHEDULE, attempts.saturating_add(2), dice);
+            let wait = backoff(FIRST, LONGEST, attempts, dice);
+            prop_assert!(wait >= FIRST.mul_f64(0.75));
+            prop_assert!(wait <= LONGEST.mul_f64(1.25));
+            let twice_later = backoff(FIRST, LONGEST, attempts.saturating_add(2), dice);
             prop_assert!(twice_later >= wait);
         }
     }

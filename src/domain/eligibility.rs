@@ -131,6 +131,8 @@ vocabulary! {
         AllowanceEdge => "allowance-edge",
         /// 刚性支出困难, hardship by rigid expense.
         RigidExpense => "rigid-expense",
+        /// On the rural-revitalisation organ's register of poverty households, its risk not removed.
+        PovertyHousehold => "poverty-household",
     }
 }
 
@@ -203,6 +205,7 @@ impl Case {
         let by_group = self.groups.iter().filter_map(|claim| match claim.group {
             Group::MinimumAllowance => Some(Programme::MinimumAllowance),
             Group::Destitute => Some(Programme::Destitute),
+            Group::RegisteredPoor => Some(Programme::PovertyHousehold),
             _ => None,
         });
         let mut claimed = Vec::new();

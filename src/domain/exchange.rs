@@ -61,9 +61,20 @@ uuid_id!(
     DeliveryId
 );
 uuid_id!(
+    /// Names a verification that is completed later.
+    VerificationId
+);
+uuid_id!(
     /// Names a call; chosen by the caller.
     RequestId
 );
+
+impl VerificationId {
+    /// The thread that carries its answer: one message, in no exchange.
+    pub const fn thread(self) -> ExchangeId {
+        ExchangeId(self.0)
+    }
+}
 
 vocabulary! {
     /// What a message is.

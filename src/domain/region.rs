@@ -105,6 +105,59 @@ pub enum RegionCodeError {
     CountyWithoutCity,
 }
 
+/// A village by its twelve digits: six of its region (GB/T 2260), three of the town, three of the village.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VillageCode(RegionCode);
+
+impl VillageCode {
+    /// Reads twelve digits that begin with a region. Whether town and village exist is not looked up.
+    ///
+    /// # Errors
+    /// When there are not twelve digits, or they do not begin with a region.
+    pub fn parse(text: &str) -> Result<Self, VillageCodeError> {
+        if text.len() != 12 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(VillageCodeError::Shape);
+        }
+        RegionCode::parse(&text[..6]).map(Self).map_err(VillageCodeError::Region)
+    }
+
+    /// The region that the village lies in.
+    pub const fn region(self) -> RegionCode {
+        self.0
+    }
+}
+
+/// Why a text is not a village code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VillageCodeError {
+    /// Not twelve digits.
+    #[error("a village code has twelve digits")]
+    Shape,
+    /// It does not begin with a region.
+    #[error(transparent)]
+    Region(RegionCodeError),
+}
+
+impl BrokenRule for VillageCodeError {
+    fn rule(&self) -> &'static str {
+        match self {
+            Self::Shape => "VILLAGE_CODE_SHAPE",
+            Self::Region(error) => error.rule(),
+        }
+    }
+
+    fn description_zh(&self) -> &'static str {
+        match self {
+            Self::Shape => "村级区划代码应为12位数字",
+            Self::Region(error) => error.description_zh(),
+        }
+    }
+
+    fn article(&self) -> Option<Article> {
+        Some(Article::gbt_2260())
+    }
+}
+
 impl BrokenRule for RegionCodeError {
     fn rule(&self) -> &'static str {
         match self {

@@ -7,9 +7,9 @@ use super::person::{IdDocument, PersonName};
 use super::region::RegionCode;
 use super::vocabulary::vocabulary;
 
-/// A question to the low-income register (法律援助法 art 41).
+/// A question to a register (法律援助法 art 41): what is common to all of them.
 #[derive(Clone, Debug)]
-pub struct LowIncomeQuery {
+pub struct HouseholdQuery {
     /// The person asked about.
     pub subject: Subject,
     /// The day for which the answer is wanted.
@@ -25,6 +25,18 @@ pub struct Subject {
     pub id: IdDocument,
     /// Where the household is registered; routes the question.
     pub household_region: RegionCode,
+}
+
+vocabulary! {
+    /// Where a verification that is completed later stands.
+    pub enum VerificationState {
+        /// The gateway goes on asking.
+        Pending => "PENDING",
+        /// The register has answered.
+        Answered => "ANSWERED",
+        /// It did not answer in time, or may no longer be asked.
+        GivenUp => "GIVEN_UP",
+    }
 }
 
 vocabulary! {

@@ -11,15 +11,14 @@ use super::proto;
 use super::proto::eligibility_service_server::EligibilityService;
 use super::status::Refusal;
 use super::wire::{
-    Application, Expectation, application, assessment, check_minor, envelope, no_answer, programme_on_wire,
-    question_about, shanghai_day, standings,
+    Application, Expectation, RegisterAnswer as _, application, assessment, check_minor, date, envelope,
+    programme_on_wire, shanghai_day, standing_of_poverty, standings,
 };
 use crate::access::Method;
-use crate::delivery::registry;
-use crate::domain::agency::AgencyKind;
+use crate::delivery::registry::{self, LowIncome, PovertyHousehold, Register};
 use crate::domain::eligibility::{Programme, Registers, Standing, assess, programmes_to_ask};
 use crate::domain::exchange::Kind;
-use crate::domain::verification::{LowIncomeQuery, Subject};
+use crate::domain::verification::{HouseholdQuery, Subject};
 
 /// Implements the service.
 #[derive(Clone)]
@@ -46,6 +45,19 @@ struct Assess {
     authority: Option<proto::Authority>,
     /// What the log says of the call, and so of each question.
     facts: Facts,
+}
+
+impl Assess {
+    /// The applicant, as the subject of a question.
+    fn subject(&self) -> proto::Subject {
+        let applicant = &self.application.applicant;
+        proto::Subject {
+            name: applicant.name.reveal().to_owned(),
+            id_kind: self.id_kind,
+            id_number: applicant.id.reveal().to_owned(),
+            household_region: applicant.household_region.to_string(),
+        }
+    }
 }
 
 impl Operation for AssessEligibility {
@@ -102,11 +114,18 @@ impl Effectful for AssessEligibility {
         let rules = intake.rules.load_full();
         let case = &task.application.case;
         let in_force = rules.in_force(case.region, case.applied_on);
-        let to_ask = programmes_to_ask(case, &in_force);
+        // Without an authority no register is asked.
+        let to_ask = task.authority.as_ref().map(|_| programmes_to_ask(case, &in_force)).unwrap_or_default();
+        let (poverty, low_income): (Vec<_>, Vec<_>) =
+            to_ask.into_iter().partition(|programme| *programme == Programme::PovertyHousehold);
+        // Each within what the caller's deadline leaves.
+        let (low_income, poverty) = tokio::join!(
+            ask_low_income(intake, call, task, &low_income),
+            ask_poverty(intake, call, task, &poverty)
+        );
         let (mut registers, mut asked) = (Registers::default(), Vec::new());
-        if let Some(authority) = task.authority.as_ref().filter(|_| !to_ask.is_empty()) {
-            let (said, register) = ask_low_income(intake, call, task, authority, &to_ask).await?;
-            registers.0.extend(said);
+        for (standings, register) in [low_income?, poverty?].into_iter().flatten() {
+            registers.0.extend(standings);
             asked.push(register);
         }
         let response = assessment(&assess(case, &in_force, &registers), asked);
@@ -114,39 +133,87 @@ impl Effectful for AssessEligibility {
     }
 }
 
-/// Asks the low-income register of the household's region. That there is none, or that no agreement allows the question,
-/// is an unknown like a register that is down.
+/// What a register said of programmes, and how it was asked; nothing where there was nothing to ask.
+type Said = Option<(Vec<(Programme, Standing)>, proto::RegisterAsked)>;
+
 async fn ask_low_income(
     intake: &Intake,
     call: &Call,
     task: &Assess,
-    authority: &proto::Authority,
     programmes: &[Programme],
-) -> Result<(Vec<(Programme, Standing)>, proto::RegisterAsked), Refusal> {
+) -> Result<Said, Refusal> {
+    if programmes.is_empty() {
+        return Ok(None);
+    }
+    let programmes_on_wire: Vec<i32> =
+        programmes.iter().filter_map(|programme| programme_on_wire(*programme)).map(Into::into).collect();
+    let query = proto::LowIncomeQuery {
+        subject: Some(task.subject()),
+        household_scope: proto::HouseholdScope::Household.into(),
+        programmes: programmes_on_wire.clone(),
+        as_of: Some(date(task.application.case.applied_on)),
+        authority: task.authority.clone(),
+    };
+    let (answer, register) =
+        ask::<LowIncome>(intake, call, task, Method::VerifyLowIncome, proto::Kind::LowIncomeQuery, query)
+            .await?;
+    let register = proto::RegisterAsked { programmes: programmes_on_wire, ..register };
+    Ok(Some((answer.map(|answer| standings(programmes, &answer)).unwrap_or_default(), register)))
+}
+
+async fn ask_poverty(
+    intake: &Intake,
+    call: &Call,
+    task: &Assess,
+    programmes: &[Programme],
+) -> Result<Said, Refusal> {
+    if programmes.is_empty() {
+        return Ok(None);
+    }
+    let query = proto::PovertyHouseholdQuery {
+        subject: Some(task.subject()),
+        household_scope: proto::HouseholdScope::Household.into(),
+        village_code: String::new(),
+        as_of: Some(date(task.application.case.applied_on)),
+        authority: task.authority.clone(),
+    };
+    let (method, kind) = (Method::VerifyPovertyHousehold, proto::Kind::PovertyHouseholdQuery);
+    let (answer, register) = ask::<PovertyHousehold>(intake, call, task, method, kind, query).await?;
+    let standing = answer.map(|answer| (Programme::PovertyHousehold, standing_of_poverty(&answer)));
+    Ok(Some((standing.into_iter().collect(), register)))
+}
+
+/// Asks the register of the household's region. That there is none, or that no agreement allows the question, is an
+/// unknown like a register that is down.
+async fn ask<R: Register>(
+    intake: &Intake,
+    call: &Call,
+    task: &Assess,
+    method: Method,
+    kind: proto::Kind,
+    query: R::Query,
+) -> Result<(Option<R::Answer>, proto::RegisterAsked), Refusal> {
     let Application { applicant, case } = &task.application;
     let directory = intake.directory.load_full();
-    let on_wire = programmes.iter().map(|programme| programme_on_wire(*programme).into()).collect();
     let not_asked = |registry: String, reason: &str| proto::RegisterAsked {
         registry,
-        programmes: on_wire,
+        kind: kind.into(),
+        programmes: Vec::new(),
         result: proto::VerificationResult::Unavailable.into(),
         reason: reason.to_owned(),
         log_index: None,
     };
-    let responsible = directory.responsible(AgencyKind::CivilAffairsRegistry, applicant.household_region);
-    let Some(registry) = responsible else {
-        return Ok((Vec::new(), not_asked(String::new(), Refusal::NoRegistry.reason())));
+    let Some(registry) = directory.responsible(R::KEEPER, applicant.household_region) else {
+        return Ok((None, not_asked(String::new(), Refusal::NoRegistry.reason())));
     };
     let Some(purpose) = &task.facts.purpose else { return Err(Refusal::Internal) };
     let today = shanghai_day(call.arrived());
-    let allowed =
-        directory.decide(&call.caller(), Method::VerifyLowIncome, Some(&registry.code), purpose, today);
-    let agreement = match allowed {
+    let agreement = match directory.decide(&call.caller(), method, Some(&registry.code), purpose, today) {
         Ok(agreement) => agreement,
-        Err(denial) => return Ok((Vec::new(), not_asked(registry.code.to_string(), denial.reason()))),
+        Err(denial) => return Ok((None, not_asked(registry.code.to_string(), denial.reason()))),
     };
     let facts = Facts { counterpart: Some(registry.code), agreement: Some(agreement), ..task.facts.clone() };
-    let asked = LowIncomeQuery {
+    let asked = HouseholdQuery {
         subject: Subject {
             name: applicant.name.clone(),
             id: applicant.id.clone(),
@@ -154,14 +221,15 @@ async fn ask_low_income(
         },
         as_of: case.applied_on,
     };
-    let query = question_about(applicant, case.applied_on, programmes, authority.clone(), task.id_kind);
-    let question = registry::question(task.envelope.clone(), query, &asked);
-    let answered = intake.ask_low_income(call, registry.clone(), facts, question, asked).await?;
-    let answer = answered.answer.unwrap_or_else(no_answer);
+    let envelope = proto::Envelope { kind: kind.into(), ..task.envelope.clone() };
+    let question = registry::question::<R>(envelope, query, &asked);
+    let answered = intake.ask::<R>(call, method, facts, registry.clone(), question, asked).await?;
+    let answer = answered.answer.unwrap_or_else(R::Answer::none);
+    let outline = answer.outline();
     let register = proto::RegisterAsked {
-        result: answer.result,
+        result: outline.result.into(),
         log_index: Some(answered.log_index),
-        ..not_asked(registry.code.to_string(), &answer.reason)
+        ..not_asked(registry.code.to_string(), outline.reason)
     };
-    Ok((standings(programmes, &answer), register))
+    Ok((Some(answer), register))
 }

@@ -53,6 +53,8 @@ pub struct Intake {
     pub node: String,
     /// How long a pulled delivery is leased.
     pub lease: Duration,
+    /// How long after an UNAVAILABLE answer a registry is asked again.
+    pub ask_again_after: Duration,
     /// Woken when something new waits in the outbox.
     pub outbox: Arc<tokio::sync::Notify>,
     /// Becomes true when the gateway is about to stop: streams without an end are ended then.

@@ -95,6 +95,8 @@ macro_rules! witnessed {
 witnessed!(
     VerifyLowIncomeResponse,
     AssessEligibilityResponse,
+    VerifyPovertyHouseholdResponse,
+    GetVerificationResponse,
     SubmitExchangeResponse,
     RespondToExchangeResponse,
     GetExchangeResponse,

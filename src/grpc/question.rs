@@ -6,41 +6,41 @@ use prost::Message as _;
 use super::call::Call;
 use super::intake::{Intake, RESERVE, close_as_interrupted};
 use super::operation::Facts;
-use super::proto;
 use super::status::Refusal;
 use super::wire::shanghai_day;
 use crate::access::{Agency, Method};
 use crate::audit::entry::{Decision, Entry, Phase, Salt};
 use crate::audit::log::AppendError;
-use crate::delivery::registry;
-use crate::domain::verification::{LowIncomeQuery, NoAnswer};
+use crate::delivery::registry::{self, Register};
+use crate::domain::verification::{HouseholdQuery, NoAnswer};
 use crate::entropy;
 
 /// What a registry said, and where the log says so.
-pub(crate) struct Asked {
-    pub(crate) answer: Result<proto::LowIncomeAnswer, NoAnswer>,
+pub(crate) struct Answered<A> {
+    pub(crate) answer: Result<A, NoAnswer>,
     pub(crate) log_index: u64,
 }
 
 impl Intake {
-    /// Asks the low-income registry. `facts` name it as counterpart, and the agreement that allows the question.
+    /// Asks a registry, as `method` would. `facts` name it as counterpart, and the agreement that allows the question.
     ///
     /// # Errors
     /// When the question or its answer cannot be witnessed. Whatever the registry does is an answer.
-    pub(crate) async fn ask_low_income(
+    pub(crate) async fn ask<R: Register>(
         &self,
         call: &Call,
-        registry: Agency,
+        method: Method,
         facts: Facts,
-        question: proto::QueryLowIncomeRequest,
-        asked: LowIncomeQuery,
-    ) -> Result<Asked, Refusal> {
+        registry: Agency,
+        question: R::Question,
+        asked: HouseholdQuery,
+    ) -> Result<Answered<R::Answer>, Refusal> {
         let Some(request_id) = facts.request_id else { return Err(Refusal::Internal) };
         let salt = Salt(entropy::bytes());
-        let mut request = of_method(self.entry(call, Phase::Request, &facts, &salt));
+        let mut request = of_method(method, self.entry(call, Phase::Request, &facts, &salt));
         request.decision = Some(Decision::Allow);
         request.request_commitment = Some(salt.commit("request", &question.encode_to_vec()));
-        let mut response = of_method(self.response_entry(call, &facts, 0));
+        let mut response = of_method(method, self.response_entry(call, &facts, 0));
         let (log, peers, clock, call) =
             (self.log.clone(), self.peers.clone(), self.clock.clone(), call.clone());
         // In a task of its own: a call that ends early does not leave the question's REQUEST open.
@@ -49,7 +49,7 @@ impl Intake {
             let today = shanghai_day(call.arrived());
             let asking = registry::Asking { caller: call.caller(), asked: &asked, today };
             let time_left = call.time_left().saturating_sub(RESERVE);
-            let answer = registry::query_low_income(&peers, &registry, question, asking, time_left).await;
+            let answer = registry::ask::<R>(&peers, &registry, question, asking, time_left).await;
             let salt = Salt(entropy::bytes());
             response.id = entropy::uuid_v7(clock.now());
             response.request_index = Some(index);
@@ -62,9 +62,11 @@ impl Intake {
                 Err(why) => response.reason = Some(why.as_str().into()),
             }
             match log.conclude(response.clone(), salt, Vec::new()).await {
-                Ok(log_index) => Ok(Asked { answer, log_index }),
+                Ok(log_index) => Ok(Answered { answer, log_index }),
                 Err(error) => {
-                    close_as_interrupted(log, clock, call.caller(), request_id, index, response);
+                    // Its commitment was made with a salt that is gone.
+                    let end = Entry { response_commitment: None, ..response };
+                    close_as_interrupted(log, clock, call.caller(), request_id, index, end);
                     Err(unwitnessed(&error))
                 }
             }
@@ -74,8 +76,7 @@ impl Intake {
 }
 
 /// The question's own method, in the place of the one within which it is asked.
-fn of_method(entry: Entry) -> Entry {
-    let method = Method::VerifyLowIncome;
+fn of_method(method: Method, entry: Entry) -> Entry {
     Entry { service: method.service().into(), method: method.name().into(), ..entry }
 }
 

@@ -1,25 +1,33 @@
 //! `VerificationService`.
 
+mod kinds;
+mod later;
+
+use std::marker::PhantomData;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use prost::Message;
 use tonic::{Request, Response, Status};
 
+use self::kinds::Verifiable;
+use self::later::GetVerification;
 use super::call::Call;
 use super::intake::{Intake, RESERVE};
 use super::operation::{Done, Effectful, Facts, Operation, Reading};
 use super::proto;
 use super::proto::verification_service_server::VerificationService;
 use super::status::Refusal;
-use super::wire::{
-    Expectation, check_minor, envelope, low_income_query, next_steps, no_answer, shanghai_day,
-};
+use super::wire::{Expectation, RegisterAnswer as _, check_minor, envelope, shanghai_day};
 use crate::access::{Agency, Method};
-use crate::delivery::registry;
-use crate::domain::agency::{AgencyKind, CreditCode};
+use crate::delivery::registry::{self, LowIncome, PovertyHousehold};
+use crate::domain::agency::CreditCode;
 use crate::domain::envelope::Envelope;
-use crate::domain::exchange::Kind;
-use crate::domain::verification::LowIncomeQuery;
+use crate::domain::exchange::VerificationId;
+use crate::domain::verification::HouseholdQuery;
 use crate::domain::violation::Violations;
+use crate::entropy;
+use crate::store::{Effect, NewVerification};
 
 /// Implements the service.
 #[derive(Clone)]
@@ -31,73 +39,85 @@ impl VerificationService for Verification {
         &self,
         request: Request<proto::VerifyLowIncomeRequest>,
     ) -> Result<Response<proto::VerifyLowIncomeResponse>, Status> {
-        self.0.carry_out::<VerifyLowIncome>(request).await
+        self.0.carry_out::<Verify<LowIncome>>(request).await
+    }
+
+    async fn verify_poverty_household(
+        &self,
+        request: Request<proto::VerifyPovertyHouseholdRequest>,
+    ) -> Result<Response<proto::VerifyPovertyHouseholdResponse>, Status> {
+        self.0.carry_out::<Verify<PovertyHousehold>>(request).await
+    }
+
+    async fn get_verification(
+        &self,
+        request: Request<proto::GetVerificationRequest>,
+    ) -> Result<Response<proto::GetVerificationResponse>, Status> {
+        self.0.look_up::<GetVerification>(request).await
     }
 }
 
-struct VerifyLowIncome;
+/// Asks the register `V` about a household.
+struct Verify<V>(PhantomData<V>);
 
 /// A verification as read.
-struct Verify {
+struct Asked<V: Verifiable> {
     /// The question for the registry, until it is asked.
-    question: Option<proto::QueryLowIncomeRequest>,
-    asked: LowIncomeQuery,
-    recipient: Option<CreditCode>,
+    question: Option<V::Question>,
+    asked: HouseholdQuery,
+    envelope: Envelope,
     registry: Option<Agency>,
+    complete_later: bool,
 }
 
-impl Operation for VerifyLowIncome {
-    const METHOD: Method = Method::VerifyLowIncome;
-    type Request = proto::VerifyLowIncomeRequest;
-    type Response = proto::VerifyLowIncomeResponse;
-    type Task = Verify;
+impl<V: Verifiable> Operation for Verify<V> {
+    const METHOD: Method = V::OF;
+    type Request = V::Request;
+    type Response = V::Response;
+    type Task = Asked<V>;
 
-    fn read(request: Self::Request, reading: &mut Reading) -> Option<Verify> {
+    fn read(request: V::Request, reading: &mut Reading) -> Option<Asked<V>> {
         let Reading { caller, now, violations, facts } = reading;
+        let (wire, query, complete_later) = V::of_request(request);
         let expect = Expectation { caller: *caller, recipient_optional: true, is_response: false };
-        let envelope = envelope(violations, request.envelope.as_ref(), expect);
+        let envelope = envelope(violations, wire.as_ref(), expect);
         facts.of_envelope(&envelope);
-        if envelope.kind.is_some_and(|kind| kind != Kind::LowIncomeQuery) {
-            violations.add(
-                "envelope.kind",
-                "KIND_FITS_CONTENT",
-                "must be KIND_LOW_INCOME_QUERY",
-                "类型须为低收入查询",
-            );
+        if envelope.kind.is_some_and(|kind| kind != V::KIND) {
+            let (english, chinese) = V::MUST_BE;
+            violations.add("envelope.kind", "KIND_FITS_CONTENT", english, chinese);
         }
-        let asked = low_income_query(violations, request.query.as_ref(), *now);
+        let asked = V::read(violations, query.as_ref(), *now);
         facts.subject = asked.as_ref().map(|asked| asked.subject.id.clone());
-        check_minor(violations, request.envelope.as_ref(), facts.subject.as_ref(), shanghai_day(*now));
-        let Envelope { recipient, .. } = envelope.whole()?;
+        check_minor(violations, wire.as_ref(), facts.subject.as_ref(), shanghai_day(*now));
+        let envelope = envelope.whole()?;
         let asked = asked?;
-        let question = registry::question(request.envelope?, request.query?, &asked);
-        Some(Verify { question: Some(question), asked, recipient, registry: None })
+        let question = registry::question::<V>(wire?, query?, &asked);
+        Some(Asked { question: Some(question), asked, envelope, registry: None, complete_later })
     }
 }
 
-impl Effectful for VerifyLowIncome {
+impl<V: Verifiable> Effectful for Verify<V> {
     /// Routes by the household's region, unless the caller names the registry.
-    async fn prepare(intake: &Intake, _: &Call, task: &mut Verify, facts: &mut Facts) -> Result<(), Refusal> {
+    async fn prepare(
+        intake: &Intake,
+        _: &Call,
+        task: &mut Asked<V>,
+        facts: &mut Facts,
+    ) -> Result<(), Refusal> {
         let directory = intake.directory.load();
-        let is_registry = |agency: &&Agency| agency.kind == AgencyKind::CivilAffairsRegistry;
-        let registry = match &task.recipient {
+        let is_registry = |agency: &&Agency| agency.kind == V::KEEPER;
+        let registry = match &task.envelope.recipient {
             Some(code) if directory.is_active(code) => directory.agency(code).filter(is_registry),
             Some(_) => None,
-            None => {
-                directory.responsible(AgencyKind::CivilAffairsRegistry, task.asked.subject.household_region)
-            }
+            None => directory.responsible(V::KEEPER, task.asked.subject.household_region),
         };
         let Some(registry) = registry else {
-            if task.recipient.is_none() {
+            if task.envelope.recipient.is_none() {
                 return Err(Refusal::NoRegistry);
             }
             let mut violations = Violations::new();
-            violations.add(
-                "envelope.recipient",
-                "RECIPIENT_IS_A_REGISTRY",
-                "must be an enrolled civil-affairs registry, or empty to be routed by the household's region",
-                "须为已登记的民政系统；留空则按户籍地区自动选择",
-            );
+            let (english, chinese) = V::RECIPIENT;
+            violations.add("envelope.recipient", "RECIPIENT_IS_A_REGISTRY", english, chinese);
             return Err(Refusal::Invalid(violations.into_vec()));
         };
         facts.counterpart = Some(registry.code);
@@ -105,28 +125,54 @@ impl Effectful for VerifyLowIncome {
         Ok(())
     }
 
-    async fn act(intake: &Intake, call: &Call, task: &mut Verify) -> Result<Done<Self::Response>, Refusal> {
-        let Verify { question, asked, registry, .. } = task;
+    async fn act(intake: &Intake, call: &Call, task: &mut Asked<V>) -> Result<Done<Self::Response>, Refusal> {
+        let Asked { question, asked, envelope, registry, complete_later } = task;
         let (Some(registry), Some(question)) = (registry, question.take()) else {
             return Err(Refusal::Internal);
         };
+        let kept = complete_later.then(|| question.encode_to_vec());
         let time_left = call.time_left().saturating_sub(RESERVE);
         let asking = registry::Asking { caller: call.caller(), asked, today: shanghai_day(call.arrived()) };
-        let answer = registry::query_low_income(&intake.peers, registry, question, asking, time_left).await;
+        let answer = registry::ask::<V>(&intake.peers, registry, question, asking, time_left).await;
         let (mut answer, reason) = match answer {
             Ok(answer) => (answer, None),
-            Err(why) => (no_answer(why), Some(why.as_str())),
+            Err(why) => (V::Answer::none(why), Some(why.as_str())),
         };
-        answer.next_steps = next_steps(answer.result);
+        answer.advise();
+        let unavailable = answer.outline().result == proto::VerificationResult::Unavailable;
+        let put_off = kept
+            .filter(|_| unavailable)
+            .map(|question| put_off(intake, call.caller(), registry.code, V::KIND, envelope, &question));
+        let verification_id = put_off.as_ref().map(|new| new.verification_id);
+        let named = verification_id.map(|id| id.to_string()).unwrap_or_default();
         Ok(Done {
-            response: proto::VerifyLowIncomeResponse {
-                answer: Some(answer),
-                registry: registry.code.to_string(),
-                audit: None,
-            },
-            effects: Vec::new(),
+            response: V::response(answer, registry.code.to_string(), named),
+            effects: put_off.map(|new| Effect::PutOff(Box::new(new))).into_iter().collect(),
             reason,
-            exchange: None,
+            exchange: verification_id.map(VerificationId::thread),
         })
+    }
+}
+
+/// What is kept of a question that is asked again later.
+fn put_off(
+    intake: &Intake,
+    caller: CreditCode,
+    registry: CreditCode,
+    kind: crate::domain::exchange::Kind,
+    envelope: &Envelope,
+    question: &[u8],
+) -> NewVerification {
+    let now = intake.clock.now();
+    let verification_id = VerificationId::new(entropy::uuid_v7(now));
+    NewVerification {
+        verification_id,
+        kind,
+        caller,
+        registry,
+        matter_id: envelope.matter_id.as_str().to_owned(),
+        at: now,
+        due: now.checked_add(intake.ask_again_after).unwrap_or(Timestamp::MAX),
+        question: intake.store.seal_question(&verification_id, question),
     }
 }

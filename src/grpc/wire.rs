@@ -12,15 +12,18 @@ mod view;
 
 pub(crate) use self::content::{Opening, Surroundings, content};
 pub(crate) use self::eligibility::{
-    Application, application, assessment, programme_on_wire, question_about, standings,
+    Application, application, assessment, programme_on_wire, standing_of_poverty, standings,
 };
 pub(crate) use self::envelope::{
-    ContextFields, EnvelopeFields, Expectation, call_context, check_minor, delivery_id, envelope, exchange_id,
+    ContextFields, EnvelopeFields, Expectation, call_context, check_minor, delivery_id, envelope,
+    exchange_id, verification_id,
 };
 pub(crate) use self::response::{Answer, answer_fits, response};
 pub(crate) use self::time::{civil_date, date, shanghai_day, timestamp};
-pub(crate) use self::verification::{low_income_query, next_steps, no_answer};
-pub(crate) use self::view::{exchange_of, state_of};
+pub(crate) use self::verification::{
+    RegisterAnswer, low_income_query, poverty_household_query, verification_state,
+};
+pub(crate) use self::view::{exchange_of, kind_of, state_of};
 
 use crate::domain::violation::Violations;
 

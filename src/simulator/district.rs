@@ -21,6 +21,7 @@ pub struct District {
     /// The gateway.
     pub gateway: Gateway,
     registry: Option<Serving>,
+    poverty_registry: Option<Serving>,
     court: Option<Serving>,
 }
 
@@ -57,11 +58,28 @@ impl District {
     /// When something does not start.
     pub async fn start(folder: &Path, script: Script, clock: Clock) -> Result<Self, DistrictError> {
         Self::prepare(folder, script, &clock)?;
+        Self::open(folder, clock).await
+    }
+
+    /// Starts everything in a folder that is there already.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub async fn open(folder: &Path, clock: Clock) -> Result<Self, DistrictError> {
         let registry = registry::serve_file(&folder.join("simulate-registry.toml"), clock.clone()).await?;
+        let poverty_registry = folder.join("simulate-poverty-registry.toml");
+        let poverty_registry = registry::serve_file(&poverty_registry, clock.clone()).await?;
         let court = court::serve_file(&folder.join("simulate-court.toml"), clock.clone()).await?;
         let config = Config::load(&folder.join("gateway.toml"), [])?;
         let gateway = Gateway::start(config, clock.clone()).await?;
-        Ok(Self { folder: folder.to_owned(), clock, gateway, registry: Some(registry), court: Some(court) })
+        Ok(Self {
+            folder: folder.to_owned(),
+            clock,
+            gateway,
+            registry: Some(registry),
+            poverty_registry: Some(poverty_registry),
+            court: Some(court),
+        })
     }
 
     /// Makes the folder only, with ports that are free now.
@@ -69,16 +87,18 @@ impl District {
     /// # Errors
     /// When the folder cannot be made.
     pub fn prepare(folder: &Path, script: Script, clock: &Clock) -> Result<(), DistrictError> {
-        // All three are held until each is known, so that they differ.
-        let held = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
-        let [gateway, registry, court] = held;
-        let address = |listener: &TcpListener| listener.local_addr();
-        let (gateway, registry, court) = (gateway?, registry?, court?);
-        let ports: [SocketAddr; 3] = [address(&gateway)?, address(&registry)?, address(&court)?];
-        drop((gateway, registry, court));
-        let [gateway, registry, court] = ports;
+        // All are held until each is known, so that they differ.
+        let mut held = Vec::new();
+        let mut free = || {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let address: SocketAddr = listener.local_addr()?;
+            held.push(listener);
+            Ok::<_, std::io::Error>(address)
+        };
+        let (gateway, registry, court, poverty_registry) = (free()?, free()?, free()?, free()?);
+        drop(held);
         let organ = crate::domain::agency::CreditCode::parse(codes::GATEWAY)?;
-        let setup = Setup { gateway, registry, court, development: true, organ, script };
+        let setup = Setup { gateway, registry, poverty_registry, court, development: true, organ, script };
         Ok(setup.create(folder, clock)?)
     }
 
@@ -123,6 +143,9 @@ impl District {
     pub async fn stop(mut self) {
         self.gateway.stop().await;
         if let Some(registry) = self.registry.take() {
+            registry.stop().await;
+        }
+        if let Some(registry) = self.poverty_registry.take() {
             registry.stop().await;
         }
         if let Some(court) = self.court.take() {

@@ -4,10 +4,11 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
+use super::verifications::{self, NewVerification, VerificationStep};
 use super::{StoreError, signed};
 use crate::audit::log::Batch;
 use crate::domain::agency::CreditCode;
-use crate::domain::exchange::{DeliveryId, ExchangeId, ExchangeState, Kind, RequestId};
+use crate::domain::exchange::{DeliveryId, ExchangeId, ExchangeState, Kind, RequestId, VerificationId};
 
 /// A change of the store that is made in the transaction of the entry that witnesses it.
 #[derive(Debug)]
@@ -66,6 +67,28 @@ pub enum Effect {
         lease: Option<Uuid>,
         /// How it ended.
         outcome: DeliveryOutcome,
+        /// When.
+        at: Timestamp,
+    },
+    /// Keeps a question that is asked again later.
+    PutOff(Box<NewVerification>),
+    /// Takes a verification for an attempt.
+    AskAgain {
+        /// The verification.
+        verification_id: VerificationId,
+        /// Attempts made before; guards against two takers.
+        attempts: u32,
+        /// Until when; then it may be taken again.
+        until: Timestamp,
+    },
+    /// Ends an attempt, or the verification.
+    Step {
+        /// The verification.
+        verification_id: VerificationId,
+        /// Attempts made, this one too.
+        attempts: u32,
+        /// How it ended.
+        step: VerificationStep,
         /// When.
         at: Timestamp,
     },
@@ -209,6 +232,13 @@ async fn apply_one(
         Effect::Settle { delivery_id, lease, outcome, at } => {
             settle(connection, delivery_id, lease.as_ref(), outcome, *at).await
         }
+        Effect::PutOff(new) => verifications::put_off(connection, new).await.map(Ok),
+        Effect::AskAgain { verification_id, attempts, until } => {
+            verifications::begin_attempt(connection, verification_id, *attempts, *until).await
+        }
+        Effect::Step { verification_id, attempts, step, at } => {
+            verifications::step(connection, verification_id, *attempts, step, *at).await
+        }
     }
 }
 
@@ -255,7 +285,7 @@ async fn add_message(
     Ok(Ok(()))
 }
 
-async fn insert_message(
+pub(super) async fn insert_message(
     connection: &mut SqliteConnection,
     exchange_id: &ExchangeId,
     sequence: u32,
@@ -270,7 +300,7 @@ async fn insert_message(
     Ok(())
 }
 
-async fn insert_delivery(
+pub(super) async fn insert_delivery(
     connection: &mut SqliteConnection,
     exchange_id: &ExchangeId,
     sequence: u32,
@@ -339,6 +369,6 @@ async fn settle(
     Ok(Ok(()))
 }
 
-fn exactly_one(rows: u64) -> Result<(), Rejection> {
+pub(super) fn exactly_one(rows: u64) -> Result<(), Rejection> {
     if rows == 1 { Ok(()) } else { Err(Rejection::Conflict) }
 }

@@ -76,6 +76,26 @@ impl Scene {
         Self { centre, court, auditor, folder, clock, district, _temporary: temporary }
     }
 
+    /// Starts everything after `edit` has changed the gateway's configuration.
+    pub(crate) async fn start_configured(edit: impl FnOnce(String) -> String) -> Self {
+        let (temporary, clock) = (TempDir::new().unwrap(), Clock::system());
+        let folder = temporary.path().join("district");
+        District::prepare(&folder, Script::TakeOnly, &clock).unwrap();
+        let path = folder.join("gateway.toml");
+        std::fs::write(&path, edit(std::fs::read_to_string(&path).unwrap())).unwrap();
+        let district = District::open(&folder, clock.clone()).await.unwrap();
+        let client = |name| district.client(name).unwrap();
+        let (centre, court, auditor) = (client("centre"), client("court"), client("auditor"));
+        Self { centre, court, auditor, folder, clock, district, _temporary: temporary }
+    }
+
+    /// Ends everything in order and starts it again.
+    pub(crate) async fn restart(self) -> Self {
+        self.district.stop().await;
+        let district = District::open(&self.folder, self.clock.clone()).await.unwrap();
+        Self { district, ..self }
+    }
+
     pub(crate) async fn stop(self) {
         self.district.stop().await;
     }
@@ -212,6 +232,10 @@ impl Scene {
         fee_waiver(&self.folder, &self.centre)
     }
 
+    pub(crate) fn poverty_question(&self) -> proto::VerifyPovertyHouseholdRequest {
+        poverty_question(&self.folder, &self.centre)
+    }
+
     pub(crate) fn question(&self) -> proto::VerifyLowIncomeRequest {
         question(&self.folder, &self.centre)
     }
@@ -268,6 +292,14 @@ pub(crate) async fn submit(
 ) -> Result<proto::SubmitExchangeResponse, Status> {
     let call = client.request(request.clone(), DEADLINE);
     client.exchanges().submit_exchange(call).await.map(Response::into_inner)
+}
+
+pub(crate) async fn verify_poverty(
+    client: &AgencyClient,
+    request: &proto::VerifyPovertyHouseholdRequest,
+) -> Result<proto::VerifyPovertyHouseholdResponse, Status> {
+    let call = client.request(request.clone(), DEADLINE);
+    client.verification().verify_poverty_household(call).await.map(Response::into_inner)
 }
 
 pub(crate) async fn verify(
@@ -340,6 +372,19 @@ pub(crate) fn question(folder: &Path, client: &AgencyClient) -> proto::VerifyLow
     proto::VerifyLowIncomeRequest {
         envelope: Some(client.complete(envelope)),
         query: Some(from_json("LowIncomeQuery", &text).unwrap()),
+        complete_later: false,
+    }
+}
+
+/// The question about a poverty household that `init` gives as an example, from this client.
+pub(crate) fn poverty_question(folder: &Path, client: &AgencyClient) -> proto::VerifyPovertyHouseholdRequest {
+    let text = std::fs::read_to_string(folder.join("poverty-query.json")).unwrap();
+    let mut envelope = question(folder, client).envelope.unwrap();
+    envelope.kind = proto::Kind::PovertyHouseholdQuery.into();
+    proto::VerifyPovertyHouseholdRequest {
+        envelope: Some(envelope),
+        query: Some(from_json("PovertyHouseholdQuery", &text).unwrap()),
+        complete_later: false,
     }
 }
 
@@ -625,6 +670,13 @@ impl RegistryService for CountingRegistry {
             name_echo: echo(&subject.name),
             id_number_echo: echo(&subject.id_number),
         }))
+    }
+
+    async fn query_poverty_household(
+        &self,
+        _: tonic::Request<proto::QueryPovertyHouseholdRequest>,
+    ) -> Result<Response<proto::QueryPovertyHouseholdResponse>, Status> {
+        Err(Status::unimplemented("another registry keeps that register"))
     }
 }
 

@@ -97,7 +97,7 @@ impl Folder {
             }),
             ..Default::default()
         });
-        proto::VerifyLowIncomeRequest { envelope: Some(envelope), query: Some(query) }
+        proto::VerifyLowIncomeRequest { envelope: Some(envelope), query: Some(query), complete_later: false }
     }
 
     /// A fee-waiver request under a new request id.

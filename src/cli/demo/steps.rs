@@ -350,7 +350,11 @@ impl Walk {
             }),
             ..Default::default()
         });
-        Ok(proto::VerifyLowIncomeRequest { envelope: Some(envelope), query: Some(query) })
+        Ok(proto::VerifyLowIncomeRequest {
+            envelope: Some(envelope),
+            query: Some(query),
+            complete_later: false,
+        })
     }
 
     /// Pulls the centre's deliveries until all of `wanted` have come, and acknowledges each.

@@ -3,7 +3,6 @@
 use std::num::NonZeroU32;
 
 use jiff::Timestamp;
-use jiff::civil::Date;
 
 use super::person::{group, person};
 use super::time::{date, mandatory_date, past_date, shanghai_day};
@@ -11,7 +10,7 @@ use super::verification::authority;
 use super::{digest, word};
 use crate::domain::eligibility::{
     Assessment, Case, DeclaredIncome, Due, GroupClaim, IN_FORCE_FROM, Matter, Outcome, Programme, Review,
-    Tried, Urgency, UrgentGround, Verdict,
+    Standing, Tried, Urgency, UrgentGround, Verdict,
 };
 use crate::domain::law::{Article, Law};
 use crate::domain::money::Fen;
@@ -66,9 +65,12 @@ pub(crate) fn application(
         let urgency =
             value.urgency.as_ref().and_then(|urgency| v.within("urgency", |v| read_urgency(v, urgency)));
         let groups = group_claims(v, &value.group_claims);
-        let programmes = programmes(v, &value.programmes);
+        let mut programmes = programmes(v, &value.programmes);
+        if value.claims_poverty_household {
+            programmes.push(Programme::PovertyHousehold);
+        }
         let income = value.income.as_ref().and_then(|income| v.within("income", |v| declared(v, income)));
-        if value.authority.is_some() || !value.programmes.is_empty() {
+        if value.authority.is_some() || !value.programmes.is_empty() || value.claims_poverty_household {
             authority(v, value.authority.as_ref(), now);
         }
         let case = Case {
@@ -201,13 +203,14 @@ fn programme(value: proto::Programme) -> Option<Programme> {
     }
 }
 
-/// A programme on the wire.
-pub(crate) fn programme_on_wire(programme: Programme) -> proto::Programme {
+/// A programme of the low-income register on the wire.
+pub(crate) fn programme_on_wire(programme: Programme) -> Option<proto::Programme> {
     match programme {
-        Programme::MinimumAllowance => proto::Programme::MinimumAllowance,
-        Programme::Destitute => proto::Programme::Destitute,
-        Programme::AllowanceEdge => proto::Programme::AllowanceEdge,
-        Programme::RigidExpense => proto::Programme::RigidExpense,
+        Programme::MinimumAllowance => Some(proto::Programme::MinimumAllowance),
+        Programme::Destitute => Some(proto::Programme::Destitute),
+        Programme::AllowanceEdge => Some(proto::Programme::AllowanceEdge),
+        Programme::RigidExpense => Some(proto::Programme::RigidExpense),
+        Programme::PovertyHousehold => None,
     }
 }
 
@@ -265,47 +268,34 @@ fn due(due: &Due) -> proto::EligibilityDue {
     }
 }
 
-/// What is asked of the low-income register about the applicant, as a question of its own.
-pub(crate) fn question_about(
-    applicant: &Person,
-    applied_on: Date,
-    programmes: &[Programme],
-    authority: proto::Authority,
-    id_kind: i32,
-) -> proto::LowIncomeQuery {
-    proto::LowIncomeQuery {
-        subject: Some(proto::Subject {
-            name: applicant.name.reveal().to_owned(),
-            id_kind,
-            id_number: applicant.id.reveal().to_owned(),
-            household_region: applicant.household_region.to_string(),
-        }),
-        household_scope: proto::HouseholdScope::Household.into(),
-        programmes: programmes.iter().map(|programme| programme_on_wire(*programme).into()).collect(),
-        as_of: Some(date(applied_on)),
-        authority: Some(authority),
-    }
-}
-
 /// How the household stands in each programme that was asked about.
-pub(crate) fn standings(
-    asked: &[Programme],
-    answer: &proto::LowIncomeAnswer,
-) -> Vec<(Programme, crate::domain::eligibility::Standing)> {
-    use crate::domain::eligibility::Standing;
-    let is_clear = [proto::VerificationResult::Match, proto::VerificationResult::NoMatch]
-        .iter()
-        .any(|clear| *clear as i32 == answer.result);
-    let is_active = |programme: Programme| {
+pub(crate) fn standings(asked: &[Programme], answer: &proto::LowIncomeAnswer) -> Vec<(Programme, Standing)> {
+    let is_active = |programme| {
+        let word = programme_on_wire(programme).map(i32::from);
         answer.programmes.iter().any(|status| {
-            status.programme == programme_on_wire(programme) as i32
-                && status.status == proto::RegisterStatus::Active as i32
+            Some(status.programme) == word && status.status == proto::RegisterStatus::Active as i32
         })
     };
-    let standing = |programme| match (is_clear, is_active(programme)) {
+    let standing = |programme| match (is_clear(answer.result), is_active(programme)) {
         (false, _) => Standing::Unknown,
         (true, true) => Standing::Active,
         (true, false) => Standing::NotActive,
     };
     asked.iter().map(|programme| (*programme, standing(*programme))).collect()
+}
+
+/// How the household stands on the register of poverty households: a risk that was removed is past.
+pub(crate) fn standing_of_poverty(answer: &proto::PovertyHouseholdAnswer) -> Standing {
+    let is_match = answer.result == proto::VerificationResult::Match as i32;
+    let is_past = answer.risk == proto::PovertyRisk::Removed as i32;
+    match (is_clear(answer.result), is_match && !is_past) {
+        (false, _) => Standing::Unknown,
+        (true, true) => Standing::Active,
+        (true, false) => Standing::NotActive,
+    }
+}
+
+/// Whether a result is the register's own word.
+fn is_clear(result: i32) -> bool {
+    [proto::VerificationResult::Match, proto::VerificationResult::NoMatch].map(i32::from).contains(&result)
 }

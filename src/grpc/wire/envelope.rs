@@ -6,7 +6,7 @@ use super::view::kind_of;
 use super::{digest, length, text, word};
 use crate::domain::agency::{CreditCode, MatterId, PurposeCode, StaffNumber, UnitCode};
 use crate::domain::envelope::{Envelope, Operator, SCHEMA_VERSION};
-use crate::domain::exchange::{DeliveryId, ExchangeId, Kind, RequestId};
+use crate::domain::exchange::{DeliveryId, ExchangeId, Kind, RequestId, VerificationId};
 use crate::domain::law::{Article, LegalBasis, LegalBasisError};
 use crate::domain::person::{IdDocument, PersonName};
 use crate::domain::region::RegionCode;
@@ -165,6 +165,15 @@ pub(crate) fn exchange_id(violations: &mut Violations, field: &str, value: &str)
 /// Reads a mandatory delivery id.
 pub(crate) fn delivery_id(violations: &mut Violations, field: &str, value: &str) -> Option<DeliveryId> {
     uuid(violations, field, value, DeliveryId::parse)
+}
+
+/// Reads a mandatory verification id.
+pub(crate) fn verification_id(
+    violations: &mut Violations,
+    field: &str,
+    value: &str,
+) -> Option<VerificationId> {
+    uuid(violations, field, value, VerificationId::parse)
 }
 
 fn request_id(violations: &mut Violations, value: &str) -> Option<RequestId> {

@@ -23,7 +23,7 @@ pub(crate) fn exchange_of(record: &ExchangeRecord) -> proto::Exchange {
 }
 
 /// A kind on the wire.
-pub(super) fn kind_of(kind: Kind) -> proto::Kind {
+pub(crate) fn kind_of(kind: Kind) -> proto::Kind {
     match kind {
         Kind::LowIncomeQuery => proto::Kind::LowIncomeQuery,
         Kind::FeeWaiver => proto::Kind::FeeWaiver,

@@ -1,0 +1,152 @@
+use super::*;
+use crate::domain::person::{IdDocument, IdKind, PersonName};
+use crate::domain::region::RegionCode;
+use crate::domain::verification::Subject;
+use crate::grpc::generated::google::r#type as google_type;
+
+const KEY: [u8; 32] = [9; 32];
+
+const TODAY: Date = Date::constant(2026, 3, 2);
+
+fn asked() -> HouseholdQuery {
+    HouseholdQuery {
+        subject: Subject {
+            name: PersonName::parse("测试甲").unwrap(),
+            id: IdDocument::parse(IdKind::ResidentId, "11010519491231002X", TODAY).unwrap(),
+            household_region: RegionCode::parse("331004").unwrap(),
+        },
+        as_of: TODAY,
+    }
+}
+
+fn answered(result: proto::VerificationResult) -> proto::QueryLowIncomeResponse {
+    let active = (result == proto::VerificationResult::Match).then(|| proto::ProgrammeStatus {
+        programme: proto::Programme::MinimumAllowance.into(),
+        status: proto::RegisterStatus::Active.into(),
+        ..Default::default()
+    });
+    proto::QueryLowIncomeResponse {
+        answer: Some(proto::LowIncomeAnswer {
+            result: result.into(),
+            data_as_of: Some(prost_types::Timestamp::default()),
+            valid_until: Some(google_type::Date { year: 2027, month: 1, day: 1 }),
+            source: "registry".to_owned(),
+            programmes: active.into_iter().collect(),
+            ..Default::default()
+        }),
+        name_echo: keyed_digest(&KEY, "测试甲".as_bytes()).to_vec(),
+        id_number_echo: keyed_digest(&KEY, b"11010519491231002X").to_vec(),
+    }
+}
+
+fn check(response: proto::QueryLowIncomeResponse) -> Result<proto::LowIncomeAnswer, NoAnswer> {
+    let asking =
+        Asking { caller: CreditCode::parse("11320000MB151840XJ").unwrap(), asked: &asked(), today: TODAY };
+    super::check::<LowIncome>(
+        LowIncome::open(response),
+        &vec![proto::Programme::MinimumAllowance.into()],
+        asking,
+        &KEY,
+    )
+}
+
+#[test]
+fn an_answer_about_another_person_is_never_a_match() {
+    assert!(check(answered(proto::VerificationResult::Match)).is_ok());
+    let mut other_name = answered(proto::VerificationResult::Match);
+    other_name.name_echo = keyed_digest(&KEY, "测试乙".as_bytes()).to_vec();
+    assert_eq!(check(other_name).err(), Some(NoAnswer::SubjectMismatch));
+    let mut no_echo = answered(proto::VerificationResult::NoMatch);
+    no_echo.id_number_echo.clear();
+    assert_eq!(check(no_echo).err(), Some(NoAnswer::SubjectMismatch));
+}
+
+#[test]
+fn an_incomplete_answer_is_malformed() {
+    let malformed = Some(NoAnswer::RegistryAnswerMalformed);
+    let mut no_date = answered(proto::VerificationResult::Match);
+    no_date.answer.as_mut().unwrap().valid_until = None;
+    assert_eq!(check(no_date).err(), malformed);
+    assert_eq!(check(answered(proto::VerificationResult::Unspecified)).err(), malformed);
+    assert_eq!(check(answered(proto::VerificationResult::Ambiguous)).err(), malformed);
+    let mut figure_without_line = answered(proto::VerificationResult::Match);
+    figure_without_line.answer.as_mut().unwrap().income_band = 1;
+    assert_eq!(check(figure_without_line).err(), malformed);
+}
+
+#[test]
+fn an_answer_that_contradicts_itself_or_has_run_out_is_malformed() {
+    use proto::VerificationResult as R;
+    let malformed = Some(NoAnswer::RegistryAnswerMalformed);
+    let changed = |result, change: fn(&mut proto::LowIncomeAnswer)| {
+        let mut response = answered(result);
+        change(response.answer.as_mut().unwrap());
+        check(response).err()
+    };
+    let stopped = |answer: &mut proto::LowIncomeAnswer| answer.programmes[0].status = 2;
+    assert_eq!(changed(R::Match, stopped), malformed);
+    assert_eq!(changed(R::Match, |answer| answer.programmes.clear()), malformed);
+    assert_eq!(changed(R::Match, |answer| answer.programmes[0].programme = 2), malformed, "not asked");
+    let run_out = |answer: &mut proto::LowIncomeAnswer| answer.valid_until.as_mut().unwrap().year = 2025;
+    assert_eq!(changed(R::Match, run_out), malformed);
+    let no_date = |answer: &mut proto::LowIncomeAnswer| answer.valid_until = Some(Default::default());
+    assert_eq!(changed(R::NoMatch, no_date), malformed);
+    assert_eq!(changed(R::Match, |answer| answer.income_band = 77), malformed);
+    let active = |answer: &mut proto::LowIncomeAnswer| {
+        answer.programmes.push(proto::ProgrammeStatus { programme: 1, status: 1, ..Default::default() });
+    };
+    assert_eq!(changed(R::NoMatch, active), malformed);
+}
+
+fn registered() -> proto::PovertyHouseholdAnswer {
+    let day = |year| Some(google_type::Date { year, month: 1, day: 1 });
+    proto::PovertyHouseholdAnswer {
+        result: proto::VerificationResult::Match.into(),
+        kind: proto::PovertyHouseholdKind::Edge.into(),
+        risk: proto::PovertyRisk::Removed.into(),
+        identified_on: day(2021),
+        removed_on: day(2023),
+        village_code: "331004101201".to_owned(),
+        data_as_of: Some(prost_types::Timestamp::default()),
+        valid_until: day(2027),
+        source: "registry".to_owned(),
+        ..Default::default()
+    }
+}
+
+fn check_registered(
+    answer: proto::PovertyHouseholdAnswer,
+    name: &str,
+) -> Result<proto::PovertyHouseholdAnswer, NoAnswer> {
+    let caller = CreditCode::parse("11320000MB151840XJ").unwrap();
+    let echoed = Echoed {
+        answer: Some(answer),
+        name: keyed_digest(&KEY, name.as_bytes()).to_vec(),
+        id_number: keyed_digest(&KEY, b"11010519491231002X").to_vec(),
+    };
+    super::check::<PovertyHousehold>(echoed, &(), Asking { caller, asked: &asked(), today: TODAY }, &KEY)
+}
+
+#[test]
+fn a_poverty_household_has_its_kind_risk_village_and_days() {
+    assert!(check_registered(registered(), "测试甲").is_ok());
+    assert_eq!(check_registered(registered(), "测试乙").err(), Some(NoAnswer::SubjectMismatch));
+    let faults: [fn(&mut proto::PovertyHouseholdAnswer); 10] = [
+        |answer| answer.kind = 0,
+        |answer| answer.kind = 77,
+        |answer| answer.risk = 0,
+        |answer| answer.identified_on = None,
+        |answer| answer.removed_on = None,
+        |answer| answer.removed_on.as_mut().unwrap().year = 2020,
+        |answer| answer.risk = proto::PovertyRisk::Open.into(),
+        |answer| answer.village_code = "3310041012".to_owned(),
+        |answer| answer.result = proto::VerificationResult::NoMatch.into(),
+        |answer| answer.valid_until = None,
+    ];
+    for (place, fault) in faults.iter().enumerate() {
+        let mut answer = registered();
+        fault(&mut answer);
+        let refused = check_registered(answer, "测试甲").err();
+        assert_eq!(refused, Some(NoAnswer::RegistryAnswerMalformed), "fault {place}");
+    }
+}

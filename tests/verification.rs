@@ -1,0 +1,331 @@
+//! Verifications: of poverty households, by registries that misbehave, and such as are completed later.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod district;
+
+use std::time::Duration;
+
+use district::{DEADLINE, Refused, Scene, verify_poverty};
+use legal_aid_gateway::audit::entry::Phase;
+use legal_aid_gateway::client::AgencyClient;
+use legal_aid_gateway::grpc::proto;
+use legal_aid_gateway::grpc::proto::exchange_message::Body;
+use legal_aid_gateway::grpc::proto::verification_outcome::Answer;
+use legal_aid_gateway::grpc::proto::{VerificationResult, VerificationState};
+use legal_aid_gateway::setup::{NOT_ON_THE_REGISTER, codes, purposes};
+use prost::Message as _;
+use tonic::{Code, Response, Status};
+
+// ---- poverty households ------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_poverty_household_is_verified_by_the_register_of_its_own_organ() {
+    let scene = Scene::start().await;
+    let found = verify_poverty(&scene.centre, &scene.poverty_question()).await.unwrap();
+    assert_eq!(found.registry, codes::POVERTY_REGISTRY);
+    let answer = found.answer.unwrap();
+    assert!(answer.result() == VerificationResult::Match);
+    assert!(answer.kind() == proto::PovertyHouseholdKind::Edge);
+    assert!(answer.risk() == proto::PovertyRisk::Open);
+    assert!(answer.identified_on.is_some() && answer.removed_on.is_none() && answer.next_steps.is_empty());
+
+    let mut unknown = scene.poverty_question();
+    let subject = unknown.query.as_mut().unwrap().subject.as_mut().unwrap();
+    NOT_ON_THE_REGISTER.0.clone_into(&mut subject.name);
+    NOT_ON_THE_REGISTER.1.clone_into(&mut subject.id_number);
+    let answer = verify_poverty(&scene.centre, &unknown).await.unwrap().answer.unwrap();
+    assert!(answer.result() == VerificationResult::NoMatch);
+    assert!(answer.next_steps.iter().any(|step| step.code == "ACCEPT_PERSONAL_UNDERTAKING"));
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn each_rule_of_a_question_about_a_poverty_household_is_kept() {
+    type Fault = (fn(&mut proto::VerifyPovertyHouseholdRequest), &'static str, &'static str);
+    let faults: [Fault; 6] = [
+        (
+            |request| request.envelope.as_mut().unwrap().kind = proto::Kind::LowIncomeQuery.into(),
+            "envelope.kind",
+            "KIND_FITS_CONTENT",
+        ),
+        (
+            |request| request.envelope.as_mut().unwrap().recipient = codes::REGISTRY.to_owned(),
+            "envelope.recipient",
+            "RECIPIENT_IS_A_REGISTRY",
+        ),
+        (
+            |request| request.query.as_mut().unwrap().village_code = "33100410120".to_owned(),
+            "query.village_code",
+            "VILLAGE_CODE_SHAPE",
+        ),
+        (
+            |request| request.query.as_mut().unwrap().village_code = "990004101201".to_owned(),
+            "query.village_code",
+            "REGION_CODE_PROVINCE",
+        ),
+        (
+            |request| request.query.as_mut().unwrap().village_code = "331002101201".to_owned(),
+            "query.village_code",
+            "VILLAGE_IN_HOUSEHOLD_REGION",
+        ),
+        (|request| request.query.as_mut().unwrap().authority = None, "query.authority", "REQUIRED"),
+    ];
+    let scene = Scene::start().await;
+    for (spoil, field, rule) in faults {
+        let mut request = scene.poverty_question();
+        spoil(&mut request);
+        let refused = Refused::of(&verify_poverty(&scene.centre, &request).await.err().expect(rule));
+        assert_eq!(refused.rules(), [(field, rule)]);
+    }
+    scene.stop().await;
+}
+
+// ---- registries that misbehave -----------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_registry_by_script_leads_to_a_result_each_time_and_never_to_a_refusal() {
+    use VerificationResult as R;
+    let script = r#"
+[[script.scene]]
+from = 1
+until = 1
+behaviour = "wrong-person"
+[[script.scene]]
+every = 2
+behaviour = "down"
+[[script.scene]]
+from = 3
+until = 3
+behaviour = "refuse"
+[[script.scene]]
+from = 5
+until = 5
+behaviour = "ambiguous"
+[[script.scene]]
+from = 7
+until = 7
+behaviour = "malformed"
+[[script.scene]]
+slow_ms = 2
+"#;
+    let mut scene = Scene::start().await;
+    change_registry(&mut scene, script).await;
+    let expected = [
+        (R::Ambiguous, "SUBJECT_MISMATCH"),
+        (R::Unavailable, "REGISTRY_UNREACHABLE"),
+        (R::Refused, "DECLINED"),
+        (R::Unavailable, "REGISTRY_UNREACHABLE"),
+        (R::Ambiguous, "SEVERAL_PERSONS"),
+        (R::Unavailable, "REGISTRY_UNREACHABLE"),
+        (R::Unavailable, "REGISTRY_ANSWER_MALFORMED"),
+        (R::Unavailable, "REGISTRY_UNREACHABLE"),
+        (R::Match, ""),
+    ];
+    for (result, reason) in expected {
+        let response = scene.verify(&scene.question()).await.unwrap();
+        let answer = response.answer.unwrap();
+        assert_eq!((answer.result, answer.reason.as_str()), (result as i32, reason));
+        assert_eq!(answer.next_steps.is_empty(), result == R::Match);
+        // What the gateway itself found wrong with the answer stands in the log.
+        let entry = scene.entry(response.audit.unwrap().log_index).await;
+        let found_here = !["DECLINED", "SEVERAL_PERSONS", ""].contains(&reason);
+        assert_eq!(entry.reason.as_deref(), found_here.then_some(reason));
+    }
+    scene.stop().await;
+}
+
+// ---- completed later ---------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_registry_that_comes_back_is_asked_again_and_its_answer_is_delivered() {
+    let mut scene = Scene::start_configured(|text| patience(&text, "1h")).await;
+    scene.district.stop_registry().await;
+    let mut request = scene.question();
+    request.complete_later = true;
+    let first = scene.verify(&request).await.unwrap();
+    let answer = first.answer.unwrap();
+    // Provisional acceptance is not held up: the first answer says at once what the centre may do.
+    assert!(answer.result() == VerificationResult::Unavailable);
+    assert!(answer.next_steps.iter().any(|step| step.code == "AID_FIRST_PAPERS_LATER"));
+    let id = first.verification_id;
+    let pending = verification(&scene.centre, &id).await.unwrap();
+    assert!(pending.state() == VerificationState::Pending);
+    assert!(pending.outcome.is_none());
+    // The same request again names the same verification.
+    assert_eq!(scene.verify(&request).await.unwrap().verification_id, id);
+    // Another's verification is not there.
+    let another = scene.enrol_another_centre();
+    allow_verification(&scene, codes::STRANGER);
+    assert_eq!(verification(&another, &id).await.err().unwrap().code(), Code::NotFound);
+
+    scene.district.start_registry().await.unwrap();
+    let (delivery, message) = await_delivery(&scene).await;
+    assert_eq!(message.exchange_id, id);
+    assert!(message.envelope == request.envelope);
+    let Some(Body::Verification(outcome)) = message.body else { panic!("another message") };
+    assert_eq!((&outcome.verification_id, outcome.registry.as_str()), (&id, codes::REGISTRY));
+    assert_eq!(outcome.request_id, request.envelope.as_ref().unwrap().request_id);
+    let Some(Answer::LowIncome(answer)) = &outcome.answer else { panic!("another register") };
+    assert!(answer.result() == VerificationResult::Match);
+    let answered = verification(&scene.centre, &id).await.unwrap();
+    assert!(answered.state() == VerificationState::Answered);
+    assert!(answered.outcome.as_ref() == Some(&outcome));
+    assert!(answered.attempts >= 1);
+    acknowledge(&scene.centre, &delivery).await;
+
+    // Every attempt has its two entries, on the centre's behalf, under the verification's id.
+    let filter = proto::EntryFilter { exchange_id: id.clone(), ..Default::default() };
+    let entries = scene.entries(filter).await;
+    let again: Vec<_> =
+        entries.iter().filter(|(_, entry)| entry.reason.as_deref() == Some("ASKED_AGAIN")).collect();
+    assert_eq!(again.len(), answered.attempts as usize);
+    for (index, entry) in again {
+        assert_eq!(entry.phase, Phase::Request);
+        assert_eq!(entry.caller.as_deref(), Some(codes::CENTRE));
+        assert_eq!(entry.counterpart.as_deref(), Some(codes::REGISTRY));
+        assert!(entry.subject.is_some() && entry.agreement.is_some() && entry.request_commitment.is_some());
+        assert!(entries.iter().any(|(_, other)| other.request_index == Some(*index)));
+    }
+    // The question is not kept any longer than it is needed.
+    assert_eq!(kept_questions(&scene).await, 0);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_forgets_no_verification_that_is_to_be_completed() {
+    let mut scene = Scene::start_configured(|text| patience(&text, "1h")).await;
+    change_registry(&mut scene, "[[script.scene]]\nuntil = 2\nbehaviour = \"down\"\n").await;
+    let mut request = scene.question();
+    request.complete_later = true;
+    let id = scene.verify(&request).await.unwrap().verification_id;
+    let scene = scene.restart().await;
+    let (_, message) = await_delivery(&scene).await;
+    assert_eq!(message.exchange_id, id);
+    assert!(verification(&scene.centre, &id).await.unwrap().state() == VerificationState::Answered);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_registry_that_stays_away_is_given_up_and_the_centre_is_told_what_to_do() {
+    let mut scene = Scene::start_configured(|text| patience(&text, "1s")).await;
+    scene.district.stop_registry().await;
+    let mut request = scene.question();
+    request.complete_later = true;
+    let id = scene.verify(&request).await.unwrap().verification_id;
+    let (_, message) = await_delivery(&scene).await;
+    let Some(Body::Verification(outcome)) = message.body else { panic!("another message") };
+    let Some(Answer::LowIncome(answer)) = &outcome.answer else { panic!("another register") };
+    assert!(answer.result() == VerificationResult::Unavailable);
+    assert!(!answer.next_steps.is_empty());
+    assert!(verification(&scene.centre, &id).await.unwrap().state() == VerificationState::GivenUp);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_asked_again_under_an_agreement_that_ended() {
+    let mut scene = Scene::start_configured(|text| patience(&text, "1h")).await;
+    change_registry(&mut scene, "behaviour = \"down\"\n").await;
+    let mut request = scene.question();
+    request.complete_later = true;
+    let id = scene.verify(&request).await.unwrap().verification_id;
+    scene.edit_directory(|file| {
+        use legal_aid_gateway::access::Method;
+        let agreement = district::agreement(file, "DEV-VERIFY");
+        agreement.methods.retain(|method| *method != Method::VerifyLowIncome);
+    });
+    let filter = proto::EntryFilter { exchange_id: id.clone(), ..Default::default() };
+    scene.await_entry(filter, |entry| entry.reason.as_deref() == Some("NO_AGREEMENT")).await;
+    let given_up = verification(&scene.centre, &id).await.unwrap();
+    assert!(given_up.state() == VerificationState::GivenUp);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_leaves_nothing_to_complete() {
+    let scene = Scene::start().await;
+    let mut request = scene.poverty_question();
+    request.complete_later = true;
+    let found = verify_poverty(&scene.centre, &request).await.unwrap();
+    assert!(found.verification_id.is_empty());
+    assert_eq!(kept_questions(&scene).await, 0);
+    scene.stop().await;
+}
+
+// ---- helpers -----------------------------------------------------------------------------------------------------
+
+/// Asks again soon, and gives up at an age.
+fn patience(text: &str, give_up_after: &str) -> String {
+    let given = format!("[verification]\nfirst_retry = \"100ms\"\ngive_up_after = \"{give_up_after}\"\n");
+    let at = text.find("[verification]").unwrap();
+    let rest = text[at..].split_once('\n').unwrap().1;
+    format!("{}{given}{rest}", &text[..at])
+}
+
+/// Starts the registry again with more in its configuration.
+async fn change_registry(scene: &mut Scene, more: &str) {
+    scene.district.stop_registry().await;
+    let path = scene.folder.join("simulate-registry.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (plain, tables) = text.split_once("[[household]]").unwrap();
+    let plain = plain.replace("behaviour = \"honest\"\n", "");
+    std::fs::write(&path, format!("{plain}{more}\n[[household]]{tables}")).unwrap();
+    scene.district.start_registry().await.unwrap();
+}
+
+fn allow_verification(scene: &Scene, code: &str) {
+    scene.edit_directory(|file| {
+        let like = district::agreement(file, "DEV-VERIFY").clone();
+        let caller = code.parse().unwrap();
+        let id = "DEV-OTHER-VERIFY".to_owned();
+        file.agreements.push(legal_aid_gateway::access::Agreement { id, caller, ..like });
+    });
+}
+
+async fn verification(client: &AgencyClient, id: &str) -> Result<proto::Verification, Status> {
+    let request = proto::GetVerificationRequest {
+        context: Some(client.context(purposes::AID_ELIGIBILITY)),
+        verification_id: id.to_owned(),
+    };
+    let call = client.request(request, DEADLINE);
+    let answer = client.verification().get_verification(call).await.map(Response::into_inner)?;
+    Ok(answer.verification.unwrap())
+}
+
+/// Pulls until something is delivered: what the gateway does by itself gives no event.
+async fn await_delivery(scene: &Scene) -> (proto::Delivery, proto::ExchangeMessage) {
+    let polling = async {
+        loop {
+            let request = proto::PullDeliveriesRequest {
+                context: Some(scene.centre.context(purposes::AID_ELIGIBILITY)),
+                max_deliveries: 10,
+            };
+            let call = scene.centre.request(request, DEADLINE);
+            let pulled = scene.centre.exchanges().pull_deliveries(call).await.unwrap().into_inner();
+            if let Some(delivery) = pulled.deliveries.into_iter().next() {
+                let message = proto::ExchangeMessage::decode(delivery.message.as_slice()).unwrap();
+                return (delivery, message);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, polling).await.expect("nothing was delivered")
+}
+
+async fn acknowledge(client: &AgencyClient, delivery: &proto::Delivery) {
+    let request = proto::AcknowledgeDeliveryRequest {
+        context: Some(client.context(purposes::AID_ELIGIBILITY)),
+        delivery_id: delivery.delivery_id.clone(),
+        message_sha256: delivery.message_sha256.clone(),
+    };
+    client.exchanges().acknowledge_delivery(client.request(request, DEADLINE)).await.unwrap();
+}
+
+async fn kept_questions(scene: &Scene) -> i64 {
+    let url = format!("sqlite://{}?mode=ro", scene.folder.join("gateway.db").display());
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let count = "SELECT COUNT(*) FROM verifications WHERE question IS NOT NULL";
+    let count = sqlx::query_scalar(count).fetch_one(&pool).await.unwrap();
+    pool.close().await;
+    count
+}
