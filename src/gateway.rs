@@ -249,8 +249,8 @@ impl Gateway {
         self.log.head().checkpoint.to_string()
     }
 
-    /// Reads certificates, revocation lists, agencies, agreements and rule sets again. New connections, in and out, use them;
-    /// each call asks the directory anyway. On an error the old ones stay in force.
+    /// Reads certificates, revocation lists, agencies, agreements and rule sets again. New connections, in and out,
+    /// use them; each call asks the directory and the rules anyway. On an error the old ones stay in force.
     ///
     /// # Errors
     /// When a file cannot be read or contradicts itself.

@@ -64,8 +64,8 @@ impl Intake {
             match log.conclude(response.clone(), salt, Vec::new()).await {
                 Ok(log_index) => Ok(Answered { answer, log_index }),
                 Err(error) => {
-                    // Its commitment was made with a salt that is gone.
-                    let end = Entry { response_commitment: None, ..response };
+                    // What it says of the answer is unwitnessed, like the answer itself.
+                    let end = Entry { code: None, response_commitment: None, ..response };
                     close_as_interrupted(log, clock, call.caller(), request_id, index, end);
                     Err(unwitnessed(&error))
                 }
