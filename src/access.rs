@@ -88,6 +88,10 @@ methods! {
         /// Reads a verification that is completed later.
         GetVerification,
     }
+    EligibilityService {
+        /// Assesses an application.
+        AssessEligibility,
+    }
     ExchangeService {
         /// Opens an exchange.
         SubmitExchange,

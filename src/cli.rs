@@ -4,6 +4,7 @@ mod attachment;
 mod audit;
 mod demo;
 mod doctor;
+mod eligibility;
 mod exchange;
 mod init;
 mod output;
@@ -49,6 +50,9 @@ enum Command {
     /// Ask a register about a household, as a legal-aid centre.
     #[command(subcommand)]
     Verify(verify::Verify),
+    /// Assess an application, and show the rules of eligibility in force.
+    #[command(subcommand)]
+    Eligibility(eligibility::Eligibility),
     /// Submit, answer, read and take exchanges, as either party.
     #[command(subcommand)]
     Exchange(exchange::Exchange),
@@ -81,6 +85,7 @@ impl Arguments {
                 Command::Doctor(command) => command.run().await,
                 Command::Simulate(command) => command.run().await,
                 Command::Verify(command) => command.run().await,
+                Command::Eligibility(command) => command.run().await,
                 Command::Exchange(command) => command.run().await,
                 Command::Attachment(command) => command.run().await,
                 Command::Audit(command) => command.run().await,

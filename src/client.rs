@@ -18,6 +18,7 @@ use crate::entropy;
 use crate::grpc::proto;
 use crate::grpc::proto::attachment_service_client::AttachmentServiceClient;
 use crate::grpc::proto::audit_service_client::AuditServiceClient;
+use crate::grpc::proto::eligibility_service_client::EligibilityServiceClient;
 use crate::grpc::proto::exchange_service_client::ExchangeServiceClient;
 use crate::grpc::proto::verification_service_client::VerificationServiceClient;
 use crate::identity::credentials::{Credentials, CredentialsError};
@@ -160,6 +161,11 @@ impl AgencyClient {
     /// Asks registers.
     pub fn verification(&self) -> VerificationServiceClient<Channel> {
         VerificationServiceClient::new(self.channel.clone())
+    }
+
+    /// Assesses applications.
+    pub fn eligibility(&self) -> EligibilityServiceClient<Channel> {
+        EligibilityServiceClient::new(self.channel.clone())
     }
 
     /// Exchanges with other agencies.

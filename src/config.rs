@@ -3,6 +3,8 @@
 //! A variable `LEGAL_AID_GATEWAY__SECTION__KEY` replaces `key` of `[section]`. Unknown keys are refused. Paths are
 //! relative to the file's folder.
 
+mod rule_sets;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
+pub use self::rule_sets::{RulesError, read_rule_sets};
 use crate::domain::agency::CreditCode;
 
 /// Prefix of variables that overlay the file.
@@ -39,6 +42,9 @@ pub struct Config {
     /// Attachments.
     #[serde(default)]
     pub attachments: AttachmentsSection,
+    /// Eligibility.
+    #[serde(default)]
+    pub eligibility: EligibilitySection,
     /// Verifications that are completed later.
     #[serde(default)]
     pub verification: VerificationSection,
@@ -196,6 +202,14 @@ impl Default for AttachmentsSection {
     }
 }
 
+/// `[eligibility]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EligibilitySection {
+    /// A folder of rule sets (`*.toml`) beside the built-in ones; a file replaces the built-in set of its id.
+    pub rules: Option<PathBuf>,
+}
+
 /// `[verification]`: when a registry is asked again.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -328,6 +342,7 @@ impl Config {
         .into_iter()
         .chain(&mut tls.revocations)
         .chain(&mut config.audit.checkpoint)
+        .chain(&mut config.eligibility.rules)
         {
             *file = folder.join(&*file);
         }

@@ -21,17 +21,20 @@ use crate::access::{Directory, DirectoryError};
 use crate::audit::log::{self, OpenError};
 use crate::audit::note::VerifyingKey;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, RulesError, read_rule_sets};
 use crate::delivery::courier::{Courier, Schedule};
 use crate::delivery::enquirer::{Enquirer, Patience};
 use crate::delivery::peers::Peers;
 use crate::domain::agency::CreditCode;
+use crate::domain::eligibility::RuleSets;
 use crate::grpc::proto::attachment_service_server::AttachmentServiceServer;
 use crate::grpc::proto::audit_service_server::AuditServiceServer;
+use crate::grpc::proto::eligibility_service_server::EligibilityServiceServer;
 use crate::grpc::proto::exchange_service_server::ExchangeServiceServer;
 use crate::grpc::proto::verification_service_server::VerificationServiceServer;
 use crate::grpc::{
-    AttachmentLimits, Attachments, Audit, CallLimits, Exchanges, Front, Intake, Paces, Verification,
+    AttachmentLimits, Attachments, Audit, CallLimits, Eligibility, Exchanges, Front, Intake, Paces,
+    Verification,
 };
 use crate::identity::acceptor::{Acceptor, AcceptorLimits};
 use crate::identity::credentials::{Credentials, CredentialsError};
@@ -75,6 +78,9 @@ pub enum StartError {
         /// What is wrong.
         source: DirectoryError,
     },
+    /// The rule sets.
+    #[error("eligibility: {0}")]
+    Rules(#[from] RulesError),
     /// A file cannot be read.
     #[error("cannot read {path}: {source}")]
     Unreadable {
@@ -106,6 +112,7 @@ pub struct Gateway {
     log_key: VerifyingKey,
     config: Config,
     directory: Arc<ArcSwap<Directory>>,
+    rules: Arc<ArcSwap<RuleSets>>,
     acceptor: Acceptor,
     dialler: Dialler,
     stop: watch::Sender<bool>,
@@ -129,6 +136,7 @@ impl Gateway {
         let secrets = Secrets::load(&config.keys)?;
         let log_key = secrets.log.verifying_key().clone();
         let directory = Arc::new(ArcSwap::from_pointee(read_directory(&config)?));
+        let rules = Arc::new(ArcSwap::from_pointee(read_rules(&config)?));
         let lock = DatabaseLock::take(&config.store.database)?;
         // Before anything is written: a gateway that cannot listen leaves the log as it is.
         let address = config.gateway.listen;
@@ -160,6 +168,7 @@ impl Gateway {
             log: opened.log.clone(),
             directory: Arc::clone(&directory),
             peers: peers.clone(),
+            rules: Arc::clone(&rules),
             clock: clock.clone(),
             pseudonyms: secrets.pseudonym.clone(),
             node: config.gateway.node.clone(),
@@ -221,6 +230,7 @@ impl Gateway {
             log: opened.log,
             log_key,
             directory,
+            rules,
             acceptor,
             dialler,
             stop,
@@ -250,17 +260,19 @@ impl Gateway {
         self.log.head().checkpoint.to_string()
     }
 
-    /// Reads certificates, revocation lists, agencies and agreements again. New connections, in and out, use them;
-    /// each call asks the directory anyway. On an error the old ones stay in force.
+    /// Reads certificates, revocation lists, agencies, agreements and rule sets again. New connections, in and out,
+    /// use them; each call asks the directory and the rules anyway. On an error the old ones stay in force.
     ///
     /// # Errors
     /// When a file cannot be read or contradicts itself.
     pub fn reload(&self) -> Result<(), StartError> {
         let credentials = read_credentials(&self.config)?;
         let directory = read_directory(&self.config)?;
+        let rules = read_rules(&self.config)?;
         self.acceptor.replace_credentials(&credentials);
         self.dialler.replace_credentials(&credentials);
         self.directory.store(Arc::new(directory));
+        self.rules.store(Arc::new(rules));
         Ok(())
     }
 
@@ -314,20 +326,28 @@ fn read_directory(config: &Config) -> Result<Directory, StartError> {
     Directory::parse(&text).map_err(|source| StartError::Directory { path: path.clone(), source })
 }
 
+fn read_rules(config: &Config) -> Result<RuleSets, StartError> {
+    Ok(read_rule_sets(config.eligibility.rules.as_deref())?)
+}
+
 async fn routes(intake: &Arc<Intake>, config: &Config) -> tonic::service::Routes {
     let most = config.limits.message_bytes;
     let verification =
         VerificationServiceServer::new(Verification(Arc::clone(intake))).max_decoding_message_size(most);
+    let eligibility =
+        EligibilityServiceServer::new(Eligibility(Arc::clone(intake))).max_decoding_message_size(most);
     let exchange = ExchangeServiceServer::new(Exchanges(Arc::clone(intake))).max_decoding_message_size(most);
     let attachments =
         AttachmentServiceServer::new(Attachments(Arc::clone(intake))).max_decoding_message_size(most);
     let audit = AuditServiceServer::new(Audit(Arc::clone(intake))).max_decoding_message_size(most);
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<VerificationServiceServer<Verification>>().await;
+    health.set_serving::<EligibilityServiceServer<Eligibility>>().await;
     health.set_serving::<ExchangeServiceServer<Exchanges>>().await;
     health.set_serving::<AttachmentServiceServer<Attachments>>().await;
     health.set_serving::<AuditServiceServer<Audit>>().await;
     tonic::service::Routes::new(verification)
+        .add_service(eligibility)
         .add_service(exchange)
         .add_service(attachments)
         .add_service(audit)

@@ -220,6 +220,9 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # longest_retry = "1h"
 # give_up_after = "72h"
 # at_once = 4
+
+[eligibility]
+# rules = "eligibility"            # a folder of rule sets beside the built-in ones; SIGHUP reads it again
 "#
         )
     }
@@ -273,6 +276,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
         write(folder, "simulate-court.toml", &toml::to_string(&court)?)?;
         write(folder, "query.json", &example_query(today))?;
         write(folder, "poverty-query.json", &example_poverty_query(today))?;
+        write(folder, "case.json", &example_case(today))?;
         write(folder, "fee-waiver.json", &example_fee_waiver(today, now))?;
         Ok(())
     }
@@ -353,6 +357,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::VerifyPovertyHousehold,
             M::BatchVerify,
             M::GetVerification,
+            M::AssessEligibility,
             M::PullDeliveries,
             M::AcknowledgeDelivery,
         ];
@@ -445,6 +450,26 @@ fn example_poverty_query(today: Date) -> String {
   "householdScope": "HOUSEHOLD_SCOPE_HOUSEHOLD",
   "villageCode": "331004101201",
   "asOf": {{"year": {year}, "month": {month}, "day": {day}}},
+  "authority": {{"kind": "AUTHORITY_KIND_STATUTE"}}
+}}
+"#
+    )
+}
+
+/// A case as `eligibility assess --file` takes it.
+fn example_case(today: Date) -> String {
+    let (name, id_number) = ON_THE_REGISTER;
+    let (year, month, day) = (today.year(), today.month(), today.day());
+    format!(
+        r#"{{
+  "applicant": {{
+    "name": "{name}", "idKind": "ID_KIND_RESIDENT_ID", "idNumber": "{id_number}",
+    "householdRegion": "331004", "phone": "13800000000"
+  }},
+  "appliedOn": {{"year": {year}, "month": {month}, "day": {day}}},
+  "matter": "AID_MATTER_TRAFFIC_INJURY",
+  "programmes": ["PROGRAMME_MINIMUM_ALLOWANCE"],
+  "income": {{"householdMonthlyIncomeFen": "700000", "householdMembers": 3}},
   "authority": {{"kind": "AUTHORITY_KIND_STATUTE"}}
 }}
 "#

@@ -310,9 +310,11 @@ async fn every_field_that_the_contract_calls_mandatory_is_missed_at_its_path() {
             visited.insert(place.field.full_name().to_owned());
             // The one exception, by its own comment: a question is routed where no recipient is named. That the
             // sample names none, and is accepted, shows it.
-            let is_question =
-                matches!(sample.method, Method::VerifyLowIncome | Method::VerifyPovertyHousehold);
-            if is_question && place.path == "envelope.recipient" {
+            let is_routed = matches!(
+                sample.method,
+                Method::VerifyLowIncome | Method::VerifyPovertyHousehold | Method::AssessEligibility
+            );
+            if is_routed && place.path == "envelope.recipient" {
                 continue;
             }
             let mut message = sample.message.clone();
@@ -605,6 +607,7 @@ fn samples(scene: &Scene) -> Vec<Sample> {
     let exchange_id = || REQUEST_ID.to_owned();
     let mut samples = vec![
         Sample::of(Method::VerifyLowIncome, &full_question(scene)),
+        Sample::of(Method::AssessEligibility, &full_case(scene)),
         Sample::of(Method::VerifyPovertyHousehold, &full_poverty_question(scene)),
         Sample::of(
             Method::BatchVerify,
@@ -740,6 +743,35 @@ fn mandate(scene: &Scene) -> proto::Authority {
     }
 }
 
+fn full_case(scene: &Scene) -> proto::AssessEligibilityRequest {
+    let question = full_question(scene);
+    let applicant = waiver(&mut full_fee_waiver(scene)).applicant.clone();
+    let today = wire_date(day_from_today(&scene.clock, 0));
+    let eligibility_case = proto::EligibilityCase {
+        applicant,
+        applied_on: Some(today),
+        matter: proto::AidMatter::LabourPay.into(),
+        review: proto::JudgmentReview::Protested.into(),
+        urgency: Some(proto::Urgency {
+            ground: proto::UrgentGround::Deadline.into(),
+            ends_on: Some(wire_date(day_from_today(&scene.clock, 3))),
+        }),
+        group_claims: vec![proto::GroupClaim {
+            group: proto::Group::MigrantWorker.into(),
+            proof_sha256: vec![8; 32],
+            no_fixed_livelihood: true,
+        }],
+        programmes: vec![proto::Programme::MinimumAllowance.into()],
+        income: Some(proto::DeclaredIncome {
+            household_monthly_income_fen: Some(300_000),
+            household_members: 2,
+        }),
+        authority: question.query.unwrap().authority,
+        claims_poverty_household: true,
+    };
+    proto::AssessEligibilityRequest { envelope: question.envelope, eligibility_case: Some(eligibility_case) }
+}
+
 fn full_fee_waiver(scene: &Scene) -> proto::SubmitExchangeRequest {
     let mut request = scene.fee_waiver();
     let envelope = request.envelope.as_mut().unwrap();
@@ -751,6 +783,7 @@ fn full_fee_waiver(scene: &Scene) -> proto::SubmitExchangeRequest {
         size_bytes: 1000,
         form_number: "7".to_owned(),
     }];
+    waiver(&mut request).fee_halved = proto::FeeHalving::SummaryProcedure.into();
     let applicant = waiver(&mut request).applicant.as_mut().unwrap();
     applicant.sex = proto::Sex::Male.into();
     applicant.birth_date = Some(wire_date(jiff::civil::date(1980, 1, 1)));

@@ -375,13 +375,27 @@ async fn a_fee_off_the_ladder_is_a_warning_with_the_computed_figure_and_stops_no
     assert_eq!(warning.field, "content.fee_waiver.fee_fen");
     assert_eq!(warning.rule, "FEE_DISAGREES_WITH_LADDER");
     assert!(warning.description.contains("8,800.00 yuan"), "{}", warning.description);
-    assert!(warning.description_zh.contains("880000"), "{}", warning.description_zh);
+    assert!(warning.description_zh.contains("8,800.00元"), "{}", warning.description_zh);
     assert_eq!(warning.article, "诉讼费用交纳办法 art 13");
 
     let mut request = scene.fee_waiver();
     waiver(&mut request).claimed_sum_fen = Some(50_000_000);
     waiver(&mut request).fee_fen = Some(880_000);
     assert!(scene.submit(&request).await.unwrap().warnings.is_empty());
+
+    // In summary procedure it is half of that (art 16).
+    let halved = |fee_fen| {
+        let mut request = scene.fee_waiver();
+        let asked = waiver(&mut request);
+        asked.claimed_sum_fen = Some(50_000_000);
+        asked.fee_fen = Some(fee_fen);
+        asked.fee_halved = proto::FeeHalving::SummaryProcedure.into();
+        request
+    };
+    assert!(scene.submit(&halved(440_000)).await.unwrap().warnings.is_empty());
+    let answer = scene.submit(&halved(880_000)).await.unwrap();
+    assert!(answer.warnings[0].description.contains("4,400.00 yuan"), "{}", answer.warnings[0].description);
+    assert_eq!(answer.warnings[0].article, "诉讼费用交纳办法 art 16");
     scene.stop().await;
 }
 

@@ -1,6 +1,7 @@
 //! The court's acceptance fee by the Measures on the Payment of Litigation Costs (诉讼费用交纳办法, State
 //! Council Order 481), as far as the Measures fix it nationally.
 
+use super::law::Article;
 use super::money::Fen;
 use super::vocabulary::vocabulary;
 
@@ -22,16 +23,17 @@ vocabulary! {
     }
 }
 
-/// The full fee that the Measures give for a claim, or nothing where they leave it to a province or where
-/// the claimed sum is needed and missing. A difference from the stated fee is a warning, not a refusal.
-pub fn expected_fee(kind: ClaimKind, claimed: Option<Fen>) -> Option<Fen> {
-    match kind {
-        ClaimKind::Property => claimed.map(property_claim_fee),
-        ClaimKind::Labour => Some(LABOUR_FEE),
-        ClaimKind::Administrative => Some(ADMINISTRATIVE_FEE),
-        ClaimKind::IntellectualPropertyAdministrative => Some(INTELLECTUAL_PROPERTY_ADMINISTRATIVE_FEE),
-        ClaimKind::NonProperty | ClaimKind::Other => None,
-    }
+/// The fee that the Measures give for a claim, or nothing where they leave it to a province or where the claimed
+/// sum is needed and missing. A difference from the stated fee is a warning, not a refusal.
+pub fn expected_fee(kind: ClaimKind, claimed: Option<Fen>, halving: Option<Halving>) -> Option<Fen> {
+    let full = match kind {
+        ClaimKind::Property => property_claim_fee(claimed?),
+        ClaimKind::Labour => LABOUR_FEE,
+        ClaimKind::Administrative => ADMINISTRATIVE_FEE,
+        ClaimKind::IntellectualPropertyAdministrative => INTELLECTUAL_PROPERTY_ADMINISTRATIVE_FEE,
+        ClaimKind::NonProperty | ClaimKind::Other => return None,
+    };
+    Some(if halving.is_some() { halved(full) } else { full })
 }
 
 /// The fee on a property claim (art 13(1)): 50 yuan, and on what goes beyond 10,000 yuan a rate that falls
@@ -48,6 +50,29 @@ pub fn property_claim_fee(claimed: Fen) -> Fen {
         thousandths += on_this_step % 1000 * permille;
     }
     Fen::at_least_zero(whole_fen + (thousandths + 500) / 1000)
+}
+
+vocabulary! {
+    /// Why only half of the fee is asked (诉讼费用交纳办法 arts 15, 16, 18). It is halved once, whatever comes together.
+    pub enum Halving {
+        /// Ended by mediation or withdrawal: art 15.
+        MediationOrWithdrawal => "mediation-or-withdrawal",
+        /// Tried in summary procedure: art 16.
+        SummaryProcedure => "summary-procedure",
+        /// A counterclaim heard together with the claim: art 18.
+        MergedCounterclaim => "merged-counterclaim",
+    }
+}
+
+impl Halving {
+    /// The article.
+    pub const fn article(self) -> Article {
+        Article::court_fee_measures(match self {
+            Self::MediationOrWithdrawal => "15",
+            Self::SummaryProcedure => "16",
+            Self::MergedCounterclaim => "18",
+        })
+    }
 }
 
 /// Half of a fee, half a fen rounded up: mediation or withdrawal (art 15), summary procedure (art 16),
@@ -123,6 +148,7 @@ mod tests {
     #[test]
     fn fixed_fees_are_fixed_and_provincial_ranges_are_unknown() {
         let sum = Some(Fen::yuan(100_000));
+        let expected_fee = |kind, claimed| expected_fee(kind, claimed, None);
         assert_eq!(expected_fee(ClaimKind::Property, sum), Some(Fen::yuan(2_300)));
         assert_eq!(expected_fee(ClaimKind::Property, None), None);
         assert_eq!(expected_fee(ClaimKind::Labour, sum), Some(Fen::yuan(10)));
@@ -138,11 +164,39 @@ mod tests {
         assert_eq!(halved(LABOUR_FEE), Fen::yuan(5));
     }
 
+    #[test]
+    fn every_halving_halves_once_and_names_its_article() {
+        let sum = Some(Fen::yuan(100_000));
+        for halving in Halving::ALL {
+            let fee = |kind, claimed| expected_fee(kind, claimed, Some(*halving));
+            assert_eq!(fee(ClaimKind::Property, sum), Some(Fen::yuan(1_150)));
+            assert_eq!(fee(ClaimKind::Labour, None), Some(Fen::yuan(5)));
+            assert_eq!(fee(ClaimKind::NonProperty, sum), None);
+        }
+        let articles: Vec<_> = Halving::ALL.iter().map(|halving| halving.article().number()).collect();
+        assert_eq!(articles, [Some("15"), Some("16"), Some("18")]);
+    }
+
     proptest! {
         #[test]
         fn a_larger_claim_never_costs_less(a in 0..=10_000_000_000_i64, more in 0..=10_000_000_000_i64) {
             let fee = |fen| property_claim_fee(Fen::new(fen).unwrap());
             prop_assert!(fee(a) <= fee(a + more));
+        }
+
+        #[test]
+        fn the_ladder_has_no_jump_at_a_step(step in 0..LADDER.len(), less in 0..100_000_i64, more in 0..100_000_i64) {
+            let (at, _) = LADDER[step];
+            let fee = |fen| property_claim_fee(Fen::new(fen).unwrap()).get();
+            // The dearest rate is 2.5%; half a fen is rounded on either side.
+            let rise = fee(at.get() + more) - fee(at.get() - less);
+            prop_assert!((0..=(less + more) * 25 / 1000 + 1).contains(&rise), "{rise}");
+        }
+
+        #[test]
+        fn half_is_never_less_than_half(fen in 0..=i64::MAX) {
+            let half = halved(Fen::new(fen).unwrap()).get();
+            prop_assert!(half - fen / 2 == fen % 2);
         }
 
         #[test]

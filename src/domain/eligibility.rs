@@ -24,6 +24,9 @@ pub use self::rules::{
     RuleSets, RulesInForce,
 };
 
+/// Since when the law is in force.
+pub const IN_FORCE_FROM: Date = Date::constant(2022, 1, 1);
+
 vocabulary! {
     /// What the applicant needs aid for (法律援助法 arts 31 and 32).
     pub enum Matter {
@@ -128,6 +131,8 @@ vocabulary! {
         AllowanceEdge => "allowance-edge",
         /// 刚性支出困难, hardship by rigid expense.
         RigidExpense => "rigid-expense",
+        /// On the rural-revitalisation organ's register of poverty households, its risk not removed.
+        PovertyHousehold => "poverty-household",
     }
 }
 
@@ -200,6 +205,7 @@ impl Case {
         let by_group = self.groups.iter().filter_map(|claim| match claim.group {
             Group::MinimumAllowance => Some(Programme::MinimumAllowance),
             Group::Destitute => Some(Programme::Destitute),
+            Group::RegisteredPoor => Some(Programme::PovertyHousehold),
             _ => None,
         });
         let mut claimed = Vec::new();

@@ -3,7 +3,7 @@
 use jiff::civil::Date;
 
 use super::agency::CreditCode;
-use super::court_fee::{ClaimKind, expected_fee};
+use super::court_fee::{ClaimKind, Halving, expected_fee};
 use super::law::Article;
 use super::money::Fen;
 use super::violation::{Remark, Violations};
@@ -111,6 +111,8 @@ pub struct FeeWaiverTerms {
     pub claimed_sum: Option<Fen>,
     /// Fee that the court asks.
     pub fee: Option<Fen>,
+    /// Why only half of it is asked.
+    pub halving: Option<Halving>,
     /// What is asked.
     pub relief: Option<Relief>,
     /// Part to be remitted, permille.
@@ -284,9 +286,9 @@ impl FeeWaiverTerms {
         }
     }
 
-    /// What is worth saying although it stops nothing: a fee that disagrees with the ladder of art 13.
+    /// What is worth saying although it stops nothing: a fee that disagrees with art 13, halved by art 15, 16 or 18.
     pub fn remarks(&self) -> Vec<Remark> {
-        let expected = self.claim_kind.and_then(|kind| expected_fee(kind, self.claimed_sum));
+        let expected = self.claim_kind.and_then(|kind| expected_fee(kind, self.claimed_sum, self.halving));
         let (Some(expected), Some(fee)) = (expected, self.fee) else { return Vec::new() };
         if expected == fee {
             return Vec::new();
@@ -294,9 +296,17 @@ impl FeeWaiverTerms {
         vec![Remark {
             field: "fee_fen".to_owned(),
             rule: "FEE_DISAGREES_WITH_LADDER",
-            description: format!("by the ladder of article 13 the fee is {expected}"),
-            description_zh: format!("按第十三条计算，案件受理费为{}分", expected.get()),
-            article: Article::court_fee_measures("13"),
+            description: match self.halving.and_then(|halving| halving.article().number()) {
+                None => format!("by article 13 the fee is {expected}"),
+                Some(article) => format!("by article 13, halved by article {article}, the fee is {expected}"),
+            },
+            description_zh: match self.halving.and_then(|halving| halving.article().number()) {
+                None => format!("按第13条计算，案件受理费为{}", expected.in_chinese()),
+                Some(article) => {
+                    format!("按第13条计算、依第{article}条减半后，案件受理费为{}", expected.in_chinese())
+                }
+            },
+            article: self.halving.map_or(Article::court_fee_measures("13"), Halving::article),
         }]
     }
 }
@@ -513,7 +523,21 @@ mod tests {
     fn a_fee_off_the_ladder_is_a_remark_with_the_computed_figure() {
         let remarks = FeeWaiverTerms { fee: Some(Fen::yuan(9_999)), ..sound() }.remarks();
         assert_eq!(remarks.len(), 1);
-        assert!(remarks[0].description.contains("2,300.00"), "{:?}", remarks[0]);
+        assert!(remarks[0].description.contains("2,300.00 yuan"), "{:?}", remarks[0]);
+        assert!(remarks[0].description_zh.contains("2,300.00元"), "{:?}", remarks[0]);
+    }
+
+    #[test]
+    fn a_halved_fee_is_held_to_half_the_ladder() {
+        let halved =
+            |yuan, halving| FeeWaiverTerms { fee: Some(Fen::yuan(yuan)), halving, ..sound() }.remarks();
+        for halving in Halving::ALL {
+            assert!(halved(1_150, Some(*halving)).is_empty(), "{halving}");
+        }
+        let full = halved(2_300, Some(Halving::SummaryProcedure));
+        assert!(full[0].description.contains("article 16") && full[0].description.contains("1,150.00 yuan"));
+        assert_eq!(full[0].article, Article::court_fee_measures("16"));
+        assert_eq!(halved(1_150, None).len(), 1, "half is too little without a reason");
     }
 
     #[test]

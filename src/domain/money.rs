@@ -33,6 +33,24 @@ impl Fen {
         self.0
     }
 
+    /// Such as `1,234.56元`.
+    pub fn in_chinese(self) -> String {
+        format!("{}元", self.in_figures())
+    }
+
+    /// Yuan with two decimals, in groups of three digits.
+    fn in_figures(self) -> String {
+        let yuan = (self.0 / 100).to_string();
+        let mut figures = String::new();
+        for (index, digit) in yuan.chars().enumerate() {
+            if index > 0 && (yuan.len() - index).is_multiple_of(3) {
+                figures.push(',');
+            }
+            figures.push(digit);
+        }
+        format!("{figures}.{:02}", self.0 % 100)
+    }
+
     /// The sum, unless it is too large to hold.
     pub fn checked_add(self, other: Self) -> Option<Self> {
         self.0.checked_add(other.0).map(Self)
@@ -53,14 +71,7 @@ impl Fen {
 /// Such as `1,234.56 yuan`.
 impl fmt::Display for Fen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let yuan = (self.0 / 100).to_string();
-        for (index, digit) in yuan.chars().enumerate() {
-            if index > 0 && (yuan.len() - index).is_multiple_of(3) {
-                write!(f, ",")?;
-            }
-            write!(f, "{digit}")?;
-        }
-        write!(f, ".{:02} yuan", self.0 % 100)
+        write!(f, "{} yuan", self.in_figures())
     }
 }
 
@@ -107,6 +118,7 @@ mod tests {
         assert_eq!(shown(99_999), "999.99 yuan");
         assert_eq!(shown(123_456), "1,234.56 yuan");
         assert_eq!(shown(1_234_567_890), "12,345,678.90 yuan");
+        assert_eq!(Fen::yuan(1_234).in_chinese(), "1,234.00元");
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::audit::log::AppendError;
 use crate::clock::Clock;
 use crate::delivery::peers::Peers;
 use crate::domain::agency::CreditCode;
+use crate::domain::eligibility::RuleSets;
 use crate::domain::exchange::RequestId;
 use crate::domain::violation::Violations;
 use crate::entropy;
@@ -42,6 +43,8 @@ pub struct Intake {
     pub directory: Arc<ArcSwap<Directory>>,
     /// Registries and inboxes.
     pub peers: Peers,
+    /// Rules of eligibility.
+    pub rules: Arc<ArcSwap<RuleSets>>,
     /// What time it is.
     pub clock: Clock,
     /// Makes pseudonyms and page tokens.
@@ -71,6 +74,9 @@ enum Answered<R> {
     /// What it rests on changed meanwhile; nothing was written.
     Conflict,
 }
+
+/// What is kept of the caller's time, while a registry is asked, to write the answer's entry and send it.
+pub(super) const RESERVE: Duration = Duration::from_millis(100);
 
 /// How often a call is carried out again when what it rests on changed meanwhile.
 const MOST_ATTEMPTS: u32 = 3;
@@ -419,28 +425,11 @@ impl Intake {
         }
     }
 
-    /// Closes a REQUEST as interrupted once the log can be written again. How many wait is bounded by the calls
-    /// that were in progress when it failed: no new REQUEST is written meanwhile.
+    /// Closes a REQUEST as interrupted once the log can be written again.
     fn close_later(&self, call: &Call, facts: &Facts, request_id: RequestId, request_index: u64) {
-        let (log, clock, caller) = (self.log.clone(), self.clock.clone(), call.caller());
-        let mut entry = self.response_entry(call, facts, request_index);
-        entry.phase = Phase::Interrupted;
-        entry.reason = Some("INTERRUPTED".into());
-        tokio::spawn(async move {
-            let mut wait = Duration::from_millis(200);
-            loop {
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(Duration::from_secs(5));
-                let mut entry = entry.clone();
-                entry.id = entropy::uuid_v7(clock.now());
-                let release = Effect::Release { caller, request_id, request_index };
-                match log.conclude(entry, Salt(entropy::bytes()), vec![release]).await {
-                    // Ended already: the failed batch became durable after all.
-                    Ok(_) | Err(AppendError::AlreadyEnded | AppendError::Rejected(_)) => return,
-                    Err(AppendError::Overloaded | AppendError::Unavailable) => {}
-                }
-            }
-        });
+        let entry = self.response_entry(call, facts, request_index);
+        let (log, clock) = (self.log.clone(), self.clock.clone());
+        close_as_interrupted(log, clock, call.caller(), request_id, request_index, entry);
     }
 
     /// No evidence, no answer but this one.
@@ -453,7 +442,7 @@ impl Intake {
         }
     }
 
-    fn entry(&self, call: &Call, phase: Phase, facts: &Facts, salt: &Salt) -> Entry {
+    pub(super) fn entry(&self, call: &Call, phase: Phase, facts: &Facts, salt: &Salt) -> Entry {
         let mut entry = self.bare_entry(call, phase);
         entry.certificate = Some(call.certificate());
         if let Some(operator) = &facts.operator {
@@ -476,7 +465,7 @@ impl Intake {
     }
 
     /// A RESPONSE says how its REQUEST ended; on whose behalf and why stands there already.
-    fn response_entry(&self, call: &Call, facts: &Facts, request_index: u64) -> Entry {
+    pub(super) fn response_entry(&self, call: &Call, facts: &Facts, request_index: u64) -> Entry {
         let mut entry = self.bare_entry(call, Phase::Response);
         self.name_things(&mut entry, facts);
         entry.request_index = Some(request_index);
@@ -501,6 +490,33 @@ impl Intake {
         entry.exchange = facts.exchange.map(|id| id.uuid());
         entry.delivery = facts.delivery.map(|id| id.uuid());
     }
+}
+
+/// Closes a REQUEST as interrupted once the log can be written again. How many wait is bounded by the calls that
+/// were in progress when it failed: no new REQUEST is written meanwhile.
+pub(super) fn close_as_interrupted(
+    log: AuditLog,
+    clock: Clock,
+    caller: CreditCode,
+    request_id: RequestId,
+    request_index: u64,
+    end: Entry,
+) {
+    let end = Entry { phase: Phase::Interrupted, reason: Some("INTERRUPTED".into()), ..end };
+    tokio::spawn(async move {
+        let mut wait = Duration::from_millis(200);
+        loop {
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(5));
+            let entry = Entry { id: entropy::uuid_v7(clock.now()), ..end.clone() };
+            let release = Effect::Release { caller, request_id, request_index };
+            match log.conclude(entry, Salt(entropy::bytes()), vec![release]).await {
+                // Ended already: the failed batch became durable after all.
+                Ok(_) | Err(AppendError::AlreadyEnded | AppendError::Rejected(_)) => return,
+                Err(AppendError::Overloaded | AppendError::Unavailable) => {}
+            }
+        }
+    });
 }
 
 /// The refusal that a store error amounts to; its detail is for the operator alone.

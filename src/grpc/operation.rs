@@ -94,6 +94,7 @@ macro_rules! witnessed {
 
 witnessed!(
     VerifyLowIncomeResponse,
+    AssessEligibilityResponse,
     VerifyPovertyHouseholdResponse,
     BatchVerifyResponse,
     GetVerificationResponse,

@@ -6,7 +6,6 @@ mod later;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use prost::Message;
@@ -17,8 +16,8 @@ pub use self::batch::Paces;
 use self::kinds::Verifiable;
 use self::later::GetVerification;
 use super::call::Call;
-use super::intake::Intake;
 use super::intake::streams::Items;
+use super::intake::{Intake, RESERVE};
 use super::operation::{Done, Effectful, Facts, Operation, Reading};
 use super::proto;
 use super::proto::verification_service_server::VerificationService;
@@ -33,9 +32,6 @@ use crate::domain::verification::HouseholdQuery;
 use crate::domain::violation::Violations;
 use crate::entropy;
 use crate::store::{Effect, NewVerification};
-
-/// What is kept of the caller's time to write the answer's entry and send it.
-const RESERVE: Duration = Duration::from_millis(100);
 
 /// Implements the service.
 #[derive(Clone)]

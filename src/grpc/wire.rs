@@ -5,6 +5,7 @@ mod content;
 mod cooperation;
 mod counsel_notice;
 mod direct_assignment;
+mod eligibility;
 mod envelope;
 mod fee_waiver;
 mod judicial_relief;
@@ -15,6 +16,9 @@ mod verification;
 mod view;
 
 pub(crate) use self::content::{Opening, Surroundings, content};
+pub(crate) use self::eligibility::{
+    Application, application, assessment, programme_on_wire, standing_of_poverty, standings,
+};
 pub(crate) use self::envelope::{
     ContextFields, EnvelopeFields, Expectation, call_context, check_minor, delivery_id, envelope,
     exchange_id, verification_id,

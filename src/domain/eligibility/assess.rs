@@ -295,7 +295,7 @@ fn due(case: &Case, outcome: Outcome) -> Vec<Due> {
     own.into_iter().chain([decision]).collect()
 }
 
-fn input(name: &'static str, value: impl ToString) -> Input {
+fn input(name: &'static str, value: impl std::fmt::Display) -> Input {
     Input { name, value: value.to_string() }
 }
 

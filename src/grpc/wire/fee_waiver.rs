@@ -9,7 +9,7 @@ use super::time::{optional_date, past_date, past_instant, shanghai_day};
 use super::{digest, fen, length, text, word};
 use crate::domain::agency::CreditCode;
 use crate::domain::case_number::CaseNumber;
-use crate::domain::court_fee::ClaimKind;
+use crate::domain::court_fee::{ClaimKind, Halving};
 use crate::domain::fee_waiver::{
     ApplicantKind, DecisionTerms, FeeWaiverTerms, Ground, Outcome, Relief, check_payable,
 };
@@ -36,6 +36,10 @@ pub(super) fn fee_waiver_request(
     let claim_kind = word(violations, "claim_kind", value.claim_kind, claim_kind);
     let claimed_sum = value.claimed_sum_fen.and_then(|sum| fen(violations, "claimed_sum_fen", sum));
     let fee = violations.require("fee_fen", value.fee_fen).and_then(|sum| fen(violations, "fee_fen", sum));
+    let halving = match value.fee_halved {
+        0 => None,
+        stated => word(violations, "fee_halved", stated, halving),
+    };
     let relief = word(violations, "relief", value.relief, relief);
     let ground = word(violations, "ground", value.ground, ground);
     if let Some(decision) = &value.aid_decision {
@@ -52,6 +56,7 @@ pub(super) fn fee_waiver_request(
         has_claimed_sum: value.claimed_sum_fen.is_some(),
         claimed_sum,
         fee,
+        halving,
         relief,
         reduction_permille: value.reduction_permille,
         ground,
@@ -171,6 +176,15 @@ fn claim_kind(value: proto::ClaimKind) -> Option<ClaimKind> {
         proto::ClaimKind::Administrative => Some(ClaimKind::Administrative),
         proto::ClaimKind::AdministrativeSpecial => Some(ClaimKind::IntellectualPropertyAdministrative),
         proto::ClaimKind::Other => Some(ClaimKind::Other),
+    }
+}
+
+fn halving(value: proto::FeeHalving) -> Option<Halving> {
+    match value {
+        proto::FeeHalving::Unspecified => None,
+        proto::FeeHalving::MediationOrWithdrawal => Some(Halving::MediationOrWithdrawal),
+        proto::FeeHalving::SummaryProcedure => Some(Halving::SummaryProcedure),
+        proto::FeeHalving::MergedCounterclaim => Some(Halving::MergedCounterclaim),
     }
 }
 

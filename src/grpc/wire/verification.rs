@@ -102,7 +102,8 @@ fn programmes(violations: &mut Violations, values: &[i32]) {
     }
 }
 
-fn authority(violations: &mut Violations, value: Option<&proto::Authority>, now: Timestamp) {
+/// Reads what allows a question about a household.
+pub(super) fn authority(violations: &mut Violations, value: Option<&proto::Authority>, now: Timestamp) {
     let Some(value) = value else {
         violations.add_by_article(
             "authority",
