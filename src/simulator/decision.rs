@@ -28,6 +28,11 @@ pub(super) struct Verdict<'s> {
 /// Reasons where the outcome needs some and the script gives none.
 const USUAL_REASONS: &str = "经审查，不符合条件";
 
+/// Whether a simulated agency decides on the kind.
+pub(super) fn decides(kind: Kind) -> bool {
+    matches!(kind, Kind::FeeWaiver | Kind::JudicialRelief | Kind::AppealReferral)
+}
+
 /// Whether the kind has an outcome of this name.
 pub(super) fn knows(kind: Kind, outcome: &str) -> bool {
     outcome != "UNSPECIFIED"

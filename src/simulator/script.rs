@@ -88,6 +88,7 @@ pub(super) fn check(steps: &Steps) -> Result<(), SimulatorError> {
                 Step::Accept => *kind == Kind::AppealReferral,
                 Step::Rereview => *kind == Kind::FeeWaiver,
                 Step::Decide { outcome: Some(outcome) } => decision::knows(*kind, outcome),
+                Step::Decide { outcome: None } | Step::Refuse { .. } => decision::decides(*kind),
                 _ => true,
             };
             if !known {
@@ -115,14 +116,14 @@ impl Script {
     /// What it does with a kind.
     pub(super) fn steps(self, kind: Kind) -> Vec<Step> {
         let ask = Step::AskSupplement { papers: usual_papers(), days: 0 };
-        let decide = Step::Decide { outcome: None };
+        let decide = decision::decides(kind).then_some(Step::Decide { outcome: None });
         let opening = match self {
             Self::SupplementThenDefer => vec![Step::Receipt, ask],
             Self::Defer => vec![Step::Receipt],
             Self::TakeOnly => return Vec::new(),
         };
         let accept = (kind == Kind::AppealReferral).then_some(Step::Accept);
-        opening.into_iter().chain(accept).chain([decide]).collect()
+        opening.into_iter().chain(accept).chain(decide).collect()
     }
 }
 
@@ -167,6 +168,7 @@ mod tests {
             r#"steps.JUDICIAL_RELIEF = [{ do = "rereview" }]"#,
             r#"steps.JUDICIAL_RELIEF = [{ do = "decide", outcome = "DEFERRED" }]"#,
             r#"steps.FEE_WAIVER = [{ do = "decide", outcome = "UNSPECIFIED" }]"#,
+            r#"steps.LOW_INCOME_QUERY = [{ do = "decide" }]"#,
             r#"steps.FEE_WAIVER = [{ do = "dance" }]"#,
             r#"steps.DANCE = []"#,
             r#"step.FEE_WAIVER = []"#,
