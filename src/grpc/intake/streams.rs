@@ -163,15 +163,26 @@ impl Intake {
         self.open_stream::<O>(call, first, |task| O::attach(task, rest)).await
     }
 
-    /// Carries out one item of a stream as a call of its own, with its own access and its own two entries.
+    /// Carries out one item of a stream as a call of its own, with its own access and its own two entries, in a task of its
+    /// own: a stream that ends does not cut it in two.
     #[allow(dead_code, reason = "for BatchVerify, the first method of this shape")]
     pub(crate) async fn carry_out_item<O: Effectful>(
-        &self,
+        self: &Arc<Self>,
         stream: &Call,
         message: O::Request,
     ) -> Result<Response<O::Response>, Status> {
         let call = stream.within(self.clock.now(), O::METHOD);
-        self.conduct::<O>(&call, message, |_| ()).await
+        // The stream's call is held too: its places are this one's.
+        let (intake, of_task, held) = (Arc::clone(self), call.clone(), stream.clone());
+        let task = tokio::spawn(Box::pin(async move {
+            let answer = intake.conduct::<O>(&of_task, message, |_| ()).await;
+            drop(held);
+            answer
+        }));
+        match task.await {
+            Ok(answer) => answer,
+            Err(_) => self.after_panic(&call).await,
+        }
     }
 
     async fn first_message<M>(&self, call: &Call, stream: Streaming<M>) -> Result<(M, Incoming<M>), Status> {
@@ -239,6 +250,8 @@ impl Intake {
             }
             Err(_) => {
                 sending.abort();
+                // It is over only then: no item leaves after the count was taken.
+                let _ = sending.await;
                 Err(Refusal::DeadlineExceeded)
             }
         };
