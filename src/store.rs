@@ -44,6 +44,10 @@ const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
 /// Readers beside the one writer.
 const READERS: u32 = 4;
 
+/// Page cache of each reader, in SQLite's terms 512 KiB: an attachment that is read passes through it and is not read
+/// again, and the system's own cache stands behind it.
+const READER_CACHE: &str = "-512";
+
 /// How long to wait for a lock that another process holds. A call may wait for two batches: the one in progress and
 /// its own. The refusal must come within a usual deadline.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -139,7 +143,7 @@ impl Store {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .test_before_acquire(false)
-            .connect_with(options.read_only(true))
+            .connect_with(options.read_only(true).pragma("cache_size", READER_CACHE))
             .await
             .map_err(open_error)?;
         let followers = Arc::new(Followers::load(&readers).await?);

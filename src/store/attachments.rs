@@ -395,3 +395,79 @@ fn details_place(attachment_id: &Uuid) -> String {
 fn chunk_place(attachment_id: &Uuid, index: u64) -> String {
     format!("attachment/{attachment_id}/{index}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Sealer;
+
+    const NOW: Timestamp = Timestamp::constant(1_780_000_000, 0);
+
+    fn code(text: &str) -> CreditCode {
+        CreditCode::parse(text).unwrap()
+    }
+
+    fn exchange(number: u128) -> ExchangeId {
+        ExchangeId::new(Uuid::from_u128(number))
+    }
+
+    async fn store_one(store: &Store, owner: &CreditCode, digest: u8) -> Uuid {
+        let attachment_id = Uuid::from_u128(u128::from(digest));
+        let new = NewAttachment {
+            attachment_id,
+            owner: *owner,
+            digest: [digest; 32],
+            size: 5,
+            media_type: MediaType::Pdf,
+            name: "a.pdf".to_owned(),
+            at: NOW,
+        };
+        store.begin_upload(&new).await.unwrap();
+        assert!(store.add_chunks(&attachment_id, 0, &[b"%PDF-".to_vec()], NOW).await.unwrap());
+        // Carried on from the same place twice: the second is too late.
+        assert!(!store.add_chunks(&attachment_id, 0, &[b"%PDF-".to_vec()], NOW).await.unwrap());
+        let mut connection = store.writer.acquire().await.unwrap();
+        assert_eq!(complete(&mut connection, &attachment_id, NOW).await.unwrap(), 1);
+        attachment_id
+    }
+
+    #[tokio::test]
+    async fn attachments_go_with_the_last_exchange_that_names_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("a.db"), Sealer::new(&[1; 32])).await.unwrap();
+        let (owner, other) = (code("12331004MB0000002T"), code("11331004MB00000031"));
+        let only_here = store_one(&store, &owner, 1).await;
+        let elsewhere_too = store_one(&store, &owner, 2).await;
+        let unnamed = store_one(&store, &owner, 3).await;
+        let of_other = store_one(&store, &other, 4).await;
+        let mut connection = store.writer.acquire().await.unwrap();
+        name(&mut connection, &exchange(1), &owner, &[[1; 32], [2; 32], [4; 32]]).await.unwrap();
+        name(&mut connection, &exchange(2), &owner, &[[2; 32]]).await.unwrap();
+        drop(connection);
+        assert_eq!(store.remove_attachments_of(&exchange(1)).await.unwrap(), 1);
+        assert!(store.chunk(&only_here, 0).await.is_err());
+        for kept in [elsewhere_too, unnamed, of_other] {
+            assert_eq!(store.chunk(&kept, 0).await.unwrap(), b"%PDF-");
+        }
+        assert_eq!(store.remove_attachments_of(&exchange(2)).await.unwrap(), 1);
+        assert!(store.chunk(&elsewhere_too, 0).await.is_err());
+        assert_eq!(store.attachments_of(&owner).await.unwrap(), 1);
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_chunk_opens_only_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("a.db"), Sealer::new(&[1; 32])).await.unwrap();
+        let owner = code("12331004MB0000002T");
+        let (one, two) = (store_one(&store, &owner, 1).await, store_one(&store, &owner, 2).await);
+        sqlx::query("UPDATE attachment_chunks SET chunk = (SELECT chunk FROM attachment_chunks WHERE attachment_id = $1)")
+            .bind(one.as_bytes().as_slice())
+            .execute(&store.writer)
+            .await
+            .unwrap();
+        assert!(store.chunk(&one, 0).await.is_ok());
+        assert!(matches!(store.chunk(&two, 0).await, Err(StoreError::Unseal(_))));
+        store.close().await;
+    }
+}

@@ -40,18 +40,20 @@ impl Sealer {
     pub fn seal(&self, place: &str, clear: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).expect("system randomness");
-        let mut body = clear.to_vec();
-        self.0
-            .seal_in_place_append_tag(
-                Nonce::assume_unique_for_key(nonce),
-                Aad::from(place.as_bytes()),
-                &mut body,
-            )
-            .expect("a body below the cipher's limit of 64 GiB");
-        let mut sealed = Vec::with_capacity(1 + NONCE_LEN + body.len());
+        // One buffer of the final size: a chunk of an attachment is not copied about.
+        let mut sealed = Vec::with_capacity(1 + NONCE_LEN + clear.len() + AES_256_GCM.tag_len());
         sealed.push(FORMAT);
         sealed.extend_from_slice(&nonce);
-        sealed.append(&mut body);
+        sealed.extend_from_slice(clear);
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(place.as_bytes()),
+                &mut sealed[1 + NONCE_LEN..],
+            )
+            .expect("a body below the cipher's limit of 64 GiB");
+        sealed.extend_from_slice(tag.as_ref());
         sealed
     }
 

@@ -12,8 +12,8 @@ use crate::grpc::proto;
 use crate::grpc::status::Refusal;
 use crate::store::{CHUNK_BYTES, Store};
 
-/// Chunks that become durable together: 1 MiB, so that the log's writer is not kept from its turn for long.
-const RUN: usize = 16;
+/// Chunks that become durable together: 256 KiB, so that little is in memory and the log's writer gets its turns.
+const RUN: usize = 4;
 
 /// An upload on its way.
 pub(super) struct Reception {

@@ -171,9 +171,13 @@ impl Intake {
         lifetime: Duration,
     ) -> Result<Response<O::Response>, Status> {
         let call = stream.within(self.clock.now(), O::METHOD, lifetime);
-        let (intake, of_task) = (Arc::clone(self), call.clone());
-        let task =
-            tokio::spawn(Box::pin(async move { intake.conduct::<O>(&of_task, message, |_| ()).await }));
+        // The stream's call is held too: its places are this one's.
+        let (intake, of_task, held) = (Arc::clone(self), call.clone(), stream.clone());
+        let task = tokio::spawn(Box::pin(async move {
+            let answer = intake.conduct::<O>(&of_task, message, |_| ()).await;
+            drop(held);
+            answer
+        }));
         match task.await {
             Ok(answer) => answer,
             Err(_) => self.after_panic(&call).await,
@@ -245,6 +249,8 @@ impl Intake {
             }
             Err(_) => {
                 sending.abort();
+                // It is over only then: no item leaves after the count was taken.
+                let _ = sending.await;
                 Err(Refusal::DeadlineExceeded)
             }
         };
