@@ -499,6 +499,11 @@ async fn a_region_that_is_not_known_is_a_warning_in_every_kind() {
     let scene = Scene::start().await;
     let from_nowhere = || FROM_NOWHERE.to_owned();
 
+    // A register is asked as ever.
+    let mut question = scene.question();
+    question.query.as_mut().unwrap().subject.as_mut().unwrap().id_number = from_nowhere();
+    scene.verify(&question).await.unwrap();
+
     let mut request = scene.fee_waiver();
     waiver(&mut request).applicant.as_mut().unwrap().id_number = from_nowhere();
     assert_region_is_remarked(&scene.centre, &request, "content.fee_waiver.applicant.id_number").await;
