@@ -17,8 +17,9 @@ use crate::domain::agency::{AgencyKind, CodeError, CreditCode, CreditCodeError, 
 use crate::domain::region::{RegionCode, RegionCodeError};
 use crate::gateway::Secrets;
 use crate::identity::development::{DevelopmentAuthority, DevelopmentError};
-use crate::simulator::court::{CourtConfig, Script};
+use crate::simulator::clerk::ClerkConfig;
 use crate::simulator::registry::{Behaviour, Household, RegistryConfig};
+use crate::simulator::script::{Script, Steps};
 
 /// Credit codes of the development agencies; their check characters are right, the organs do not exist.
 pub mod codes {
@@ -239,8 +240,21 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             households: households(),
         };
         write(folder, "simulate-registry.toml", &toml::to_string(&registry)?)?;
-        let court = CourtConfig { listen: self.court, profile: "court.toml".into(), script: self.script };
-        write(folder, "simulate-court.toml", &toml::to_string(&court)?)?;
+        let clerk = |profile: &str, listen, purpose: Option<&str>| ClerkConfig {
+            listen,
+            profile: profile.into(),
+            purpose: purpose.map(str::to_owned),
+            script: self.script,
+            steps: Steps::new(),
+        };
+        let appeals = Some(purposes::APPEAL_REFERRAL);
+        for (file, config) in [
+            ("simulate-court.toml", clerk("court.toml", Some(self.court), None)),
+            ("simulate-procuratorate.toml", clerk("procuratorate.toml", None, appeals)),
+            ("simulate-centre.toml", clerk("centre.toml", None, appeals)),
+        ] {
+            write(folder, file, &toml::to_string(&config)?)?;
+        }
         write(folder, "query.json", &example_query(today))?;
         write(folder, "fee-waiver.json", &example_fee_waiver(today, now))?;
         Ok(())

@@ -1,9 +1,12 @@
 //! Simulated agencies: real gRPC servers behind real mutual TLS, with synthetic people, that behave, and
 //! misbehave, on request.
 
+pub mod clerk;
 pub mod court;
+mod decision;
 pub mod district;
 pub mod registry;
+pub mod script;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -18,6 +21,7 @@ use crate::client::{ClientError, Profile};
 use crate::clock::Clock;
 use crate::config::ConfigError;
 use crate::domain::agency::CreditCode;
+use crate::domain::exchange::Kind;
 use crate::identity::acceptor::{Acceptor, AcceptorLimits};
 use crate::identity::admission::{AdmissionPolicy, BoxFuture, Refusal};
 use crate::identity::certificate::PeerCertificate;
@@ -32,6 +36,20 @@ pub enum SimulatorError {
     /// Its certificate.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// A step of its script that the kind does not know.
+    #[error("{kind} has no step {step}")]
+    Step {
+        /// The kind.
+        kind: Kind,
+        /// The step.
+        step: String,
+    },
+    /// It has no address.
+    #[error("the configuration has no address to listen on")]
+    NoAddress,
+    /// It has no address, and no purpose to pull under.
+    #[error("the configuration has neither an address to listen on nor a purpose to pull under")]
+    NoPurpose,
     /// Its address.
     #[error("cannot listen on {address}: {source}")]
     Listen {

@@ -12,6 +12,8 @@ use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::grpc::proto::response::Kind as Arm;
 use legal_aid_gateway::grpc::proto::{AppealResult, ExchangeState, ReferralDirection, ReferralTrack};
 use legal_aid_gateway::setup::{codes, purposes};
+use legal_aid_gateway::simulator::clerk::{self, Working};
+use legal_aid_gateway::simulator::script::ScriptFile;
 use prost::Message as _;
 use tonic::{Code, Status};
 
@@ -100,6 +102,100 @@ async fn a_referral_not_accepted_is_decided() {
     };
     let decided = by(Arm::AppealOutcome(refused)).await.unwrap().exchange.unwrap();
     assert!(decided.state() == ExchangeState::Decided);
+    scene.stop().await;
+}
+
+// ---- simulated agencies ------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_simulated_court_asks_for_papers_then_decides_each_kind_by_its_script() {
+    let mut scene = Scene::start().await;
+    let script = r#"
+        [steps]
+        JUDICIAL_RELIEF = [
+            { do = "receipt" }, { do = "ask-supplement", papers = ["收入证明", "残疾证"], days = 7 },
+            { do = "wait", ms = 20 }, { do = "refuse", reasons = "已获足额赔偿" },
+        ]
+        FEE_WAIVER = [{ do = "rereview" }, { do = "receipt" }, { do = "decide", outcome = "EXEMPTED" }]
+    "#;
+    let court = simulate(&mut scene, "court", script).await;
+
+    let submitted = scene.submit(&example("judicial-relief", &scene.centre)).await.unwrap();
+    let exchange = submitted.exchange.unwrap();
+    let asked = await_state(&scene.centre, &exchange, ExchangeState::SupplementRequested).await;
+    let Some(Arm::SupplementRequest(request)) = arm_of(&asked.thread[2]) else { panic!("no request") };
+    assert_eq!(request.missing.len(), 2, "all that is missing is named at once");
+    let supplement = Arm::Supplement(proto::Supplement { note: "补交收入证明、残疾证".to_owned() });
+    respond(&scene.centre, &exchange, supplement).await.unwrap();
+    let decided = await_state(&scene.centre, &exchange, ExchangeState::Decided).await;
+    let Some(Arm::JudicialReliefDecision(refused)) = arm_of(&decided.thread[4]) else {
+        panic!("no decision")
+    };
+    assert!(refused.outcome() == proto::JudicialReliefOutcome::Refused);
+    assert_eq!(refused.reasons, "已获足额赔偿");
+
+    let submitted = scene.submit(&example("fee-waiver", &scene.centre)).await.unwrap();
+    let decided = await_state(&scene.centre, &submitted.exchange.unwrap(), ExchangeState::Decided).await;
+    let Some(Arm::FeeWaiverDecision(exempted)) = arm_of(&decided.thread[2]) else { panic!("no decision") };
+    assert!(exempted.outcome() == proto::FeeWaiverOutcome::Exempted);
+    assert_eq!(exempted.hardship_rereviewed, Some(true));
+    court.stop().await;
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_simulated_procuratorate_pulls_accepts_and_protests_and_a_simulated_centre_gives_aid() {
+    let mut scene = Scene::start().await;
+    let usual = "script = \"defer\"";
+    let supervising = simulate(&mut scene, "procuratorate", usual).await;
+    let submitted = scene.submit(&example("appeal-referral", &scene.centre)).await.unwrap();
+    let exchange = submitted.exchange.unwrap();
+    let decided = await_state(&scene.centre, &exchange, ExchangeState::Decided).await;
+    let results: Vec<_> = decided.thread.iter().filter_map(result_of).collect();
+    assert!(results == [AppealResult::Accepted, AppealResult::Protest]);
+    supervising.stop().await;
+
+    let aiding = simulate(&mut scene, "centre", usual).await;
+    let procuratorate = procuratorate(&scene);
+    let referred = submit(&procuratorate, &to_the_centre(&procuratorate)).await.unwrap();
+    let decided = await_state(&procuratorate, &referred.exchange.unwrap(), ExchangeState::Decided).await;
+    let results: Vec<_> = decided.thread.iter().filter_map(result_of).collect();
+    assert!(results == [AppealResult::Accepted, AppealResult::AidGranted]);
+    aiding.stop().await;
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn every_outcome_that_a_script_can_name_is_one_that_the_gateway_takes() {
+    let mut scene = Scene::start().await;
+    for (page, kind, outcomes) in [
+        ("fee-waiver", "FEE_WAIVER", &["DEFERRED", "REDUCED", "EXEMPTED", "REFUSED", "WITHDRAWN"][..]),
+        ("judicial-relief", "JUDICIAL_RELIEF", &["GRANTED", "REFUSED", "WITHDRAWN"][..]),
+    ] {
+        for outcome in outcomes {
+            let steps = format!(
+                "steps.{kind} = [{{ do = \"receipt\" }}, {{ do = \"decide\", outcome = \"{outcome}\" }}]"
+            );
+            let court = simulate(&mut scene, "court", &steps).await;
+            let exchange = scene.submit(&example(page, &scene.centre)).await.unwrap().exchange.unwrap();
+            await_state(&scene.centre, &exchange, ExchangeState::Decided).await;
+            court.stop().await;
+        }
+    }
+    let accept = "{ do = \"receipt\" }, { do = \"accept\" }";
+    for steps in [
+        format!("{accept}, {{ do = \"decide\", outcome = \"ENDED\" }}"),
+        format!("{accept}, {{ do = \"refuse\", reasons = \"不支持监督申请\" }}"),
+        "{ do = \"receipt\" }, { do = \"decide\", outcome = \"TRANSFERRED\" }".to_owned(),
+        "{ do = \"receipt\" }, { do = \"refuse\", reasons = \"不予受理\" }".to_owned(),
+    ] {
+        let script = format!("steps.APPEAL_REFERRAL = [{steps}]");
+        let supervising = simulate(&mut scene, "procuratorate", &script).await;
+        let exchange =
+            scene.submit(&example("appeal-referral", &scene.centre)).await.unwrap().exchange.unwrap();
+        await_state(&scene.centre, &exchange, ExchangeState::Decided).await;
+        supervising.stop().await;
+    }
     scene.stop().await;
 }
 
@@ -239,6 +335,28 @@ async fn each_rule_of_a_decision_on_judicial_relief_is_refused_through_the_wire(
 }
 
 #[tokio::test]
+async fn a_reduction_that_remits_less_than_three_tenths_of_the_fee_is_refused() {
+    let scene = Scene::start().await;
+    let exchange = scene.submit(&scene.fee_waiver()).await.unwrap().exchange.unwrap();
+    respond(&scene.court, &exchange, receipt(&scene.centre, &exchange).await).await.unwrap();
+    let reduced = |payable| {
+        Arm::FeeWaiverDecision(proto::FeeWaiverDecision {
+            outcome: proto::FeeWaiverOutcome::Reduced.into(),
+            payable_fen: Some(payable),
+            notice_number: "N-1".to_owned(),
+            hardship_rereviewed: Some(false),
+            decided_on: Some(wire_date(jiff::civil::date(2026, 1, 7))),
+            ..Default::default()
+        })
+    };
+    let refused = refusal(respond(&scene.court, &exchange, reduced(161_001)).await);
+    let field = "response.fee_waiver_decision.payable_fen";
+    assert_found(&refused, field, "REDUCTION_AT_LEAST_30_PERCENT", "诉讼费用交纳办法 art 46");
+    respond(&scene.court, &exchange, reduced(161_000)).await.unwrap();
+    scene.stop().await;
+}
+
+#[tokio::test]
 async fn each_rule_of_an_appeal_referral_is_refused_through_the_wire() {
     let scene = Scene::start().await;
     let court_first = "民事诉讼法 art 220";
@@ -349,15 +467,10 @@ async fn a_kind_that_goes_elsewhere_is_refused_by_the_article_of_its_way() {
     scene.stop().await;
 }
 
-/// Every page has an example that can be read; those that a centre sends are taken as they are.
+/// The examples of the pages are taken as they are.
 #[tokio::test]
-async fn the_example_of_every_page_is_taken() {
+async fn the_example_of_each_page_is_taken() {
     let scene = Scene::start().await;
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kinds")).unwrap() {
-        let path = entry.unwrap().path();
-        let request = example(path.file_stem().unwrap().to_str().unwrap(), &scene.centre);
-        assert!(request.content.is_some(), "{}", path.display());
-    }
     for page in ["fee-waiver", "judicial-relief", "appeal-referral"] {
         let taken = scene.submit(&example(page, &scene.centre)).await;
         let answer = taken.unwrap_or_else(|status| panic!("{page}: {:?}", Refused::of(&status).rules()));
@@ -367,6 +480,42 @@ async fn the_example_of_every_page_is_taken() {
 }
 
 // ---- helpers -----------------------------------------------------------------------------------------------------
+
+/// Puts a clerk with another script in the agency's place.
+async fn simulate(scene: &mut Scene, agency: &str, script: &str) -> Working {
+    scene.district.stop_court().await;
+    let mut config = clerk::load(&scene.folder.join(format!("simulate-{agency}.toml"))).unwrap();
+    let given: toml::Table = toml::from_str(script).unwrap();
+    match given.get("script") {
+        Some(named) => config.script = named.clone().try_into().unwrap(),
+        None => config.steps = toml::from_str::<ScriptFile>(script).unwrap().steps,
+    }
+    clerk::work(config, scene.clock.clone()).await.unwrap()
+}
+
+async fn await_state(
+    client: &AgencyClient,
+    exchange: &proto::Exchange,
+    state: ExchangeState,
+) -> proto::Exchange {
+    let polling = async {
+        loop {
+            let found = get(client, exchange).await;
+            if found.state() == state {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, polling).await.unwrap_or_else(|_| panic!("not {}", state.as_str_name()))
+}
+
+fn result_of(message: &proto::ExchangeMessage) -> Option<AppealResult> {
+    match arm_of(message)? {
+        Arm::AppealOutcome(outcome) => Some(outcome.result()),
+        _ => None,
+    }
+}
 
 fn procuratorate(scene: &Scene) -> AgencyClient {
     AgencyClient::load(&scene.folder.join("procuratorate.toml"), scene.clock.clone()).unwrap()

@@ -64,6 +64,7 @@ impl Init {
                 "\nnext, each in its own terminal:\n\
                  \x20 legal-aid-gateway simulate registry --config {dir}/simulate-registry.toml\n\
                  \x20 legal-aid-gateway simulate court --config {dir}/simulate-court.toml\n\
+                 \x20 legal-aid-gateway simulate procuratorate --config {dir}/simulate-procuratorate.toml\n\
                  \x20 legal-aid-gateway serve --config {dir}/gateway.toml\n\
                  then, as the centre:\n\
                  \x20 legal-aid-gateway verify low-income --as {dir}/centre.toml --file {dir}/query.json --matter LQ-2026-0001\n\

@@ -127,7 +127,7 @@ impl Scene {
     /// Where the court's inbox is expected.
     pub(crate) fn court_address(&self) -> SocketAddr {
         let text = std::fs::read_to_string(self.folder.join("simulate-court.toml")).unwrap();
-        toml::from_str::<CourtConfig>(&text).unwrap().listen
+        toml::from_str::<CourtConfig>(&text).unwrap().listen.unwrap()
     }
 
     /// Puts an inbox in the court's place that tells what it is given. Of each delivery it takes over, it lets the
