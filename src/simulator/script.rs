@@ -87,6 +87,7 @@ pub(super) fn check(steps: &Steps) -> Result<(), SimulatorError> {
             let known = match step {
                 Step::Accept => *kind == Kind::AppealReferral,
                 Step::Rereview => *kind == Kind::FeeWaiver,
+                Step::Refuse { .. } => decision::can_refuse(*kind),
                 Step::Decide { outcome: Some(outcome) } => decision::knows(*kind, outcome),
                 _ => true,
             };
@@ -167,6 +168,8 @@ mod tests {
             r#"steps.JUDICIAL_RELIEF = [{ do = "rereview" }]"#,
             r#"steps.JUDICIAL_RELIEF = [{ do = "decide", outcome = "DEFERRED" }]"#,
             r#"steps.FEE_WAIVER = [{ do = "decide", outcome = "UNSPECIFIED" }]"#,
+            r#"steps.COUNSEL_NOTICE = [{ do = "refuse", reasons = "不予指派" }]"#,
+            r#"steps.COUNSEL_NOTICE = [{ do = "decide", outcome = "DONE" }]"#,
             r#"steps.FEE_WAIVER = [{ do = "dance" }]"#,
             r#"steps.DANCE = []"#,
             r#"step.FEE_WAIVER = []"#,
