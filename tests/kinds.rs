@@ -236,14 +236,14 @@ async fn each_rule_of_judicial_relief_is_refused_through_the_wire() {
             "DECLARED_WITH_PRIOR_RELIEF",
             "意见 art 2",
         ),
-        (|asked| asked.enforcement_termination = None, "enforcement_termination", "REQUIRED", "意见 art 3"),
+        (|asked| asked.enforcement_termination = None, "enforcement_termination", "REQUIRED", OPINIONS),
         (
             |asked| asked.stage = proto::ReliefStage::Trial.into(),
             "enforcement_termination",
             "ONLY_IN_ENFORCEMENT",
-            "意见 art 3",
+            OPINIONS,
         ),
-        (|asked| asked.stage = proto::ReliefStage::Petition.into(), "undertaking", "REQUIRED", "意见 art 3"),
+        (|asked| asked.stage = proto::ReliefStage::Petition.into(), "undertaking", "REQUIRED", OPINIONS),
         (
             |asked| {
                 asked.undertaking = Some(proto::ReliefUndertaking {
@@ -253,7 +253,7 @@ async fn each_rule_of_judicial_relief_is_refused_through_the_wire() {
             },
             "undertaking",
             "ONLY_IN_PETITION",
-            "意见 art 3",
+            OPINIONS,
         ),
     ];
     for (spoil, field, rule, article) in faults {

@@ -136,14 +136,14 @@ impl ReliefTerms {
                 "REQUIRED",
                 "in the enforcement stage the ruling that ended the enforcement is needed",
                 "执行阶段申请救助的，须附终结本次执行程序裁定",
-                opinions("3"),
+                OPINIONS,
             ),
             (false, true) => violations.add_by_article(
                 "enforcement_termination",
                 "ONLY_IN_ENFORCEMENT",
                 "only in the enforcement stage is there a ruling that ended the enforcement",
                 "仅执行阶段填写终结执行裁定",
-                opinions("3"),
+                OPINIONS,
             ),
             _ => {}
         }
@@ -153,14 +153,14 @@ impl ReliefTerms {
                 "REQUIRED",
                 "in the petition stage an undertaking to end suit and petition is needed",
                 "涉诉信访申请救助的，须附息诉息访承诺",
-                opinions("3"),
+                OPINIONS,
             ),
             (false, true) => violations.add_by_article(
                 "undertaking",
                 "ONLY_IN_PETITION",
                 "only in the petition stage is an undertaking to end suit and petition asked",
                 "仅信访阶段提交息诉息访承诺",
-                opinions("3"),
+                OPINIONS,
             ),
             _ => {}
         }

@@ -28,6 +28,16 @@ pub(super) struct Verdict<'s> {
 /// Reasons where the outcome needs some and the script gives none.
 const USUAL_REASONS: &str = "经审查，不符合条件";
 
+/// Whether a simulated agency decides on the kind.
+pub(super) fn decides(kind: Kind) -> bool {
+    !matches!(kind, Kind::LowIncomeQuery | Kind::PovertyHouseholdQuery)
+}
+
+/// Whether a decision on the kind can refuse. A centre that is told to assign a lawyer assigns one (法律援助法 art 36).
+pub(super) fn refuses(kind: Kind) -> bool {
+    decides(kind) && kind != Kind::CounselNotice
+}
+
 /// Whether the kind has an outcome of this name.
 pub(super) fn knows(kind: Kind, outcome: &str) -> bool {
     outcome != "UNSPECIFIED"
@@ -52,11 +62,6 @@ pub(super) fn decide(asked: Option<&Asked>, verdict: Verdict<'_>, today: Date) -
         Some(Asked::CooperationRequest(_)) => Some(cooperation_result(verdict, today)),
         None => None,
     }
-}
-
-/// Whether a decision on this kind can refuse. A centre that is told to assign a lawyer assigns one (法律援助法 art 36).
-pub(super) fn can_refuse(kind: Kind) -> bool {
-    kind != Kind::CounselNotice
 }
 
 /// The acceptance of a matter, where its kind has such a step.

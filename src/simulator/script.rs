@@ -87,8 +87,9 @@ pub(super) fn check(steps: &Steps) -> Result<(), SimulatorError> {
             let known = match step {
                 Step::Accept => *kind == Kind::AppealReferral,
                 Step::Rereview => *kind == Kind::FeeWaiver,
-                Step::Refuse { .. } => decision::can_refuse(*kind),
                 Step::Decide { outcome: Some(outcome) } => decision::knows(*kind, outcome),
+                Step::Decide { outcome: None } => decision::decides(*kind),
+                Step::Refuse { .. } => decision::refuses(*kind),
                 _ => true,
             };
             if !known {
@@ -116,14 +117,14 @@ impl Script {
     /// What it does with a kind.
     pub(super) fn steps(self, kind: Kind) -> Vec<Step> {
         let ask = Step::AskSupplement { papers: usual_papers(), days: 0 };
-        let decide = Step::Decide { outcome: None };
+        let decide = decision::decides(kind).then_some(Step::Decide { outcome: None });
         let opening = match self {
             Self::SupplementThenDefer => vec![Step::Receipt, ask],
             Self::Defer => vec![Step::Receipt],
             Self::TakeOnly => return Vec::new(),
         };
         let accept = (kind == Kind::AppealReferral).then_some(Step::Accept);
-        opening.into_iter().chain(accept).chain([decide]).collect()
+        opening.into_iter().chain(accept).chain(decide).collect()
     }
 }
 
@@ -158,7 +159,7 @@ mod tests {
         let page = include_str!("../../docs/scripts.md");
         let (_, rest) = page.split_once("```toml\n").unwrap();
         let (script, _) = rest.split_once("```").unwrap();
-        assert_eq!(read(script).unwrap().len(), 3);
+        assert_eq!(read(script).unwrap().len(), 6);
     }
 
     #[test]
@@ -170,6 +171,7 @@ mod tests {
             r#"steps.FEE_WAIVER = [{ do = "decide", outcome = "UNSPECIFIED" }]"#,
             r#"steps.COUNSEL_NOTICE = [{ do = "refuse", reasons = "不予指派" }]"#,
             r#"steps.COUNSEL_NOTICE = [{ do = "decide", outcome = "DONE" }]"#,
+            r#"steps.LOW_INCOME_QUERY = [{ do = "decide" }]"#,
             r#"steps.FEE_WAIVER = [{ do = "dance" }]"#,
             r#"steps.DANCE = []"#,
             r#"step.FEE_WAIVER = []"#,
