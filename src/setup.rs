@@ -285,6 +285,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             ("simulate-court.toml", clerk("court.toml", Some(self.court), None)),
             ("simulate-procuratorate.toml", clerk("procuratorate.toml", None, appeals)),
             ("simulate-centre.toml", clerk("centre.toml", None, appeals)),
+            ("simulate-neighbour.toml", clerk("neighbour.toml", None, Some(purposes::COOPERATION))),
         ] {
             write(folder, file, &toml::to_string(&config)?)?;
         }

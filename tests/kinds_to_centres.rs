@@ -21,7 +21,8 @@ use legal_aid_gateway::grpc::proto::content::Kind as ContentArm;
 use legal_aid_gateway::grpc::proto::exchange_message::Body;
 use legal_aid_gateway::grpc::proto::response::Kind as Arm;
 use legal_aid_gateway::setup::{codes, purposes};
-use legal_aid_gateway::simulator::court::Script;
+use legal_aid_gateway::simulator::clerk;
+use legal_aid_gateway::simulator::script::{Script, ScriptFile};
 use prost::Message as _;
 use tokio::process::Command;
 use tonic::Code;
@@ -200,6 +201,51 @@ async fn every_answer_arm_of_these_kinds_fits_its_own_kind_only() {
         let answer = answer_to(&scene.centre, &sent, example_answer(page));
         let refused = Refused::of(&respond(&scene.centre, &answer).await.err().unwrap());
         assert_eq!(refused.rules(), [("response", "RESPONSE_FITS_EXCHANGE")], "{page}");
+    }
+    scene.stop().await;
+}
+
+// ---- simulated centres -------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn simulated_centres_answer_each_kind_by_their_scripts() {
+    let scene = Scene::start().await;
+    let (court, centre) = (&scene.court, &scene.centre);
+    let cases = [
+        (REPORT, "centre", court, "DIRECT_ASSIGNMENT_REPORT", "decide"),
+        (NOTICE, "centre", court, "COUNSEL_NOTICE", "decide"),
+        (REPORT, "centre", court, "DIRECT_ASSIGNMENT_REPORT", r#"decide", outcome = "ALREADY_REGISTERED"#),
+        (REPORT, "centre", court, "DIRECT_ASSIGNMENT_REPORT", r#"refuse", reasons = "不属于法律援助案件"#),
+        (COOPERATION, "neighbour", centre, "COOPERATION_REQUEST", "decide"),
+        (COOPERATION, "neighbour", centre, "COOPERATION_REQUEST", r#"decide", outcome = "PARTLY_DONE"#),
+        (COOPERATION, "neighbour", centre, "COOPERATION_REQUEST", r#"refuse", reasons = "查无此人"#),
+    ];
+    for (page, simulated, sender, kind, step) in cases {
+        let script = format!(r#"steps.{kind} = [{{ do = "receipt" }}, {{ do = "{step}" }}]"#);
+        let mut config = clerk::load(&scene.folder.join(format!("simulate-{simulated}.toml"))).unwrap();
+        config.steps = toml::from_str::<ScriptFile>(&script).unwrap().steps;
+        let working = clerk::work(config, scene.clock.clone()).await.unwrap();
+        let sent = submit(sender, &example(page, sender)).await.unwrap().exchange.unwrap();
+        let purpose = purpose_of(&sent);
+        let answered = async {
+            loop {
+                let thread = thread(sender, purpose, &sent.exchange_id).await;
+                if thread.len() == 3 {
+                    return thread;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let thread = tokio::time::timeout(DEADLINE, answered).await.expect(step);
+        let Some(Body::Response(answer)) = &thread[2].body else { panic!("not a response") };
+        let refuses = match answer.kind.as_ref().unwrap() {
+            Arm::CounselAssignment(_) => false,
+            Arm::DirectAssignmentAcknowledgement(answer) => !answer.reasons.is_empty(),
+            Arm::CooperationResult(result) => result.outcome() == proto::CooperationOutcome::NotDone,
+            _ => panic!("{page}: another arm"),
+        };
+        assert_eq!(refuses, step.starts_with("refuse"), "{page} {step}");
+        working.stop().await;
     }
     scene.stop().await;
 }
@@ -499,6 +545,11 @@ async fn a_region_that_is_not_known_is_a_warning_in_every_kind() {
     let scene = Scene::start().await;
     let from_nowhere = || FROM_NOWHERE.to_owned();
 
+    // A register is asked as ever.
+    let mut question = scene.question();
+    question.query.as_mut().unwrap().subject.as_mut().unwrap().id_number = from_nowhere();
+    scene.verify(&question).await.unwrap();
+
     let mut request = scene.fee_waiver();
     waiver(&mut request).applicant.as_mut().unwrap().id_number = from_nowhere();
     assert_region_is_remarked(&scene.centre, &request, "content.fee_waiver.applicant.id_number").await;
@@ -643,17 +694,12 @@ async fn take(client: &AgencyClient, purpose: &str) -> Taken {
 fn answer_to(client: &AgencyClient, exchange: &proto::Exchange, arm: Arm) -> proto::RespondToExchangeRequest {
     let own = client.profile().agency.to_string();
     let other = if exchange.sender == own { &exchange.recipient } else { &exchange.sender };
-    let purpose = if exchange.kind == proto::Kind::CooperationRequest as i32 {
-        purposes::COOPERATION
-    } else {
-        purposes::COUNSEL_ASSIGNMENT
-    };
     let envelope = proto::Envelope {
         matter_id: exchange.matter_id.clone(),
         kind: exchange.kind,
         recipient: other.clone(),
         legal_basis: vec![basis("法律援助法", "36")],
-        purpose: purpose.to_owned(),
+        purpose: purpose_of(exchange).to_owned(),
         classification: Some(sensitive()),
         in_reply_to: exchange.exchange_id.clone(),
         ..Default::default()
@@ -661,6 +707,13 @@ fn answer_to(client: &AgencyClient, exchange: &proto::Exchange, arm: Arm) -> pro
     proto::RespondToExchangeRequest {
         envelope: Some(client.complete(envelope)),
         response: Some(proto::Response { kind: Some(arm) }),
+    }
+}
+
+fn purpose_of(exchange: &proto::Exchange) -> &'static str {
+    match exchange.kind() {
+        proto::Kind::CooperationRequest => purposes::COOPERATION,
+        _ => purposes::COUNSEL_ASSIGNMENT,
     }
 }
 

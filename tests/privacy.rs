@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 use district::{
-    DEADLINE, Raw, answer, basis, day_from_today, frame, get, path_of, pull, respond, send_malformed_path,
-    submit, verify, waiver, wire_date,
+    DEADLINE, Raw, answer, basis, day_from_today, example_json, frame, get, path_of, pull, respond,
+    send_malformed_path, submit, verify, waiver, wire_date,
 };
 use legal_aid_gateway::access::Method;
 use legal_aid_gateway::client::{AgencyClient, Profile};
 use legal_aid_gateway::clock::Clock;
 use legal_aid_gateway::domain::agency::CreditCode;
+use legal_aid_gateway::grpc::json::from_json;
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::grpc::proto::VerificationResult;
 use legal_aid_gateway::grpc::proto::response::Kind as Arm;
@@ -52,6 +53,7 @@ async fn nothing_that_is_written_names_a_person() {
     papers(&scene, &mut said, &digits_as_code).await;
     spoilt_calls(&scene, &mut said, &digits_as_code).await;
     spoilt_paths_and_headers(&scene, &mut said).await;
+    every_text_of_the_kinds(&scene, &mut said).await;
     scene.audit_cli(&["audit", "list", "--as", "auditor.toml", "--json"], "list.out");
     scene.audit_cli(&["audit", "export", "--as", "auditor.toml", "--out", "export.jsonl"], "export.out");
     let checkpoint = await_file(&scene.folder.join("checkpoint"));
@@ -93,6 +95,8 @@ async fn nothing_that_is_written_names_a_person() {
             .flat_map(|(name, number)| [(*name).to_owned(), (*number).to_owned(), number[..17].to_owned()])
             .collect();
     secrets.extend([OPERATOR.to_owned(), PHONE.to_owned(), digits_as_code]);
+    // The lawyers of the examples.
+    secrets.extend(["测试律师甲", "测试律师乙", "13310202610000001", "13310202610000002"].map(str::to_owned));
     secrets.extend(FIGURES.iter().map(ToString::to_string));
     secrets.extend(["987,654.31", "12,456.79", "12456.79", "987654.31"].map(str::to_owned));
     for (place, bytes) in &written {
@@ -298,6 +302,76 @@ async fn spoilt_calls(scene: &Scene, said: &mut Said, digits_as_code: &str) {
     let status = submit(&scene.centre, &request).await.err().unwrap();
     assert_eq!(status.code(), Code::InvalidArgument);
     said.error(&status);
+}
+
+/// The examples of the kinds and of their answers, each as it is and then with a number in each of its texts.
+async fn every_text_of_the_kinds(scene: &Scene, said: &mut Said) {
+    let pages = [
+        ("judicial-relief", "centre", None),
+        ("appeal-referral", "centre", None),
+        ("counsel-notice", "court", Some("centre")),
+        ("direct-assignment-report", "court", Some("centre")),
+        ("cooperation-request", "centre", Some("neighbour")),
+    ];
+    for (page, sender, answers) in pages {
+        let client = |name: &str| {
+            AgencyClient::load(&scene.folder.join(format!("{name}.toml")), scene.clock.clone()).unwrap()
+        };
+        let sender = client(sender);
+        let mut opened = None;
+        for json in spoilt_texts(&example_json(page, 0)) {
+            let Ok(mut request) = from_json::<proto::SubmitExchangeRequest>("SubmitExchangeRequest", &json)
+            else {
+                continue;
+            };
+            request.envelope = Some(sender.complete(request.envelope.unwrap()));
+            let envelope = request.envelope.clone().unwrap();
+            match submit(&sender, &request).await {
+                Ok(answer) => _ = opened.get_or_insert((answer.exchange.unwrap(), envelope)),
+                Err(status) => said.error(&status),
+            }
+        }
+        let (exchange, asked) = opened.expect("the example is taken as it is");
+        let Some(answers) = answers.map(client) else { continue };
+        for json in spoilt_texts(&example_json(page, 1)) {
+            let Ok(response) = from_json::<proto::Response>("Response", &json) else { continue };
+            let envelope = answers.complete(proto::Envelope {
+                recipient: exchange.sender.clone(),
+                in_reply_to: exchange.exchange_id.clone(),
+                request_id: String::new(),
+                sender: String::new(),
+                ..asked.clone()
+            });
+            let request =
+                proto::RespondToExchangeRequest { envelope: Some(envelope), response: Some(response) };
+            said.outcome(respond(&answers, &request).await);
+        }
+    }
+}
+
+/// A piece of JSON as it is, and once for each text in it with a number in the text's place.
+fn spoilt_texts(json: &str) -> Vec<String> {
+    fn texts(value: &serde_json::Value, way: &str, found: &mut Vec<String>) {
+        match value {
+            serde_json::Value::String(_) => found.push(way.to_owned()),
+            serde_json::Value::Array(values) => {
+                values.iter().enumerate().for_each(|(at, value)| texts(value, &format!("{way}/{at}"), found));
+            }
+            serde_json::Value::Object(fields) => {
+                fields.iter().for_each(|(name, value)| texts(value, &format!("{way}/{name}"), found));
+            }
+            _ => {}
+        }
+    }
+    let sound: serde_json::Value = serde_json::from_str(json).unwrap();
+    let mut ways = Vec::new();
+    texts(&sound, "", &mut ways);
+    let spoilt = ways.iter().map(|way| {
+        let mut value = sound.clone();
+        *value.pointer_mut(way).unwrap() = NOT_ON_THE_REGISTER.1.into();
+        value.to_string()
+    });
+    std::iter::once(json.to_owned()).chain(spoilt).collect()
 }
 
 /// What stands around a message, and messages that are none.

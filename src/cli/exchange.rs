@@ -104,7 +104,7 @@ pub(super) struct Respond {
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
     /// Legal basis as LAW:ARTICLE; may be given several times. Without it, the article by which this kind of exchange
-    /// goes between these agencies.
+    /// goes.
     #[arg(long = "basis", value_name = "LAW:ARTICLE")]
     bases: Vec<String>,
     /// Request id of an earlier try: if that had effect, its answer comes again and nothing happens twice.
@@ -282,7 +282,7 @@ impl Pull {
                 what(&message).to_owned(),
             ]);
             if matches!(message.body, Some(Body::Content(_))) {
-                requests.push((message.exchange_id, &delivery.message_sha256));
+                requests.push((message, &delivery.message_sha256));
             }
         }
         if self.caller.json {
@@ -292,8 +292,8 @@ impl Pull {
         } else {
             say(rows);
         }
-        for (exchange_id, message_sha256) in requests.iter().filter(|_| self.receipt) {
-            confirm(&client, &self.caller.purpose, exchange_id, message_sha256).await?;
+        for (request, message_sha256) in requests.iter().filter(|_| self.receipt) {
+            confirm(&client, request, message_sha256).await?;
         }
         if self.acknowledge {
             for delivery in &response.deliveries {
@@ -304,14 +304,14 @@ impl Pull {
     }
 }
 
-/// Confirms the opening of an exchange by a receipt, unless an earlier try has done so.
+/// Confirms the opening of an exchange by a receipt, for the opening's own purpose, unless an earlier try has done so.
 async fn confirm(
     client: &AgencyClient,
-    purpose: &str,
-    exchange_id: &str,
+    opening: &proto::ExchangeMessage,
     message_sha256: &[u8],
 ) -> anyhow::Result<()> {
-    let exchange = get(client, purpose, exchange_id).await?;
+    let purpose = opening.envelope.as_ref().map(|envelope| envelope.purpose.clone()).unwrap_or_default();
+    let exchange = get(client, &purpose, &opening.exchange_id).await?;
     if !matches!(exchange.state(), proto::ExchangeState::Submitted | proto::ExchangeState::Delivered) {
         return Ok(());
     }
@@ -320,7 +320,7 @@ async fn confirm(
         received_at: Some(timestamp(client.now())),
         receipt_number: String::new(),
     });
-    let given = proto::Envelope { purpose: purpose.to_owned(), ..Default::default() };
+    let given = proto::Envelope { purpose, ..Default::default() };
     answer(client, exchange, given, proto::Response { kind: Some(receipt) }).await.map(|_| ())
 }
 

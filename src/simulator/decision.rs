@@ -30,7 +30,12 @@ const USUAL_REASONS: &str = "经审查，不符合条件";
 
 /// Whether a simulated agency decides on the kind.
 pub(super) fn decides(kind: Kind) -> bool {
-    matches!(kind, Kind::FeeWaiver | Kind::JudicialRelief | Kind::AppealReferral)
+    !matches!(kind, Kind::LowIncomeQuery | Kind::PovertyHouseholdQuery)
+}
+
+/// Whether a decision on the kind can refuse. A centre that is told to assign a lawyer assigns one (法律援助法 art 36).
+pub(super) fn refuses(kind: Kind) -> bool {
+    decides(kind) && kind != Kind::CounselNotice
 }
 
 /// Whether the kind has an outcome of this name.
@@ -40,17 +45,22 @@ pub(super) fn knows(kind: Kind, outcome: &str) -> bool {
             Kind::FeeWaiver => fee_waiver_outcome(outcome).is_some(),
             Kind::JudicialRelief => judicial_relief_outcome(outcome).is_some(),
             Kind::AppealReferral => appeal_result(outcome).is_some(),
+            Kind::DirectAssignmentReport => direct_assignment_outcome(outcome).is_some(),
+            Kind::CooperationRequest => cooperation_outcome(outcome).is_some(),
             _ => false,
         }
 }
 
-/// The decision on what was asked; `None` for a kind on which no simulated agency decides.
+/// The decision on what was asked; `None` where nothing was.
 pub(super) fn decide(asked: Option<&Asked>, verdict: Verdict<'_>, today: Date) -> Option<Arm> {
     match asked {
         Some(Asked::FeeWaiver(asked)) => Some(fee_waiver(asked, verdict, today)),
         Some(Asked::JudicialRelief(asked)) => Some(judicial_relief(asked, verdict, today)),
         Some(Asked::AppealReferral(asked)) => Some(appeal_referral(asked, verdict, today)),
-        _ => None,
+        Some(Asked::CounselNotice(_)) => Some(counsel_assignment(today)),
+        Some(Asked::DirectAssignmentReport(_)) => Some(acknowledgement(verdict, today)),
+        Some(Asked::CooperationRequest(_)) => Some(cooperation_result(verdict, today)),
+        None => None,
     }
 }
 
@@ -70,6 +80,9 @@ pub(super) fn basis(kind: proto::Kind) -> proto::LegalBasis {
     let (law, article) = match kind {
         proto::Kind::JudicialRelief => ("关于加强和规范人民法院国家司法救助工作的意见", "3"),
         proto::Kind::AppealReferral => ("民事诉讼法", "220"),
+        proto::Kind::CounselNotice => ("法律援助法", "36"),
+        proto::Kind::DirectAssignmentReport => ("法律援助法", "12"),
+        proto::Kind::CooperationRequest => ("法律援助法", "51"),
         _ => ("诉讼费用交纳办法", "48"),
     };
     proto::LegalBasis { law: law.to_owned(), article: article.to_owned() }
@@ -133,6 +146,44 @@ fn appeal_referral(asked: &proto::AppealReferral, verdict: Verdict<'_>, today: D
     })
 }
 
+/// A lawyer of enough practice for every ground.
+fn counsel_assignment(today: Date) -> Arm {
+    Arm::CounselAssignment(proto::CounselAssignment {
+        firm: "模拟律师事务所".to_owned(),
+        lawyer_name: "测试律师".to_owned(),
+        licence_number: "13310202610000009".to_owned(),
+        lawyer_phone: "0576-82400000".to_owned(),
+        assignment_number: "Z-1".to_owned(),
+        assigned_on: Some(date(today)),
+        relevant_practice_years: Some(10),
+    })
+}
+
+fn acknowledgement(verdict: Verdict<'_>, today: Date) -> Arm {
+    use proto::DirectAssignmentOutcome as Outcome;
+    let named = verdict.outcome.and_then(direct_assignment_outcome).unwrap_or(Outcome::Registered);
+    let outcome = if verdict.refused.is_some() { Outcome::NotRegistered } else { named };
+    let registered = outcome != Outcome::NotRegistered;
+    Arm::DirectAssignmentAcknowledgement(proto::DirectAssignmentAcknowledgement {
+        outcome: outcome.into(),
+        registration_number: if registered { "D-1".to_owned() } else { String::new() },
+        reasons: reasons(verdict, !registered),
+        acknowledged_on: Some(date(today)),
+    })
+}
+
+fn cooperation_result(verdict: Verdict<'_>, today: Date) -> Arm {
+    use proto::CooperationOutcome as Outcome;
+    let named = verdict.outcome.and_then(cooperation_outcome).unwrap_or(Outcome::Done);
+    let outcome = if verdict.refused.is_some() { Outcome::NotDone } else { named };
+    Arm::CooperationResult(proto::CooperationResult {
+        outcome: outcome.into(),
+        account: if outcome == Outcome::Done { "已按请求办理" } else { "已尽力办理" }.to_owned(),
+        reasons: reasons(verdict, outcome != Outcome::Done),
+        completed_on: Some(date(today)),
+    })
+}
+
 fn reasons(verdict: Verdict<'_>, needed: bool) -> String {
     if needed { verdict.refused.unwrap_or(USUAL_REASONS).to_owned() } else { String::new() }
 }
@@ -147,4 +198,12 @@ fn judicial_relief_outcome(word: &str) -> Option<proto::JudicialReliefOutcome> {
 
 fn appeal_result(word: &str) -> Option<proto::AppealResult> {
     proto::AppealResult::from_str_name(&format!("APPEAL_RESULT_{word}"))
+}
+
+fn direct_assignment_outcome(word: &str) -> Option<proto::DirectAssignmentOutcome> {
+    proto::DirectAssignmentOutcome::from_str_name(&format!("DIRECT_ASSIGNMENT_OUTCOME_{word}"))
+}
+
+fn cooperation_outcome(word: &str) -> Option<proto::CooperationOutcome> {
+    proto::CooperationOutcome::from_str_name(&format!("COOPERATION_OUTCOME_{word}"))
 }

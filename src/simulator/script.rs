@@ -88,7 +88,8 @@ pub(super) fn check(steps: &Steps) -> Result<(), SimulatorError> {
                 Step::Accept => *kind == Kind::AppealReferral,
                 Step::Rereview => *kind == Kind::FeeWaiver,
                 Step::Decide { outcome: Some(outcome) } => decision::knows(*kind, outcome),
-                Step::Decide { outcome: None } | Step::Refuse { .. } => decision::decides(*kind),
+                Step::Decide { outcome: None } => decision::decides(*kind),
+                Step::Refuse { .. } => decision::refuses(*kind),
                 _ => true,
             };
             if !known {
@@ -158,7 +159,7 @@ mod tests {
         let page = include_str!("../../docs/scripts.md");
         let (_, rest) = page.split_once("```toml\n").unwrap();
         let (script, _) = rest.split_once("```").unwrap();
-        assert_eq!(read(script).unwrap().len(), 3);
+        assert_eq!(read(script).unwrap().len(), 6);
     }
 
     #[test]
@@ -168,6 +169,8 @@ mod tests {
             r#"steps.JUDICIAL_RELIEF = [{ do = "rereview" }]"#,
             r#"steps.JUDICIAL_RELIEF = [{ do = "decide", outcome = "DEFERRED" }]"#,
             r#"steps.FEE_WAIVER = [{ do = "decide", outcome = "UNSPECIFIED" }]"#,
+            r#"steps.COUNSEL_NOTICE = [{ do = "refuse", reasons = "不予指派" }]"#,
+            r#"steps.COUNSEL_NOTICE = [{ do = "decide", outcome = "DONE" }]"#,
             r#"steps.LOW_INCOME_QUERY = [{ do = "decide" }]"#,
             r#"steps.FEE_WAIVER = [{ do = "dance" }]"#,
             r#"steps.DANCE = []"#,
