@@ -4,7 +4,9 @@
 //! was given, because what it was given may be a person's.
 
 pub mod agency;
+pub mod calendar;
 pub mod case_number;
+pub mod clocks;
 pub mod court_fee;
 pub mod envelope;
 pub mod exchange;
