@@ -36,6 +36,12 @@ pub struct Config {
     /// Delivery.
     #[serde(default)]
     pub delivery: DeliverySection,
+    /// Clocks of the law.
+    #[serde(default)]
+    pub clocks: ClocksSection,
+    /// Metrics.
+    #[serde(default)]
+    pub metrics: MetricsSection,
 }
 
 /// `[gateway]`
@@ -158,6 +164,24 @@ pub struct DeliverySection {
     pub per_recipient: usize,
 }
 
+/// `[clocks]`: the operator's own data, in the shape of the files in `data/`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClocksSection {
+    /// Time limits beside, or in the place of, the built-in ones.
+    pub rules: Option<PathBuf>,
+    /// Holidays in the place of the built-in ones.
+    pub holidays: Option<PathBuf>,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsSection {
+    /// Where `GET /metrics` is answered, over plain HTTP and to anybody who gets there; nowhere unless set.
+    pub listen: Option<SocketAddr>,
+}
+
 impl Default for AuditSection {
     fn default() -> Self {
         Self { queue: 4096, checkpoint: None }
@@ -255,6 +279,8 @@ impl Config {
         .into_iter()
         .chain(&mut tls.revocations)
         .chain(&mut config.audit.checkpoint)
+        .chain(&mut config.clocks.rules)
+        .chain(&mut config.clocks.holidays)
         {
             *file = folder.join(&*file);
         }

@@ -190,6 +190,13 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # longest_retry = "15m"
 # give_up_after = "168h"
 # per_recipient = 4
+
+[clocks]
+# rules = "clocks.toml"             # read at start: time limits beside, or in the place of, the built-in ones
+# holidays = "holidays.toml"        # in the place of the built-in ones
+
+[metrics]
+# listen = "127.0.0.1:9464"         # GET /metrics for Prometheus; off unless set
 "#
         )
     }

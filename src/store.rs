@@ -3,6 +3,7 @@
 //! All that is written goes through the audit log's batches (see [`Effect`]); this room adds the reading side.
 //! Today the database is SQLite; nothing outside this room knows that.
 
+mod clocks;
 mod deliveries;
 mod effect;
 mod exchanges;
@@ -13,6 +14,7 @@ mod rows;
 mod seal;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -21,14 +23,18 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Row, Sqlite, SqlitePool};
 use thiserror::Error;
 
+pub use self::clocks::{ClockRecord, DueClock, OverdueCount};
 pub use self::deliveries::{DeliveryRecord, WaitingRecipient};
-pub use self::effect::{DeliveryOutcome, Effect, NewDelivery, NewExchange, NewMessage, Rejection};
+pub use self::effect::{
+    DeemedWithdrawal, DeliveryOutcome, Effect, NewDelivery, NewExchange, NewMessage, Rejection,
+};
 pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::lock::DatabaseLock;
 pub use self::outcomes::Claim;
 pub use self::seal::{Sealer, UnsealError};
 
 use crate::audit::log::Log;
+use crate::domain::clocks::Clocks;
 
 /// Oldest SQLite that is known not to lose committed WAL pages.
 const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
@@ -49,6 +55,7 @@ pub struct Store {
     writer: SqlitePool,
     readers: SqlitePool,
     sealer: Sealer,
+    clocks: Arc<Clocks>,
 }
 
 /// Why the store did not do what was asked.
@@ -133,7 +140,13 @@ impl Store {
             .connect_with(options.read_only(true))
             .await
             .map_err(open_error)?;
-        Ok(Self { writer, readers, sealer })
+        Ok(Self { writer, readers, sealer, clocks: Arc::default() })
+    }
+
+    /// The same, with the clocks that exchanges start from now on; without, none runs.
+    #[must_use]
+    pub fn with_clocks(self, clocks: Arc<Clocks>) -> Self {
+        Self { clocks, ..self }
     }
 
     /// Opens an existing database to read its audit log, such as a copy that an auditor was given. Bodies stay
@@ -157,7 +170,8 @@ impl Store {
             .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         // One connection, one read transaction: what a gateway writes meanwhile is not seen half.
         sqlx::query("BEGIN").execute(&readers).await?;
-        Ok(Self { writer: readers.clone(), readers, sealer: Sealer::new(&crate::entropy::bytes()) })
+        let sealer = Sealer::new(&crate::entropy::bytes());
+        Ok(Self { writer: readers.clone(), readers, sealer, clocks: Arc::default() })
     }
 
     /// Whether the database can be written now.
@@ -194,13 +208,14 @@ async fn refuse_old_sqlite(pool: &SqlitePool) -> Result<(), StoreError> {
 }
 
 fn migrations() -> Migrator {
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        "gateway".into(),
-        MigrationType::Simple,
-        sqlx::SqlSafeStr::into_sql_str(include_str!("../migrations/sqlite/0001_gateway.sql")),
-        false,
-    )])
+    let migration = |version, name: &'static str, text: &'static str| {
+        let text = sqlx::SqlSafeStr::into_sql_str(text);
+        Migration::new(version, name.into(), MigrationType::Simple, text, false)
+    };
+    Migrator::with_migrations(vec![
+        migration(1, "gateway", include_str!("../migrations/sqlite/0001_gateway.sql")),
+        migration(2, "clocks", include_str!("../migrations/sqlite/0002_clocks.sql")),
+    ])
 }
 
 /// A count or microseconds from a column that is never negative.

@@ -16,7 +16,7 @@ pub(crate) use self::envelope::{
 pub(crate) use self::response::{Answer, answer_fits, response};
 pub(crate) use self::time::{civil_date, date, shanghai_day, timestamp};
 pub(crate) use self::verification::{low_income_query, next_steps, no_answer};
-pub(crate) use self::view::{exchange_of, state_of};
+pub(crate) use self::view::{clock_of, exchange_of, kind_of, state_of};
 
 use crate::domain::violation::Violations;
 
