@@ -13,9 +13,44 @@ use crate::domain::region::RegionCode;
 /// Package of the contract.
 pub const PACKAGE: &str = "legalaid.exchange.v1";
 
-/// Declares the methods that need an agreement.
+/// How many messages a method takes and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One and one.
+    Unary,
+    /// A stream of them, and one.
+    ClientStream,
+    /// One, and a stream of them.
+    ServerStream,
+    /// A stream both ways.
+    BothWays,
+}
+
+impl Shape {
+    /// Whether its request is one message.
+    pub const fn takes_one_message(self) -> bool {
+        matches!(self, Self::Unary | Self::ServerStream)
+    }
+
+    /// Whether its answer is one message.
+    pub const fn gives_one_message(self) -> bool {
+        matches!(self, Self::Unary | Self::ClientStream)
+    }
+}
+
+/// The shape that a method declares; none means unary.
+macro_rules! shape {
+    () => {
+        Shape::Unary
+    };
+    ($shape:ident) => {
+        Shape::$shape
+    };
+}
+
+/// Declares the methods that need an agreement: `Method,` for a unary one, `Method: ServerStream,` for another.
 macro_rules! methods {
-    ($( $service:ident { $( $(#[$about:meta])* $method:ident, )+ } )+) => {
+    ($( $service:ident { $( $(#[$about:meta])* $method:ident $(: $shape:ident)?, )+ } )+) => {
         /// A method of the contract that an agreement can allow.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum Method { $( $( $(#[$about])* $method, )+ )+ }
@@ -27,6 +62,11 @@ macro_rules! methods {
             /// The service's full name.
             pub const fn service(self) -> &'static str {
                 match self { $( $( Self::$method => concat!("legalaid.exchange.v1.", stringify!($service)), )+ )+ }
+            }
+
+            /// How many messages it takes and gives.
+            pub const fn shape(self) -> Shape {
+                match self { $( $( Self::$method => shape!($($shape)?), )+ )+ }
             }
 
             /// The method's name.

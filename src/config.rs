@@ -120,6 +120,12 @@ pub struct LimitsSection {
     /// Longest deadline; a longer one is cut to it.
     #[serde(deserialize_with = "duration")]
     pub longest_deadline: Duration,
+    /// How long a stream lives, such as an upload or a watch; it is then begun again where it ended.
+    #[serde(deserialize_with = "duration")]
+    pub longest_stream: Duration,
+    /// How long a stream waits for the peer's next message, or for the peer to take one.
+    #[serde(deserialize_with = "duration")]
+    pub stream_idle: Duration,
     /// Time for a TLS handshake.
     #[serde(deserialize_with = "duration")]
     pub handshake: Duration,
@@ -196,6 +202,8 @@ impl Default for LimitsSection {
             message_bytes: 1024 * 1024,
             default_deadline: Duration::from_secs(10),
             longest_deadline: Duration::from_secs(60),
+            longest_stream: Duration::from_secs(3600),
+            stream_idle: Duration::from_secs(30),
             handshake: Duration::from_secs(10),
             first_byte: Duration::from_secs(10),
             pending_handshakes: 256,

@@ -8,6 +8,7 @@ pub mod calendar;
 pub mod case_number;
 pub mod clocks;
 pub mod court_fee;
+pub mod eligibility;
 pub mod envelope;
 pub mod exchange;
 pub mod fee_waiver;

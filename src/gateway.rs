@@ -165,6 +165,7 @@ impl Gateway {
         .await?;
 
         let outbox = Arc::new(Notify::new());
+        let (stop, stopped) = watch::channel(false);
         let dialler = Dialler::new(&credentials, clock.clone());
         let peers = Peers::new(dialler.clone());
         let intake = Arc::new(Intake {
@@ -177,6 +178,7 @@ impl Gateway {
             node: config.gateway.node.clone(),
             lease: config.delivery.lease,
             outbox: Arc::clone(&outbox),
+            stopping: stopped.clone(),
         });
         let admission = Admission {
             directory: Arc::clone(&directory),
@@ -186,7 +188,6 @@ impl Gateway {
         };
         let acceptor =
             Acceptor::new(&credentials, Arc::new(admission), acceptor_limits(&config), clock.clone());
-        let (stop, stopped) = watch::channel(false);
         let service = Front::new(routes(&intake, &config).await, Arc::clone(&intake), call_limits(&config));
         let server =
             serve(listener, acceptor.clone(), service, http_limits(&config), until_stopped(stopped.clone()));
@@ -393,6 +394,8 @@ fn call_limits(config: &Config) -> CallLimits {
         calls_per_agency: limits.calls_per_agency,
         default_deadline: limits.default_deadline,
         longest_deadline: limits.longest_deadline,
+        longest_stream: limits.longest_stream,
+        stream_idle: limits.stream_idle,
     }
 }
 

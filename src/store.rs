@@ -24,7 +24,7 @@ use sqlx::{Row, Sqlite, SqlitePool};
 use thiserror::Error;
 
 pub use self::clocks::{ClockRecord, DueClock, OverdueCount};
-pub use self::deliveries::{DeliveryRecord, WaitingRecipient};
+pub use self::deliveries::DeliveryRecord;
 pub use self::effect::{
     DeemedWithdrawal, DeliveryOutcome, Effect, NewDelivery, NewExchange, NewMessage, Rejection,
 };

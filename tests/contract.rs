@@ -251,6 +251,20 @@ fn every_answer_of_the_gateway_says_where_its_evidence_stands() {
     faults.none();
 }
 
+/// What stands before the methods holds a request to one message or not, as [`Method::shape`] says.
+#[test]
+fn every_method_has_the_shape_that_the_front_expects() {
+    let mut faults = Faults::default();
+    for method in methods().filter(|method| is_the_gateways(method.parent_service())) {
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        let Some(shape) = Method::at_path(&path).map(Method::shape) else { continue };
+        let declared = (!shape.takes_one_message(), !shape.gives_one_message());
+        let is = (method.is_client_streaming(), method.is_server_streaming());
+        faults.unless(declared == is, method.full_name(), "access::Method declares another shape");
+    }
+    faults.none();
+}
+
 /// An agreement can allow only what [`Method`] names: a method that is missing there could never be called.
 #[test]
 fn every_method_of_the_gateway_can_be_allowed_by_an_agreement() {

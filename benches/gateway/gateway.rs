@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{ChildStdout, Command};
 
-use crate::message::{PURPOSE, REGION};
+use crate::message::{COURT, PURPOSE, REGION, SUBMISSION_PURPOSE};
 use crate::parties::{Certificates, Party, SERVER_NAME};
 use crate::processes::{Server, tail};
 
@@ -107,6 +107,20 @@ name = "浙江省民政厅"
 kind = "civil-affairs-registry"
 region = "330000"
 endpoint = {{ address = "{registry}", server_name = "{SERVER_NAME}" }}
+[[agency]]
+code = "{COURT}"
+name = "路桥区人民法院"
+kind = "court"
+region = "{REGION}"
+[[agreement]]
+id = "BENCHMARK-2"
+version = 1
+caller = "{centre_code}"
+methods = ["SubmitExchange"]
+counterparts = ["{COURT}"]
+purposes = ["{SUBMISSION_PURPOSE}"]
+from = "2020-01-01"
+until = "2099-12-31"
 [[agreement]]
 id = "BENCHMARK-1"
 version = 1

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use legal_aid_gateway::grpc::proto::exchange_service_client::ExchangeServiceClient;
 use legal_aid_gateway::grpc::proto::verification_service_client::VerificationServiceClient;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
-use tonic::Request;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 
-use crate::message::{Question, is_match};
+use crate::message::{Question, Submission, is_match};
 use crate::parties::{Certificates, Party, endpoint};
 
 /// Longer than any answer should take, and shorter than the gateway's own limit.
@@ -31,6 +32,25 @@ pub(crate) struct Load {
     /// Seconds of the same load before them.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) warm_up: f64,
+}
+
+/// Which method is called.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Work {
+    /// `VerifyLowIncome`.
+    Verify,
+    /// `SubmitExchange`.
+    Submit,
+}
+
+impl Work {
+    /// Its name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Verify => "verify",
+            Self::Submit => "submit",
+        }
+    }
 }
 
 /// What one run of the load generator found.
@@ -57,15 +77,21 @@ pub(crate) async fn run(
     certificates: &Certificates,
     target: SocketAddr,
     party: Party,
+    work: Work,
     load: Load,
 ) -> Result<Outcome> {
     let question = Question::compose()?;
+    let submission = Submission::compose(&question)?;
     let dialler = certificates.dialler(Party::Centre)?;
     let endpoint = endpoint(target, party)?;
     let mut callers = Vec::with_capacity(load.connections);
     for _ in 0..load.connections {
-        let client = VerificationServiceClient::new(dialler.channel(&endpoint)?);
-        let mut caller = Caller { client, question: question.clone(), seen: Seen::default() };
+        let channel = dialler.channel(&endpoint)?;
+        let task = match work {
+            Work::Verify => Task::Verify(VerificationServiceClient::new(channel), Box::new(question.clone())),
+            Work::Submit => Task::Submit(ExchangeServiceClient::new(channel), Box::new(submission.clone())),
+        };
+        let mut caller = Caller { task, seen: Seen::default() };
         // A channel connects on first use: no handshake in the measured time, and a plain error if there is none.
         caller.call(None).await;
         if let Some(error) = caller.seen.first_error {
@@ -98,9 +124,55 @@ struct Window {
 
 #[derive(Clone)]
 struct Caller {
-    client: VerificationServiceClient<Channel>,
-    question: Question,
+    task: Task,
     seen: Seen,
+}
+
+/// What is called, and with what.
+#[derive(Clone)]
+enum Task {
+    Verify(VerificationServiceClient<Channel>, Box<Question>),
+    Submit(ExchangeServiceClient<Channel>, Box<Submission>),
+}
+
+impl Task {
+    /// Calls once. Returns where the answer's entry stands in the audit log, or what went wrong.
+    async fn call(&mut self) -> Result<u64, String> {
+        let audit = match self {
+            Self::Verify(client, question) => {
+                let answer = client
+                    .verify_low_income(timed(question.ask()))
+                    .await
+                    .map_err(|status| refused(&status))?;
+                let answer = answer.into_inner();
+                if !is_match(&answer) {
+                    let answer = answer.answer.unwrap_or_default();
+                    return Err(format!("{} {}", answer.result().as_str_name(), answer.reason));
+                }
+                answer.audit
+            }
+            Self::Submit(client, submission) => {
+                let answer = client
+                    .submit_exchange(timed(submission.ask()))
+                    .await
+                    .map_err(|status| refused(&status))?;
+                let answer = answer.into_inner();
+                answer.exchange.ok_or("no exchange was opened")?;
+                answer.audit
+            }
+        };
+        Ok(audit.ok_or("no evidence")?.log_index)
+    }
+}
+
+fn timed<M>(message: M) -> Request<M> {
+    let mut request = Request::new(message);
+    request.set_timeout(DEADLINE);
+    request
+}
+
+fn refused(status: &Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
 }
 
 impl Caller {
@@ -112,28 +184,19 @@ impl Caller {
     }
 
     async fn call(&mut self, window: Option<Window>) {
-        let mut request = Request::new(self.question.ask());
-        request.set_timeout(DEADLINE);
         let asked = Instant::now();
-        let answer = self.client.verify_low_income(request).await;
+        let answer = self.task.call().await;
         let answered = Instant::now();
-        match answer.map(tonic::Response::into_inner) {
-            Ok(answer) if is_match(&answer) => {
+        match answer {
+            Ok(index) => {
                 self.seen.answered += 1;
-                let index = answer.audit.map_or(0, |receipt| receipt.log_index);
                 self.seen.highest_log_index = self.seen.highest_log_index.max(index);
                 if window.is_some_and(|window| (window.begin..window.end).contains(&answered)) {
                     let micros = answered.duration_since(asked).as_micros();
                     self.seen.latencies_us.push(u32::try_from(micros).unwrap_or(u32::MAX));
                 }
             }
-            Ok(answer) => {
-                let answer = answer.answer.unwrap_or_default();
-                self.seen.error(format!("{} {}", answer.result().as_str_name(), answer.reason));
-            }
-            Err(status) => {
-                self.seen.error(format!("{:?}: {}", status.code(), status.message()));
-            }
+            Err(what) => self.seen.error(what),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the gateway costs, beside what it is made of: a bare tonic mTLS echo, a bare tonic mTLS proxy to that echo, and
 //! the gateway's `VerifyLowIncome` (authenticated, authorised, validated, proxied to a registry, two durable audit
-//! leaves). Same message, certificates, connections and load generator; on one machine, in alternation.
+//! leaves), and `SubmitExchange` beside a bare echo of it. Same message, certificates, connections and load generator; on one machine, in alternation.
 //!
 //! `cargo bench --bench gateway` prints a table and writes `target/bench/gateway.json`. Each subject, each server behind
 //! it and the load generator is a process of its own; all but the gateway are this program again, in another role.
@@ -22,7 +22,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::gateway::start_gateway;
-use crate::load::Load;
+use crate::load::{Load, Work};
 use crate::message::Sizes;
 use crate::parties::{Certificates, Party};
 use crate::processes::Server;
@@ -61,16 +61,30 @@ pub(crate) enum Subject {
     Proxy,
     /// The gateway.
     Gateway,
+    /// The bare echo, of a submission.
+    EchoSubmit,
+    /// The gateway, of a submission: stored, encrypted, in the outbox, audited.
+    Submit,
 }
 
 impl Subject {
-    pub(crate) const ALL: [Self; 3] = [Self::Echo, Self::Proxy, Self::Gateway];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Echo, Self::Proxy, Self::Gateway, Self::EchoSubmit, Self::Submit];
 
     pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::Echo => "bare echo",
             Self::Proxy => "bare proxy",
             Self::Gateway => "gateway VerifyLowIncome",
+            Self::EchoSubmit => "bare echo of a submission",
+            Self::Submit => "gateway SubmitExchange",
+        }
+    }
+
+    const fn work(self) -> Work {
+        match self {
+            Self::Echo | Self::Proxy | Self::Gateway => Work::Verify,
+            Self::EchoSubmit | Self::Submit => Work::Submit,
         }
     }
 }
@@ -98,6 +112,8 @@ struct LoadRole {
     target: SocketAddr,
     #[arg(long, value_enum)]
     party: Party,
+    #[arg(long, value_enum)]
+    work: Work,
     #[command(flatten)]
     load: Load,
 }
@@ -148,8 +164,8 @@ async fn play(RoleArguments { role, certificates }: RoleArguments) -> Result<()>
         Role::Echo => bare::echo(&certificates).await,
         Role::Proxy { upstream } => bare::proxy(&certificates, upstream).await,
         Role::Registry => bare::registry(&certificates).await,
-        Role::Load(LoadRole { target, party, load }) => {
-            let outcome = load::run(&certificates, target, party, load).await?;
+        Role::Load(LoadRole { target, party, work, load }) => {
+            let outcome = load::run(&certificates, target, party, work, load).await?;
             println!("{}", serde_json::to_string(&outcome)?);
             Ok(())
         }
@@ -165,11 +181,12 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     let machine = Machine::inspect(folder.path())?;
     let message = Sizes::measure()?;
     eprintln!(
-        "request {} bytes, answer {} bytes; {} cores, {:.0} µs to make 4 KiB durable",
-        message.request_bytes, message.answer_bytes, machine.cores, machine.sync_us
+        "request {} bytes, answer {} bytes, submission {} bytes; {} cores, {:.0} µs to make 4 KiB durable",
+        message.request_bytes, message.answer_bytes, message.submission_bytes, machine.cores, machine.sync_us
     );
 
-    let mut house = House::open(folder.path(), arguments.measures(Subject::Gateway)).await?;
+    let with_gateway = arguments.measures(Subject::Gateway) || arguments.measures(Subject::Submit);
+    let mut house = House::open(folder.path(), with_gateway).await?;
     let mut rounds = Vec::with_capacity(arguments.rounds);
     for number in 0..arguments.rounds {
         let mut order = Subject::ALL;
@@ -235,17 +252,19 @@ impl House {
 
     async fn measure(&mut self, subject: Subject, load: Load) -> Result<Figures> {
         let server = match subject {
-            Subject::Echo => &self.echo,
+            Subject::Echo | Subject::EchoSubmit => &self.echo,
             Subject::Proxy => &self.proxy,
-            Subject::Gateway => self.gateway.as_ref().context("the gateway was not started")?,
+            Subject::Gateway | Subject::Submit => {
+                self.gateway.as_ref().context("the gateway was not started")?
+            }
         };
         let cpu_before = server.cpu_us();
-        let outcome = processes::load(server, &self.certificates, load)
+        let outcome = processes::load(server, &self.certificates, subject.work(), load)
             .await
             .with_context(|| format!("measuring the {}", subject.title()))?;
         let first_error = outcome.first_error.as_deref().unwrap_or_default();
         ensure!(outcome.errors == 0, "{}: {} errors, first: {first_error}", subject.title(), outcome.errors);
-        if subject == Subject::Gateway {
+        if matches!(subject, Subject::Gateway | Subject::Submit) {
             self.answered_by_gateway += outcome.answered;
             let entries = outcome.highest_log_index + 1;
             ensure!(

@@ -7,11 +7,14 @@ use jiff::{Timestamp, ToSpan};
 use legal_aid_gateway::clock::Clock;
 use legal_aid_gateway::domain::agency::AgencyKind;
 use legal_aid_gateway::grpc::generated::google::r#type::Date;
+use legal_aid_gateway::grpc::proto::content::Kind as ContentArm;
 use legal_aid_gateway::grpc::proto::{
-    Attachment, AuditReceipt, Authority, AuthorityKind, Classification, Envelope, HouseholdScope, IdKind,
-    IncomeBand, Kind, LegalBasis, LowIncomeAnswer, LowIncomeQuery, Operator, Programme, ProgrammeStatus,
-    QueryLowIncomeRequest, QueryLowIncomeResponse, RegisterStatus, Relation, Subject, VerificationResult,
-    VerifyLowIncomeRequest, VerifyLowIncomeResponse,
+    AidDecision, ApplicantKind, Attachment, AuditReceipt, Authority, AuthorityKind, ClaimKind,
+    Classification, Content, CourtCase, Envelope, Exchange, ExchangeState, FeeWaiverRequest, HouseholdScope,
+    IdKind, IncomeBand, Instance, Kind, LegalBasis, LowIncomeAnswer, LowIncomeQuery, Operator, PartyRole,
+    Person, Programme, ProgrammeStatus, QueryLowIncomeRequest, QueryLowIncomeResponse, RegisterStatus,
+    Relation, Relief, ReliefGround, Subject, SubmitExchangeRequest, SubmitExchangeResponse,
+    VerificationResult, VerifyLowIncomeRequest, VerifyLowIncomeResponse,
 };
 use prost::Message;
 use uuid::Uuid;
@@ -20,6 +23,10 @@ use crate::parties::Party;
 
 /// What the agreement between the centre and the registry allows.
 pub(crate) const PURPOSE: &str = "AID_ELIGIBILITY";
+/// What the agreement between the centre and the court allows.
+pub(crate) const SUBMISSION_PURPOSE: &str = "FEE_WAIVER";
+/// A court that pulls: nothing is delivered while it is measured.
+pub(crate) const COURT: &str = legal_aid_gateway::setup::codes::COURT;
 /// Where the household is registered.
 pub(crate) const REGION: &str = "331004";
 
@@ -28,6 +35,7 @@ pub(crate) const REGION: &str = "331004";
 pub(crate) struct Sizes {
     pub(crate) request_bytes: usize,
     pub(crate) answer_bytes: usize,
+    pub(crate) submission_bytes: usize,
 }
 
 impl Sizes {
@@ -39,7 +47,11 @@ impl Sizes {
         let question = Question::compose()?;
         let request_bytes = question.ask().encoded_len();
         ensure!((550..=650).contains(&request_bytes), "the request has {request_bytes} bytes, not about 600");
-        Ok(Self { request_bytes, answer_bytes: answer_to_centre()?.encoded_len() })
+        Ok(Self {
+            request_bytes,
+            answer_bytes: answer_to_centre()?.encoded_len(),
+            submission_bytes: Submission::compose(&question)?.ask().encoded_len(),
+        })
     }
 }
 
@@ -109,6 +121,91 @@ impl Question {
             envelope.request_id = Uuid::now_v7().to_string();
         }
         request
+    }
+}
+
+/// A fee waiver that is submitted again and again, each time under a new request id.
+#[derive(Clone)]
+pub(crate) struct Submission(SubmitExchangeRequest);
+
+impl Submission {
+    /// A submission by who asks `question`, for the same person.
+    pub(crate) fn compose(question: &Question) -> Result<Self> {
+        let now = Clock::system().now();
+        let yesterday = now.checked_sub(24.hours())?;
+        let asked = question.ask();
+        let envelope = Envelope {
+            kind: Kind::FeeWaiver.into(),
+            recipient: COURT.to_owned(),
+            legal_basis: vec![basis("法律援助法", "53"), basis("诉讼费用交纳办法", "47")],
+            purpose: SUBMISSION_PURPOSE.to_owned(),
+            ..asked.envelope.unwrap_or_default()
+        };
+        let person = asked.query.and_then(|query| query.subject).unwrap_or_default();
+        let fee_waiver = FeeWaiverRequest {
+            applicant: Some(Person {
+                name: person.name,
+                id_kind: person.id_kind,
+                id_number: person.id_number,
+                household_region: REGION.to_owned(),
+                phone: "13800000000".to_owned(),
+                ..Person::default()
+            }),
+            applicant_kind: ApplicantKind::NaturalPerson.into(),
+            court_case: Some(CourtCase {
+                court: COURT.to_owned(),
+                cause_of_action: "机动车交通事故责任纠纷".to_owned(),
+                instance: Instance::First.into(),
+                role: PartyRole::Plaintiff.into(),
+                ..CourtCase::default()
+            }),
+            claim_kind: ClaimKind::Property.into(),
+            claimed_sum_fen: Some(10_000_000),
+            fee_fen: Some(230_000),
+            relief: Relief::Defer.into(),
+            ground: ReliefGround::ReliefGround473.into(),
+            aid_decision: Some(AidDecision {
+                centre: Party::Centre.code().to_owned(),
+                number: "2026-0417".to_owned(),
+                decided_on: Some(date(day_of(yesterday))),
+                document_sha256: sha256("法律援助决定书.pdf"),
+            }),
+            reason: "正在接受法律援助，无力预交案件受理费".to_owned(),
+            filed_at: Some(timestamp(yesterday)),
+            ..FeeWaiverRequest::default()
+        };
+        let content = Content { kind: Some(ContentArm::FeeWaiver(fee_waiver)) };
+        Ok(Self(SubmitExchangeRequest { envelope: Some(envelope), content: Some(content) }))
+    }
+
+    /// The request, under a new id.
+    pub(crate) fn ask(&self) -> SubmitExchangeRequest {
+        let mut request = self.0.clone();
+        if let Some(envelope) = &mut request.envelope {
+            envelope.request_id = Uuid::now_v7().to_string();
+        }
+        request
+    }
+}
+
+/// What comes back to who has submitted, in size and form.
+pub(crate) fn submitted() -> SubmitExchangeResponse {
+    let now = timestamp(Clock::system().now());
+    SubmitExchangeResponse {
+        exchange: Some(Exchange {
+            exchange_id: Uuid::now_v7().to_string(),
+            kind: Kind::FeeWaiver.into(),
+            state: ExchangeState::Submitted.into(),
+            sender: Party::Centre.code().to_owned(),
+            recipient: COURT.to_owned(),
+            matter_id: "TZ/2026-LA-004217".to_owned(),
+            region: REGION.to_owned(),
+            create_time: Some(now),
+            update_time: Some(now),
+            ..Exchange::default()
+        }),
+        warnings: Vec::new(),
+        audit: Some(AuditReceipt { log_index: 1_234_567 }),
     }
 }
 

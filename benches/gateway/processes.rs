@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::load::{Load, Outcome};
+use crate::load::{Load, Outcome, Work};
 use crate::parties::{Certificates, Party};
 
 /// A server that runs in a process of its own until it is dropped.
@@ -57,9 +57,16 @@ impl Server {
 }
 
 /// Runs the load generator against a server, in a process of its own.
-pub(crate) async fn load(server: &Server, certificates: &Certificates, load: Load) -> Result<Outcome> {
+pub(crate) async fn load(
+    server: &Server,
+    certificates: &Certificates,
+    work: Work,
+    load: Load,
+) -> Result<Outcome> {
     let role = [
         "load",
+        "--work",
+        work.name(),
         "--target",
         &server.address.to_string(),
         "--party",

@@ -50,6 +50,9 @@ pub struct Entry {
     pub exchange: Option<Uuid>,
     /// Identifier of the entry (UUID version 7).
     pub id: Uuid,
+    /// Messages that a stream gave, in the entry that ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "decimal")]
+    pub items: Option<u64>,
     /// Articles relied on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legal_basis: Vec<String>,
@@ -226,6 +229,7 @@ impl Entry {
             reason: None,
             request_index: None,
             duration_us: None,
+            items: None,
             node: node.to_owned(),
             trace: None,
         }
@@ -365,6 +369,7 @@ mod tests {
             delivery: Some(Uuid::from_u128(1)),
             duration_us: Some(0),
             exchange: Some(Uuid::from_u128(2)),
+            items: Some(3),
             matter: some(),
             operator: some(),
             operator_name: Some(Commitment(text.to_owned())),

@@ -109,16 +109,14 @@ impl Courier {
 
     /// Agencies with an inbox for which something is due.
     async fn waiting(&self) -> Result<Vec<Agency>, StoreError> {
-        let now = self.clock.now();
         let directory = self.directory.load();
-        let waiting = self.store.waiting_recipients().await?;
-        Ok(waiting
-            .iter()
-            .filter(|waiting| waiting.due <= now && directory.is_active(&waiting.recipient))
-            .filter_map(|waiting| directory.agency(&waiting.recipient))
-            .filter(|agency| agency.endpoint.is_some())
-            .cloned()
-            .collect())
+        let inboxes: Vec<_> = directory
+            .agencies()
+            .filter(|agency| agency.endpoint.is_some() && directory.is_active(&agency.code))
+            .map(|agency| agency.code)
+            .collect();
+        let due = self.store.recipients_due(&inboxes, self.clock.now()).await?;
+        Ok(due.iter().filter_map(|code| directory.agency(code)).cloned().collect())
     }
 
     /// Delivers to one agency what is due now. Others have rounds of their own, so that a dead or slow agency

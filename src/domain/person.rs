@@ -133,6 +133,10 @@ vocabulary! {
         LaidOffWorker => "laid-off-worker",
         /// 建档立卡贫困户.
         RegisteredPoor => "registered-poor",
+        /// 司法救助对象: was granted judicial relief.
+        JudicialRelief => "judicial-relief",
+        /// 优抚对象: receives special care.
+        SpecialCare => "special-care",
         /// Another group.
         Other => "other",
     }

@@ -30,6 +30,8 @@ pub(crate) struct Slot {
     pub(crate) arrived: Timestamp,
     pub(crate) started: Instant,
     pub(crate) deadline: Instant,
+    /// How long a stream waits for the peer's next message, or for the peer to take one.
+    pub(crate) idle: Duration,
     pub(crate) trace: String,
     /// Whether an entry was written for the answer; if not, the layer writes one.
     pub(crate) witnessed: AtomicBool,
@@ -53,6 +55,23 @@ impl Call {
         let slot = extensions.get::<Arc<Slot>>().cloned();
         let slot = slot.ok_or_else(|| Refusal::Internal.into_status(None))?;
         Ok((Self { method: Some(method), slot }, message))
+    }
+
+    /// A call of its own within a stream: it has its own entries, and is done by the stream's deadline.
+    pub(crate) fn within(&self, arrived: Timestamp, method: Method) -> Self {
+        let slot = Slot {
+            peer: self.slot.peer.clone(),
+            arrived,
+            started: Instant::now(),
+            deadline: self.slot.deadline,
+            idle: self.slot.idle,
+            trace: self.slot.trace.clone(),
+            witnessed: AtomicBool::new(false),
+            // The stream holds its places for all that happens within it.
+            places: None,
+            open_request: OnceLock::new(),
+        };
+        Self { method: Some(method), slot: Arc::new(slot) }
     }
 
     /// The call at a path, before it is read.
@@ -92,6 +111,11 @@ impl Call {
 
     pub(crate) fn time_left(&self) -> Duration {
         self.slot.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// How long a stream waits for the peer.
+    pub(crate) fn idle(&self) -> Duration {
+        self.slot.idle
     }
 
     pub(crate) fn elapsed_us(&self) -> u64 {

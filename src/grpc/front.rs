@@ -22,6 +22,7 @@ use super::intake::Intake;
 use super::one_message::OneMessage;
 use super::operation::Facts;
 use super::status::Refusal;
+use crate::access::{Method, Shape};
 use crate::domain::agency::CreditCode;
 use crate::domain::person::may_hold_resident_id;
 use crate::entropy;
@@ -44,6 +45,21 @@ pub struct CallLimits {
     pub default_deadline: Duration,
     /// Longest deadline; a longer one is cut to it.
     pub longest_deadline: Duration,
+    /// How long a stream lives, unless the caller's deadline is earlier.
+    pub longest_stream: Duration,
+    /// How long a stream waits for the peer's next message, or for the peer to take one.
+    pub stream_idle: Duration,
+}
+
+impl CallLimits {
+    /// How long a call may live that brings a deadline, or none.
+    fn lifetime(&self, shape: Shape, given: Option<Duration>) -> Duration {
+        let (otherwise, longest) = match shape {
+            Shape::Unary => (self.default_deadline, self.longest_deadline),
+            _ => (self.longest_stream, self.longest_stream),
+        };
+        given.unwrap_or(otherwise).min(longest)
+    }
 }
 
 /// The layer.
@@ -134,20 +150,28 @@ where
         };
         let agency = peer.certificate.agency;
         let timeout = requested_timeout(&request);
-        let allowed = timeout.as_ref().ok().copied().flatten().unwrap_or(self.limits.default_deadline);
+        let given = timeout.as_ref().ok().copied().flatten();
+        let path = request.uri().path();
+        let shape = Method::at_path(path).map_or(Shape::Unary, Method::shape);
         let started = Instant::now();
-        let deadline = started + allowed.min(self.limits.longest_deadline);
+        let deadline = started + self.limits.lifetime(shape, given);
+        // A request that is one message comes at once, however long its answer streams.
+        let answered_by = match shape {
+            Shape::ServerStream => started + self.limits.lifetime(Shape::Unary, given),
+            _ => deadline,
+        };
         let (places, no_place) = match self.places(agency) {
             Ok(places) => (Some(places), None),
             Err(refusal) => (None, Some(refusal)),
         };
-        let is_health = request.uri().path().starts_with(HEALTH);
+        let is_health = path.starts_with(HEALTH);
         let slot = Arc::new(Slot {
             places,
             peer,
             arrived: self.intake.clock.now(),
             started,
             deadline,
+            idle: self.limits.stream_idle,
             trace: trace_id(&request),
             witnessed: AtomicBool::new(false),
             open_request: OnceLock::new(),
@@ -172,8 +196,12 @@ where
                 return Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http());
             }
             request.extensions_mut().insert(Arc::clone(&slot));
-            let request = request.map(|body| Body::new(OneMessage::new(body)));
-            let answered = tokio::time::timeout_at((deadline + GRACE).into(), inner.call(request)).await;
+            let request = if shape.takes_one_message() {
+                request.map(|body| Body::new(OneMessage::new(body)))
+            } else {
+                request
+            };
+            let answered = tokio::time::timeout_at((answered_by + GRACE).into(), inner.call(request)).await;
             let Ok(answered) = answered else {
                 // A body that never came to its end, or work that did not; the latter closes its own entries.
                 return Ok(intake
@@ -262,6 +290,26 @@ mod tests {
         assert_eq!(timeout_of("99999999H"), Ok(Some(Duration::from_secs(99_999_999 * 3600))));
         for bad in ["", "S", "10", "10s", "-1S", "123456789S", "1 S"] {
             assert_eq!(timeout_of(bad), Err("BAD_TIMEOUT"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_stream_may_live_longer_than_a_call_but_not_longer_than_its_caller_waits() {
+        let seconds = Duration::from_secs;
+        let limits = CallLimits {
+            calls: 1,
+            calls_per_agency: 1,
+            default_deadline: seconds(10),
+            longest_deadline: seconds(60),
+            longest_stream: seconds(3600),
+            stream_idle: seconds(60),
+        };
+        assert_eq!(limits.lifetime(Shape::Unary, None), seconds(10));
+        assert_eq!(limits.lifetime(Shape::Unary, Some(seconds(99))), seconds(60));
+        for shape in [Shape::ClientStream, Shape::ServerStream, Shape::BothWays] {
+            assert_eq!(limits.lifetime(shape, None), seconds(3600));
+            assert_eq!(limits.lifetime(shape, Some(seconds(99))), seconds(99));
+            assert_eq!(limits.lifetime(shape, Some(seconds(9999))), seconds(3600));
         }
     }
 

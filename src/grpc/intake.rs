@@ -3,6 +3,9 @@
 //! No answer leaves before its entry is durable. A call with effect has two entries, REQUEST before anything is
 //! dispatched and RESPONSE before the answer; a local read or a refusal has one.
 
+#[allow(dead_code, reason = "the first streaming methods follow")]
+mod streams;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +52,8 @@ pub struct Intake {
     pub lease: Duration,
     /// Woken when something new waits in the outbox.
     pub outbox: Arc<tokio::sync::Notify>,
+    /// Becomes true when the gateway is about to stop: streams without an end are ended then.
+    pub stopping: tokio::sync::watch::Receiver<bool>,
 }
 
 /// Whether an answer could be given.
@@ -71,7 +76,8 @@ impl Intake {
     ) -> Result<Response<O::Response>, Status> {
         let (call, message) = Call::of(O::METHOD, request)?;
         let (intake, of_task) = (Arc::clone(self), call.clone());
-        let task = tokio::spawn(Box::pin(async move { intake.conduct::<O>(&of_task, message).await }));
+        let task =
+            tokio::spawn(Box::pin(async move { intake.conduct::<O>(&of_task, message, |_| ()).await }));
         match task.await {
             Ok(answer) => answer,
             Err(_) => self.after_panic(&call).await,
@@ -103,10 +109,12 @@ impl Intake {
         }
     }
 
+    /// `complete` adds to the task what is not of the message, such as the rest of a stream.
     async fn conduct<O: Effectful>(
         &self,
         call: &Call,
         message: O::Request,
+        complete: impl FnOnce(&mut O::Task) + Send,
     ) -> Result<Response<O::Response>, Status> {
         let request = message.encode_to_vec();
         let digest = self.pseudonyms.tag(O::METHOD.name(), &request);
@@ -115,6 +123,7 @@ impl Intake {
             Ok(task) => task,
             Err(refusal) => return self.refuse_unless_answered::<O>(call, facts, digest, refusal).await,
         };
+        complete(&mut task);
         if let Err(refusal) = O::prepare(self, call, &mut task, &mut facts).await {
             return self.refuse_unless_answered::<O>(call, facts, digest, refusal).await;
         }

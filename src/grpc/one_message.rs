@@ -1,4 +1,4 @@
-//! Holds a unary call to exactly one message: tonic takes the first and drops the others unseen.
+//! Holds a request that is no stream to exactly one message: tonic takes the first and drops the others unseen.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,7 +11,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Something follows the first message.
 #[derive(Debug, thiserror::Error)]
-#[error("more than one message in a unary call")]
+#[error("more than one message in a request that is no stream")]
 struct MoreThanOne;
 
 /// Bytes before each message: whether it is compressed, and its length.

@@ -54,6 +54,12 @@ pub(crate) enum Refusal {
     NotGrpc,
     /// The audit log cannot be written: no work without evidence.
     LogUnavailable,
+    /// The peer went away before its stream came to an end.
+    PeerGone,
+    /// The peer sent nothing, or took nothing, for too long.
+    StreamIdle,
+    /// The gateway is about to stop.
+    Stopping,
     /// The database does not answer.
     StoreUnavailable,
     /// A fault of the gateway.
@@ -211,6 +217,27 @@ impl Refusal {
                     "AUDIT_LOG_UNAVAILABLE",
                     "the audit log cannot be written, so no work is taken; try again shortly",
                     "审计日志暂时无法写入，系统暂停受理，请稍后重试",
+                ),
+                second,
+            ),
+            Self::PeerGone => say(
+                Code::Cancelled,
+                "PEER_GONE",
+                "the caller went away before the stream came to its end",
+                "调用方在数据流结束前断开",
+            ),
+            Self::StreamIdle => say(
+                Code::DeadlineExceeded,
+                "STREAM_IDLE",
+                "nothing was sent or taken on the stream for too long; begin again where it ended",
+                "数据流长时间无进展，请从中断处继续",
+            ),
+            Self::Stopping => retry(
+                say(
+                    Code::Unavailable,
+                    "GATEWAY_STOPPING",
+                    "the gateway is about to stop; begin again where the stream ended",
+                    "系统即将停止，请稍后从中断处继续",
                 ),
                 second,
             ),

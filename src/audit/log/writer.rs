@@ -239,6 +239,7 @@ fn interrupted(orphan: &Orphan, now: Timestamp) -> Entry {
         response_commitment: None,
         operator_name: None,
         duration_us: None,
+        items: None,
         code: None,
         reason: Some("INTERRUPTED".into()),
         ..orphan.entry.clone()

@@ -14,7 +14,7 @@ use crate::domain::violation::Violations;
 use crate::grpc::proto;
 
 /// Most groups that one person belongs to.
-const MOST_GROUPS: usize = 13;
+const MOST_GROUPS: usize = 15;
 
 /// Reads a person.
 pub(super) fn person(violations: &mut Violations, value: &proto::Person, today: Date) -> Option<Person> {
@@ -57,7 +57,7 @@ pub(super) fn person(violations: &mut Violations, value: &proto::Person, today: 
         mandatory(violations, "household_region", &value.household_region, RegionCode::parse);
     let phone = mandatory(violations, "phone", &value.phone, Phone::parse);
     if value.groups.len() > MOST_GROUPS {
-        violations.add("groups", "AT_MOST_13", "too many groups", "人群类别过多");
+        violations.add("groups", "AT_MOST_15", "too many groups", "人群类别过多");
     }
     let groups = value.groups.iter().take(MOST_GROUPS).enumerate();
     let groups =
@@ -124,7 +124,7 @@ fn sex(value: proto::Sex) -> Option<Sex> {
     }
 }
 
-fn group(value: proto::Group) -> Option<Group> {
+pub(super) fn group(value: proto::Group) -> Option<Group> {
     match value {
         proto::Group::Unspecified => None,
         proto::Group::Disabled => Some(Group::Disabled),
@@ -140,6 +140,8 @@ fn group(value: proto::Group) -> Option<Group> {
         proto::Group::LaidOff => Some(Group::LaidOffWorker),
         proto::Group::RegisteredPoor => Some(Group::RegisteredPoor),
         proto::Group::Other => Some(Group::Other),
+        proto::Group::JudicialRelief => Some(Group::JudicialRelief),
+        proto::Group::SpecialCare => Some(Group::SpecialCare),
     }
 }
 
