@@ -139,6 +139,8 @@ impl Clerk {
             receipt_number: "R-1".to_owned(),
         });
         let later = today.saturating_add(jiff::Span::new().days(60));
+        // Not today: at midnight, what is not yet supplemented is deemed withdrawn.
+        let next_week = today.saturating_add(jiff::Span::new().days(7));
         let decision = Arm::FeeWaiverDecision(proto::FeeWaiverDecision {
             outcome: proto::FeeWaiverOutcome::Deferred.into(),
             deferred_until: Some(date(later)),
@@ -153,7 +155,7 @@ impl Clerk {
         };
         match (self.script, &taken.message.body, response_arm) {
             (Script::SupplementThenDefer, Some(Body::Content(_)), _) => {
-                vec![receipt, ask_for_paper(date(today))]
+                vec![receipt, ask_for_paper(date(next_week))]
             }
             (Script::Defer, Some(Body::Content(_)), _) => vec![receipt, decision],
             (Script::SupplementThenDefer, _, Some(Arm::Supplement(_))) => vec![decision],

@@ -108,22 +108,25 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<ExchangeRecord>, StoreError> {
         // Ids are UUIDs of version 7: their order is the order of time. Two indexed branches, each in that
-        // order, so that the page costs what it returns.
-        let text = with_columns(
-            "SELECT {} FROM (SELECT * FROM exchanges WHERE sender = $1 \
+        // order, so that the page costs what it returns; and of what is overdue, only as much as is.
+        let overdue = if filter.overdue {
+            "AND exchange_id IN (SELECT exchange_id FROM running_clocks \
+             WHERE stopped_us IS NULL AND overdue_us IS NOT NULL)"
+        } else {
+            ""
+        };
+        let text = with_columns(&format!(
+            "SELECT {{}} FROM (SELECT * FROM exchanges WHERE sender = $1 \
              UNION ALL SELECT * FROM exchanges WHERE recipient = $1 AND sender <> $1) \
              WHERE ($2 IS NULL OR state = $2) AND ($3 IS NULL OR matter_id = $3) \
-             AND ($4 IS NULL OR exchange_id < $4) \
-             AND ($6 = 0 OR exchange_id IN (SELECT exchange_id FROM running_clocks \
-             WHERE stopped_us IS NULL AND overdue_us IS NOT NULL)) ORDER BY exchange_id DESC LIMIT $5",
-        );
+             AND ($4 IS NULL OR exchange_id < $4) {overdue} ORDER BY exchange_id DESC LIMIT $5"
+        ));
         let rows = sqlx::query(sqlx::AssertSqlSafe(text))
             .bind(party.as_str())
             .bind(filter.state.map(ExchangeState::as_str))
             .bind(filter.matter_id.as_deref())
             .bind(filter.before.map(|id| id.as_bytes().to_vec()))
             .bind(i64::from(limit))
-            .bind(i64::from(filter.overdue))
             .fetch_all(&self.readers)
             .await?;
         rows.iter().map(exchange).collect()
