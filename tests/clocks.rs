@@ -113,6 +113,18 @@ async fn http_get(address: SocketAddr, path: &str) -> String {
     answer
 }
 
+/// Waits until so many fee waivers are counted as overdue.
+async fn await_gauge(metrics: SocketAddr, expected: u32) {
+    let sample = "legal_aid_exchanges_overdue{kind=\"FEE_WAIVER\",clock=\"FEE_WAIVER_DECISION\"}";
+    let line = format!("{sample} {expected}\n");
+    let polling = async {
+        while !http_get(metrics, "/metrics").await.contains(&line) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, polling).await.expect("the gauge did not get there");
+}
+
 fn ids(exchanges: &[proto::Exchange]) -> Vec<&str> {
     exchanges.iter().map(|exchange| exchange.exchange_id.as_str()).collect()
 }
@@ -259,16 +271,44 @@ async fn a_restart_finds_what_became_overdue_meanwhile_and_metrics_say_so() {
     config.metrics.listen = Some("127.0.0.1:0".parse().unwrap());
     let gateway = Gateway::start(config, clock.clone()).await.unwrap();
     let metrics = gateway.metrics_address().unwrap();
-    let sample = "legal_aid_exchanges_overdue{kind=\"FEE_WAIVER\",clock=\"FEE_WAIVER_DECISION\"} 3\n";
-    let polling = async {
-        while !http_get(metrics, "/metrics").await.contains(sample) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, polling).await.expect("the gauge did not get there");
+    await_gauge(metrics, 3).await;
     assert!(http_get(metrics, "/").await.starts_with("HTTP/1.1 404"));
     let centre = AgencyClient::load(&folder.join("centre.toml"), clock.clone()).unwrap();
     assert_eq!(overdue(&centre).await.len(), 3);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn more_than_one_look_takes_in_is_raised_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("district");
+    let clock = monday();
+    District::prepare(&folder, Script::TakeOnly, &clock).unwrap();
+    let mut config = Config::load(&folder.join("gateway.toml"), []).unwrap();
+    config.metrics.listen = Some("127.0.0.1:0".parse().unwrap());
+    Gateway::start(config.clone(), clock.clone()).await.unwrap().stop().await;
+
+    let url = format!("sqlite://{}", folder.join("gateway.db").display());
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let numbers =
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 500)";
+    let id = "unhex(printf('%032x', n))";
+    let (centre, court) = (codes::CENTRE, codes::COURT);
+    for insert in [
+        format!(
+            "{numbers} INSERT INTO exchanges SELECT {id}, 'FEE_WAIVER', 'DELIVERED', '{centre}', '{court}', 'M-1', \
+             '331004', 1, 0, 0, NULL FROM numbers"
+        ),
+        format!(
+            "{numbers} INSERT INTO running_clocks SELECT {id}, 'FEE_WAIVER_DECISION', 1, '', 'C', 0, n, NULL, 0, \
+             NULL, NULL FROM numbers"
+        ),
+    ] {
+        sqlx::query(sqlx::AssertSqlSafe(insert)).execute(&pool).await.unwrap();
+    }
+    pool.close().await;
+    let gateway = Gateway::start(config, clock).await.unwrap();
+    await_gauge(gateway.metrics_address().unwrap(), 500).await;
     gateway.stop().await;
 }
 
