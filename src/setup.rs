@@ -30,8 +30,12 @@ pub mod codes {
     pub const COURT: &str = "11331004MB00000031";
     /// The civil-affairs registry.
     pub const REGISTRY: &str = "11331000MB0000004A";
+    /// The procuratorate.
+    pub const PROCURATORATE: &str = "11331004MB0000006A";
     /// The auditor.
     pub const AUDITOR: &str = "11331000MB0000005D";
+    /// A legal-aid centre in the next district.
+    pub const NEIGHBOUR: &str = "12331002MB0000010Q";
     /// Holds a certificate of the same authority, but is not enrolled.
     pub const STRANGER: &str = "12331004MB0000009G";
 }
@@ -42,6 +46,14 @@ pub mod purposes {
     pub const AID_ELIGIBILITY: &str = "AID_ELIGIBILITY";
     /// Fee waiver.
     pub const FEE_WAIVER: &str = "FEE_WAIVER";
+    /// Judicial relief.
+    pub const JUDICIAL_RELIEF: &str = "JUDICIAL_RELIEF";
+    /// Appeal referral.
+    pub const APPEAL_REFERRAL: &str = "APPEAL_REFERRAL";
+    /// Assigning counsel: notices, and reports of direct assignments.
+    pub const COUNSEL_ASSIGNMENT: &str = "COUNSEL_ASSIGNMENT";
+    /// Cooperation between centres.
+    pub const COOPERATION: &str = "COOPERATION";
     /// Inspecting the audit log.
     pub const AUDIT_INSPECTION: &str = "AUDIT_INSPECTION";
 }
@@ -212,8 +224,10 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             ("gateway", self.organ),
             ("centre", CreditCode::parse(codes::CENTRE)?),
             ("court", CreditCode::parse(codes::COURT)?),
+            ("procuratorate", CreditCode::parse(codes::PROCURATORATE)?),
             ("registry", CreditCode::parse(codes::REGISTRY)?),
             ("auditor", CreditCode::parse(codes::AUDITOR)?),
+            ("neighbour", CreditCode::parse(codes::NEIGHBOUR)?),
             ("stranger", CreditCode::parse(codes::STRANGER)?),
         ];
         for (name, code) in parties {
@@ -276,18 +290,21 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
         let [centre, court, registry, auditor] =
             [codes::CENTRE, codes::COURT, codes::REGISTRY, codes::AUDITOR].map(CreditCode::parse);
         let (centre, court, registry, auditor) = (centre?, court?, registry?, auditor?);
-        let agreement = |id: &str, caller, methods: &[Method], counterparts: &[CreditCode], purpose: &str| {
-            Ok::<_, SetupError>(Agreement {
-                id: id.to_owned(),
-                version: 1,
-                caller,
-                methods: methods.to_vec(),
-                counterparts: counterparts.to_vec(),
-                purposes: vec![PurposeCode::parse(purpose)?],
-                from: today,
-                until: today.saturating_add(jiff::Span::new().years(1)),
-            })
-        };
+        let procuratorate = CreditCode::parse(codes::PROCURATORATE)?;
+        let neighbour = CreditCode::parse(codes::NEIGHBOUR)?;
+        let agreement =
+            |id: &str, caller, methods: &[Method], counterparts: &[CreditCode], agreed: &[&str]| {
+                Ok::<_, SetupError>(Agreement {
+                    id: id.to_owned(),
+                    version: 1,
+                    caller,
+                    methods: methods.to_vec(),
+                    counterparts: counterparts.to_vec(),
+                    purposes: agreed.iter().map(|code| PurposeCode::parse(code)).collect::<Result<_, _>>()?,
+                    from: today,
+                    until: today.saturating_add(jiff::Span::new().years(1)),
+                })
+            };
         use Method as M;
         let reading = [
             M::GetExchange,
@@ -296,12 +313,17 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::AcknowledgeDelivery,
             M::RespondToExchange,
         ];
+        let before_court = &[purposes::FEE_WAIVER, purposes::JUDICIAL_RELIEF];
+        let appealing = &[purposes::APPEAL_REFERRAL];
+        let assigning = &[purposes::COUNSEL_ASSIGNMENT];
+        let cooperating = &[purposes::COOPERATION];
         let submitting = [&reading[..], &[M::SubmitExchange]].concat();
         let auditing = [M::ListEntries, M::GetEntry, M::GetCheckpoint, M::GetInclusionProof];
         Ok(DirectoryFile {
             agencies: vec![
                 agency(centre, "模拟法律援助中心", AgencyKind::LegalAidCentre, "331004", None)?,
                 agency(court, "模拟人民法院", AgencyKind::Court, "331004", Some(self.court))?,
+                agency(procuratorate, "模拟人民检察院", AgencyKind::Procuratorate, "331004", None)?,
                 agency(
                     registry,
                     "模拟民政系统",
@@ -310,6 +332,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                     Some(self.registry),
                 )?,
                 agency(auditor, "模拟审计机关", AgencyKind::Auditor, "331000", None)?,
+                agency(neighbour, "模拟邻区法律援助中心", AgencyKind::LegalAidCentre, "331002", None)?,
             ],
             agreements: vec![
                 agreement(
@@ -317,11 +340,18 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                     centre,
                     &[M::VerifyLowIncome],
                     &[registry],
-                    purposes::AID_ELIGIBILITY,
+                    &[purposes::AID_ELIGIBILITY],
                 )?,
-                agreement("DEV-CENTRE-COURT", centre, &submitting, &[court], purposes::FEE_WAIVER)?,
-                agreement("DEV-COURT-CENTRE", court, &reading, &[centre], purposes::FEE_WAIVER)?,
-                agreement("DEV-AUDIT", auditor, &auditing, &[], purposes::AUDIT_INSPECTION)?,
+                agreement("DEV-CENTRE-COURT", centre, &submitting, &[court], before_court)?,
+                agreement("DEV-COURT-CENTRE", court, &reading, &[centre], before_court)?,
+                agreement("DEV-CENTRE-PROCURATORATE", centre, &submitting, &[procuratorate], appealing)?,
+                agreement("DEV-PROCURATORATE-CENTRE", procuratorate, &submitting, &[centre], appealing)?,
+                agreement("DEV-COURT-COUNSEL", court, &submitting, &[centre], assigning)?,
+                agreement("DEV-PROCURATORATE-COUNSEL", procuratorate, &submitting, &[centre], assigning)?,
+                agreement("DEV-CENTRE-COUNSEL", centre, &reading, &[court, procuratorate], assigning)?,
+                agreement("DEV-CENTRE-COOPERATION", centre, &submitting, &[neighbour], cooperating)?,
+                agreement("DEV-NEIGHBOUR-COOPERATION", neighbour, &submitting, &[centre], cooperating)?,
+                agreement("DEV-AUDIT", auditor, &auditing, &[], &[purposes::AUDIT_INSPECTION])?,
             ],
         })
     }

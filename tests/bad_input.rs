@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use district::{
-    Raw, Refused, Scene, answer, basis, day_from_today, frame, path_of, waiver, wire_date, wire_time,
+    Raw, Refused, Scene, answer, basis, day_from_today, example, example_answer, frame, path_of, relief,
+    waiver, wire_date, wire_time,
 };
 use legal_aid_gateway::access::Method;
 use legal_aid_gateway::audit::entry::Phase;
@@ -313,7 +314,7 @@ async fn every_field_that_the_contract_calls_mandatory_is_missed_at_its_path() {
             }
             let mut message = sample.message.clone();
             place.in_message(&mut message).clear_field(&place.field);
-            let status = callers.call(sample.method, &message).await;
+            let status = callers.call(sample, &message).await;
             let refused = Refused::of(&status.err().unwrap_or_else(|| panic!("{place:?} is not missed")));
             let is_at_path = refused.violations.iter().any(|found| found.field == place.path);
             assert!(is_at_path, "{place:?}: {:?}", refused.rules());
@@ -346,7 +347,7 @@ async fn a_number_that_no_enum_knows_is_refused_at_its_path() {
             visited.insert(words.full_name().to_owned());
             let mut message = sample.message.clone();
             place.set(&mut message, Value::EnumNumber(99));
-            let status = callers.call(sample.method, &message).await;
+            let status = callers.call(sample, &message).await;
             let refused = Refused::of(&status.err().unwrap_or_else(|| panic!("{place:?} is not refused")));
             let is_at_path = |rule: &str| rule == "UNKNOWN_VALUE";
             let found = refused.violations.iter().any(|v| v.field == place.path && is_at_path(&v.reason));
@@ -569,12 +570,17 @@ async fn assert_logged(scene: &Scene, refused: &Refused, request_id: Option<&str
 struct Sample {
     method: Method,
     message: DynamicMessage,
+    by_court: bool,
 }
 
 impl Sample {
     fn of<M: Message>(method: Method, message: &M) -> Self {
         let message = DynamicMessage::decode(input_of(method), message.encode_to_vec().as_slice()).unwrap();
-        Self { method, message }
+        Self { method, message, by_court: false }
+    }
+
+    fn by_court<M: Message>(method: Method, message: &M) -> Self {
+        Self { by_court: true, ..Self::of(method, message) }
     }
 }
 
@@ -592,6 +598,12 @@ fn samples(scene: &Scene) -> Vec<Sample> {
         Sample::of(Method::VerifyLowIncome, &full_question(scene)),
         Sample::of(Method::SubmitExchange, &full_fee_waiver(scene)),
         Sample::of(Method::SubmitExchange, &fee_waiver_without_aid(scene)),
+        Sample::of(Method::SubmitExchange, &example("judicial-relief", centre)),
+        Sample::of(Method::SubmitExchange, &relief_on_petition(scene)),
+        Sample::of(Method::SubmitExchange, &example("appeal-referral", centre)),
+        Sample::by_court(Method::SubmitExchange, &example("counsel-notice", &scene.court)),
+        Sample::by_court(Method::SubmitExchange, &example("direct-assignment-report", &scene.court)),
+        Sample::of(Method::SubmitExchange, &example("cooperation-request", centre)),
         Sample::of(
             Method::GetExchange,
             &proto::GetExchangeRequest { context: context(centre, own), exchange_id: exchange_id() },
@@ -702,6 +714,18 @@ fn fee_waiver_without_aid(scene: &Scene) -> proto::SubmitExchangeRequest {
     request
 }
 
+fn relief_on_petition(scene: &Scene) -> proto::SubmitExchangeRequest {
+    let mut request = example("judicial-relief", &scene.centre);
+    let asked = relief(&mut request);
+    asked.stage = proto::ReliefStage::Petition.into();
+    asked.enforcement_termination = None;
+    asked.undertaking = Some(proto::ReliefUndertaking {
+        signed_on: Some(wire_date(jiff::civil::date(2026, 1, 5))),
+        document_sha256: vec![7; 32],
+    });
+    request
+}
+
 fn arms(scene: &Scene) -> Vec<Arm> {
     let today = wire_date(day_from_today(&scene.clock, 0));
     vec![
@@ -728,12 +752,28 @@ fn arms(scene: &Scene) -> Vec<Arm> {
             decided_on: Some(today),
             ..Default::default()
         }),
+        Arm::JudicialReliefDecision(proto::JudicialReliefDecision {
+            outcome: proto::JudicialReliefOutcome::Withdrawn.into(),
+            document_number: "J-1".to_owned(),
+            decided_on: Some(today),
+            ..Default::default()
+        }),
+        Arm::AppealOutcome(proto::AppealOutcome {
+            result: proto::AppealResult::Accepted.into(),
+            document_number: "S-1".to_owned(),
+            decided_on: Some(today),
+            ..Default::default()
+        }),
+        example_answer("counsel-notice"),
+        example_answer("direct-assignment-report"),
+        example_answer("cooperation-request"),
     ]
 }
 
 /// Calls methods with messages of any shape, each as an agency that may.
 struct Callers {
     centre: Raw,
+    court: Raw,
     auditor: Raw,
 }
 
@@ -741,19 +781,25 @@ impl Callers {
     async fn connect(scene: &Scene) -> Self {
         Self {
             centre: Raw::connect(&scene.profile("centre")).await,
+            court: Raw::connect(&scene.profile("court")).await,
             auditor: Raw::connect(&scene.profile("auditor")).await,
         }
     }
 
-    async fn call(&mut self, method: Method, message: &DynamicMessage) -> Result<(), Status> {
-        let raw = if method.service().ends_with("AuditService") { &self.auditor } else { &self.centre };
-        let answered = raw.call(&path_of(method), &message.encode_to_vec(), &[]).await;
+    /// Sends a message in a sample's place.
+    async fn call(&mut self, sample: &Sample, message: &DynamicMessage) -> Result<(), Status> {
+        let raw = match sample.method.service().ends_with("AuditService") {
+            true => &self.auditor,
+            false if sample.by_court => &self.court,
+            false => &self.centre,
+        };
+        let answered = raw.call(&path_of(sample.method), &message.encode_to_vec(), &[]).await;
         if answered.status.code() == Code::Ok { Ok(()) } else { Err(answered.status) }
     }
 
     /// Nothing is wrong with a sample, except that there is no such exchange or delivery.
     async fn accepts(&mut self, sample: &Sample) {
-        if let Err(status) = self.call(sample.method, &sample.message).await {
+        if let Err(status) = self.call(sample, &sample.message).await {
             let refused = Refused::of(&status);
             assert_eq!(refused.code, Code::NotFound, "{:?}: {:?}", sample.method, refused.rules());
         }

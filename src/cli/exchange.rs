@@ -12,8 +12,11 @@ use super::output::{explain, explain_request, list, say, say_json};
 use super::verify::{parse_basis, read_text};
 use crate::client::AgencyClient;
 use crate::clock::Clock;
+use crate::domain::exchange::Kind;
 use crate::grpc::json::{from_json, to_json};
 use crate::grpc::proto;
+use crate::grpc::proto::exchange_message::Body;
+use crate::grpc::wire::timestamp;
 use crate::setup::purposes;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -99,8 +102,9 @@ pub(super) struct Respond {
     /// JSON of Response, `-` for standard input, such as {"supplement": {"note": "…"}}.
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
-    /// Legal basis as LAW:ARTICLE; may be given several times.
-    #[arg(long = "basis", value_name = "LAW:ARTICLE", default_value = "诉讼费用交纳办法:48")]
+    /// Legal basis as LAW:ARTICLE; may be given several times. Without it, the article by which this kind of exchange
+    /// goes between these agencies.
+    #[arg(long = "basis", value_name = "LAW:ARTICLE")]
     bases: Vec<String>,
     /// Request id of an earlier try: if that had effect, its answer comes again and nothing happens twice.
     #[arg(long, value_name = "UUID", default_value = "")]
@@ -118,6 +122,9 @@ pub(super) struct Pull {
     /// Acknowledge each delivery after it was printed; else it comes again when its lease has run out.
     #[arg(long)]
     acknowledge: bool,
+    /// Send a receipt for each request that was printed.
+    #[arg(long)]
+    receipt: bool,
 }
 
 impl Caller {
@@ -229,26 +236,14 @@ impl Respond {
         let response: proto::Response = from_json("Response", &read_text(&self.file)?)
             .with_context(|| format!("{} is not JSON of Response", self.file.display()))?;
         let exchange = get(&client, &self.caller.purpose, &self.exchange_id).await?;
-        let own = client.profile().agency.to_string();
-        let other = if exchange.sender == own { exchange.recipient } else { exchange.sender };
-        let opening =
-            exchange.thread.into_iter().next().and_then(|message| message.envelope).unwrap_or_default();
-        let envelope = client.complete(proto::Envelope {
+        let legal_basis = self.bases.iter().map(|basis| parse_basis(basis)).collect::<Result<_, _>>()?;
+        let given = proto::Envelope {
             request_id: self.request_id,
-            matter_id: exchange.matter_id,
-            kind: exchange.kind,
-            recipient: other,
-            region: exchange.region,
-            legal_basis: self.bases.iter().map(|basis| parse_basis(basis)).collect::<Result<_, _>>()?,
-            purpose: self.caller.purpose.clone(),
-            classification: opening.classification,
-            in_reply_to: self.exchange_id,
+            legal_basis,
+            purpose: self.caller.purpose,
             ..Default::default()
-        });
-        let request_id = envelope.request_id.clone();
-        let request = proto::RespondToExchangeRequest { envelope: Some(envelope), response: Some(response) };
-        let response = client.exchanges().respond_to_exchange(client.request(request, DEADLINE)).await;
-        let response = response.map_err(|status| explain_request(&status, &request_id))?.into_inner();
+        };
+        let response = answer(&client, exchange, given, response).await?;
         if self.caller.json {
             say_json(&to_json("RespondToExchangeResponse", &response)?);
             return Ok(());
@@ -268,6 +263,7 @@ impl Pull {
         };
         let response = client.exchanges().pull_deliveries(client.request(request, DEADLINE)).await;
         let response = response.map_err(|status| explain(&status))?.into_inner();
+        let mut requests = Vec::new();
         let mut shown = Vec::new();
         let mut rows = list(&["delivery", "exchange", "#", "message"]);
         for delivery in &response.deliveries {
@@ -285,6 +281,9 @@ impl Pull {
                 message.sequence.to_string(),
                 what(&message).to_owned(),
             ]);
+            if matches!(message.body, Some(Body::Content(_))) {
+                requests.push((message.exchange_id, &delivery.message_sha256));
+            }
         }
         if self.caller.json {
             say_json(&json!({"deliveries": shown}));
@@ -293,13 +292,67 @@ impl Pull {
         } else {
             say(rows);
         }
+        for (exchange_id, message_sha256) in requests.iter().filter(|_| self.receipt) {
+            confirm(&client, &self.caller.purpose, exchange_id, message_sha256).await?;
+        }
         if self.acknowledge {
-            for delivery in response.deliveries {
-                acknowledge(&client, &self.caller.purpose, &delivery).await?;
+            for delivery in &response.deliveries {
+                acknowledge(&client, &self.caller.purpose, delivery).await?;
             }
         }
         Ok(())
     }
+}
+
+/// Confirms the opening of an exchange by a receipt, unless an earlier try has done so.
+async fn confirm(
+    client: &AgencyClient,
+    purpose: &str,
+    exchange_id: &str,
+    message_sha256: &[u8],
+) -> anyhow::Result<()> {
+    let exchange = get(client, purpose, exchange_id).await?;
+    if !matches!(exchange.state(), proto::ExchangeState::Submitted | proto::ExchangeState::Delivered) {
+        return Ok(());
+    }
+    let receipt = proto::response::Kind::Receipt(proto::Receipt {
+        message_sha256: message_sha256.to_vec(),
+        received_at: Some(timestamp(client.now())),
+        receipt_number: String::new(),
+    });
+    let given = proto::Envelope { purpose: purpose.to_owned(), ..Default::default() };
+    answer(client, exchange, given, proto::Response { kind: Some(receipt) }).await.map(|_| ())
+}
+
+/// Answers in an exchange. Of the envelope, what the exchange knows is filled in; without a legal basis it is the
+/// article of the kind.
+async fn answer(
+    client: &AgencyClient,
+    exchange: proto::Exchange,
+    given: proto::Envelope,
+    response: proto::Response,
+) -> anyhow::Result<proto::RespondToExchangeResponse> {
+    let own = client.profile().agency.to_string();
+    let other = if exchange.sender == own { exchange.recipient } else { exchange.sender };
+    let mut legal_basis = given.legal_basis;
+    if legal_basis.is_empty() {
+        legal_basis.extend(usual_basis(exchange.kind));
+    }
+    let opening = exchange.thread.into_iter().next().and_then(|message| message.envelope).unwrap_or_default();
+    let envelope = client.complete(proto::Envelope {
+        matter_id: exchange.matter_id,
+        kind: exchange.kind,
+        recipient: other,
+        region: exchange.region,
+        legal_basis,
+        classification: opening.classification,
+        in_reply_to: exchange.exchange_id,
+        ..given
+    });
+    let request_id = envelope.request_id.clone();
+    let request = proto::RespondToExchangeRequest { envelope: Some(envelope), response: Some(response) };
+    let answered = client.exchanges().respond_to_exchange(client.request(request, DEADLINE)).await;
+    Ok(answered.map_err(|status| explain_request(&status, &request_id))?.into_inner())
 }
 
 /// Takes a delivery over.
@@ -324,6 +377,13 @@ pub(super) async fn get(client: &AgencyClient, purpose: &str, id: &str) -> anyho
     let response = client.exchanges().get_exchange(client.request(request, DEADLINE)).await;
     let response = response.map_err(|status| explain(&status))?.into_inner();
     response.exchange.ok_or_else(|| anyhow!("the gateway answered without an exchange"))
+}
+
+/// The article by which a kind of exchange goes its first way.
+fn usual_basis(kind: i32) -> Option<proto::LegalBasis> {
+    let name = proto::Kind::try_from(kind).unwrap_or_default().as_str_name();
+    let article = Kind::from_name(name.trim_start_matches("KIND_"))?.routes().next()?.article;
+    Some(proto::LegalBasis { law: article.law().name().to_owned(), article: article.number()?.to_owned() })
 }
 
 fn show_all<'e>(exchanges: impl Iterator<Item = &'e proto::Exchange>) {
@@ -384,20 +444,26 @@ fn stands(clock: &proto::Clock) -> String {
 
 /// What a message is, in a word.
 pub(super) fn what(message: &proto::ExchangeMessage) -> &'static str {
-    use proto::exchange_message::Body;
     use proto::response::Kind;
     match &message.body {
         None => "nothing",
         Some(Body::Content(_)) => "request",
         Some(Body::Notice(_)) => "notice: deemed withdrawn",
-        Some(Body::Response(response)) => match response.kind {
+        Some(Body::Response(response)) => match &response.kind {
             None => "nothing",
             Some(Kind::Receipt(_)) => "receipt",
             Some(Kind::SupplementRequest(_)) => "supplement request",
             Some(Kind::Supplement(_)) => "supplement",
             Some(Kind::Withdrawal(_)) => "withdrawal",
             Some(Kind::Closure(_)) => "closure",
-            Some(Kind::FeeWaiverDecision(_)) => "decision",
+            Some(Kind::FeeWaiverDecision(_) | Kind::JudicialReliefDecision(_)) => "decision",
+            Some(Kind::AppealOutcome(outcome)) if outcome.result() == proto::AppealResult::Accepted => {
+                "acceptance"
+            }
+            Some(Kind::AppealOutcome(_)) => "outcome",
+            Some(Kind::CounselAssignment(_)) => "assignment",
+            Some(Kind::DirectAssignmentAcknowledgement(_)) => "acknowledgement",
+            Some(Kind::CooperationResult(_)) => "result",
         },
     }
 }

@@ -104,7 +104,9 @@ impl Operation for SubmitExchange {
         let envelope = envelope(violations, request.envelope.as_ref(), expect);
         facts.of_envelope(&envelope);
         let recipient = envelope.recipient.flatten();
-        let around = Surroundings { recipient, now: *now };
+        let has_attachments = request.envelope.as_ref().is_some_and(|wire| !wire.attachments.is_empty());
+        let (sender, region) = (*caller, envelope.region);
+        let around = Surroundings { sender, recipient, region, has_attachments, now: *now };
         let opening = content(violations, request.content.as_ref(), around)?;
         facts.subject.clone_from(&opening.subject);
         check_minor(violations, request.envelope.as_ref(), facts.subject.as_ref(), shanghai_day(*now));
@@ -150,6 +152,9 @@ impl Effectful for SubmitExchange {
                         "移送方向须与发送机构、接收机构一致",
                         stated.route.article,
                     );
+                }
+                if let Some(stated) = task.opening.stated_senders {
+                    stated.check(sender.kind, &mut violations);
                 }
             }
         }

@@ -1,8 +1,13 @@
 //! Between protobuf and domain: reads everything that is wrong with a message at once.
 
+mod appeal_referral;
 mod content;
+mod cooperation;
+mod counsel_notice;
+mod direct_assignment;
 mod envelope;
 mod fee_waiver;
+mod judicial_relief;
 mod person;
 mod response;
 mod time;
@@ -18,6 +23,7 @@ pub(crate) use self::time::{civil_date, date, shanghai_day, timestamp};
 pub(crate) use self::verification::{low_income_query, next_steps, no_answer};
 pub(crate) use self::view::{clock_of, exchange_of, kind_of, state_of};
 
+use crate::domain::money::Fen;
 use crate::domain::violation::Violations;
 
 /// Reads a mandatory enum value: not unspecified, and known to this version.
@@ -62,6 +68,15 @@ fn length(violations: &mut Violations, field: &str, value: &str, least: usize, m
         );
     }
     fits
+}
+
+/// Reads a sum of money in fen.
+fn fen(violations: &mut Violations, field: &str, value: i64) -> Option<Fen> {
+    let sum = Fen::new(value);
+    if sum.is_none() {
+        violations.add(field, "NOT_NEGATIVE", "a sum in fen must not be negative", "金额（分）不得为负数");
+    }
+    sum
 }
 
 /// Reads a mandatory SHA-256 digest.

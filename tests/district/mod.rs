@@ -14,7 +14,7 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use legal_aid_gateway::access::{Agency, AgencyStatus, Agreement, DirectoryFile, Method};
+use legal_aid_gateway::access::{Agency, AgencyEndpoint, AgencyStatus, Agreement, DirectoryFile, Method};
 use legal_aid_gateway::audit::entry::{Entry, keyed_digest};
 use legal_aid_gateway::client::{AgencyClient, Profile};
 use legal_aid_gateway::clock::Clock;
@@ -139,6 +139,24 @@ impl Scene {
         let stand = stand(&self.profile("court"), self.court_address(), routes, self.clock.clone()).await;
         // It stands as long as the test runs.
         std::mem::forget(stand);
+        told
+    }
+
+    /// Lets the centre take push, in an inbox that tells what it is given.
+    pub(crate) async fn open_centre_inbox(&self) -> mpsc::UnboundedReceiver<Taken> {
+        let (tell, told) = mpsc::unbounded_channel();
+        let inbox = Inbox { seen: Arc::default(), tell, lost_answers: 0 };
+        let routes = Routes::new(InboxServiceServer::new(inbox));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listen = listener.local_addr().unwrap();
+        drop(listener);
+        let stand = stand(&self.profile("centre"), listen, routes, self.clock.clone()).await;
+        std::mem::forget(stand);
+        self.edit_directory(|file| {
+            let centre = file.agencies.iter_mut().find(|agency| agency.code.as_str() == codes::CENTRE);
+            centre.unwrap().endpoint =
+                Some(AgencyEndpoint { address: listen.to_string(), server_name: "localhost".to_owned() });
+        });
         told
     }
 
@@ -326,6 +344,41 @@ pub(crate) fn fee_waiver(folder: &Path, client: &AgencyClient) -> proto::SubmitE
     request
 }
 
+/// The example on the kind's page in `docs/kinds`, from this client.
+pub(crate) fn example(page: &str, client: &AgencyClient) -> proto::SubmitExchangeRequest {
+    let mut request: proto::SubmitExchangeRequest =
+        from_json("SubmitExchangeRequest", &example_json(page, 0)).unwrap();
+    request.envelope = Some(client.complete(request.envelope.unwrap()));
+    request
+}
+
+/// The answer on the kind's page.
+pub(crate) fn example_answer(page: &str) -> proto::response::Kind {
+    from_json::<proto::Response>("Response", &example_json(page, 1)).unwrap().kind.unwrap()
+}
+
+/// The n-th piece of JSON on the kind's page.
+pub(crate) fn example_json(page: &str, n: usize) -> String {
+    let path = format!("{}/docs/kinds/{page}.md", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let piece = text.split("```json\n").nth(n + 1).unwrap_or_else(|| panic!("{page} has no JSON {n}"));
+    piece.split_once("```").expect("its end").0.to_owned()
+}
+
+/// The content of a submission.
+pub(crate) fn relief(request: &mut proto::SubmitExchangeRequest) -> &mut proto::JudicialReliefRequest {
+    let content = request.content.as_mut().unwrap().kind.as_mut().unwrap();
+    let proto::content::Kind::JudicialRelief(relief) = content else { panic!("not judicial relief") };
+    relief
+}
+
+/// The content of a submission.
+pub(crate) fn referral(request: &mut proto::SubmitExchangeRequest) -> &mut proto::AppealReferral {
+    let content = request.content.as_mut().unwrap().kind.as_mut().unwrap();
+    let proto::content::Kind::AppealReferral(referral) = content else { panic!("not a referral") };
+    referral
+}
+
 /// The question that `init` gives as an example, from this client.
 pub(crate) fn question(folder: &Path, client: &AgencyClient) -> proto::VerifyLowIncomeRequest {
     let text = std::fs::read_to_string(folder.join("query.json")).unwrap();
@@ -378,7 +431,7 @@ pub(crate) fn sensitive() -> proto::Classification {
 /// The content of a submission.
 pub(crate) fn waiver(request: &mut proto::SubmitExchangeRequest) -> &mut proto::FeeWaiverRequest {
     let content = request.content.as_mut().unwrap().kind.as_mut().unwrap();
-    let proto::content::Kind::FeeWaiver(waiver) = content;
+    let proto::content::Kind::FeeWaiver(waiver) = content else { panic!("not a fee waiver") };
     waiver
 }
 

@@ -31,7 +31,9 @@ impl ResidentId {
             };
         }
         let (year, month, day) = number.birth_parts();
-        let born = Date::new(year, month, day).map_err(|_| ResidentIdError::BirthDate)?;
+        // The calendar has no year 0.
+        let born = Date::new(year, month, day).ok().filter(|born| born.year() > 0);
+        let born = born.ok_or(ResidentIdError::BirthDate)?;
         if born > today {
             return Err(ResidentIdError::BornInTheFuture);
         }
@@ -199,6 +201,7 @@ mod tests {
         assert_eq!(parse("1101051949123100２X"), Err(ResidentIdError::Character { position: 17 }));
         assert_eq!(parse("1101051949123X002X"), Err(ResidentIdError::Character { position: 14 }));
         assert_eq!(parse("11010519490231002X"), Err(ResidentIdError::BirthDate));
+        assert_eq!(parse("110105000012310029"), Err(ResidentIdError::BirthDate));
         assert_eq!(parse("110105194912310020"), Err(ResidentIdError::CheckDigit));
         assert_eq!(ResidentId::parse(VALID[0], date(1949, 12, 30)), Err(ResidentIdError::BornInTheFuture));
         assert!(ResidentId::parse(VALID[0], date(1949, 12, 31)).is_ok());

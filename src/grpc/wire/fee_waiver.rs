@@ -4,9 +4,9 @@ use jiff::civil::Date;
 
 use super::content::{Read, Surroundings};
 use super::envelope::mandatory;
-use super::person::person;
+use super::person::{person, region_remark};
 use super::time::{optional_date, past_date, past_instant, shanghai_day};
-use super::{digest, length, text, word};
+use super::{digest, fen, length, text, word};
 use crate::domain::agency::CreditCode;
 use crate::domain::case_number::CaseNumber;
 use crate::domain::court_fee::ClaimKind;
@@ -22,7 +22,7 @@ use crate::grpc::proto;
 pub(super) fn fee_waiver_request(
     violations: &mut Violations,
     value: &proto::FeeWaiverRequest,
-    Surroundings { recipient, now }: Surroundings,
+    Surroundings { recipient, now, .. }: Surroundings,
 ) -> Read {
     let today = shanghai_day(now);
     let applicant = violations
@@ -61,7 +61,10 @@ pub(super) fn fee_waiver_request(
         ..case
     };
     terms.check(recipient.as_ref(), violations);
-    Read { subject: applicant.map(|person| person.id), remarks: terms.remarks(), ..Read::default() }
+    let subject = applicant.map(|person| person.id);
+    let mut remarks = terms.remarks();
+    remarks.extend(region_remark("applicant.id_number", subject.as_ref()));
+    Read { subject, remarks, ..Read::default() }
 }
 
 fn court_case(violations: &mut Violations, value: &proto::CourtCase, today: Date) -> FeeWaiverTerms {
@@ -92,11 +95,17 @@ fn court_case(violations: &mut Violations, value: &proto::CourtCase, today: Date
     }
 }
 
-fn aid_decision(violations: &mut Violations, value: &proto::AidDecision, today: Date) {
-    mandatory(violations, "centre", &value.centre, CreditCode::parse);
+/// Reads a decision to give aid; its centre is handed back. `field` paths are relative to it.
+pub(super) fn aid_decision(
+    violations: &mut Violations,
+    value: &proto::AidDecision,
+    today: Date,
+) -> Option<CreditCode> {
+    let centre = mandatory(violations, "centre", &value.centre, CreditCode::parse);
     text(violations, "number", &value.number, 1, 64);
     past_date(violations, "decided_on", value.decided_on.as_ref(), today);
     digest(violations, "document_sha256", &value.document_sha256);
+    centre
 }
 
 fn hardship_proof(violations: &mut Violations, value: &proto::HardshipProof, today: Date) {
@@ -142,14 +151,6 @@ pub(super) fn fee_waiver_decision_fits(
     if let (Some(fee), Some(payable)) = (fee, payable) {
         check_payable(payable, fee, violations);
     }
-}
-
-fn fen(violations: &mut Violations, field: &str, value: i64) -> Option<Fen> {
-    let sum = Fen::new(value);
-    if sum.is_none() {
-        violations.add(field, "NOT_NEGATIVE", "a sum in fen must not be negative", "金额（分）不得为负数");
-    }
-    sum
 }
 
 fn applicant_kind(value: proto::ApplicantKind) -> Option<ApplicantKind> {

@@ -5,12 +5,13 @@ use jiff::civil::Date;
 use super::envelope::mandatory;
 use super::time::optional_date;
 use super::{text, word};
+use crate::domain::law::Article;
 use crate::domain::person::{
     Group, IdDocument, IdKind, Person, PersonName, Phone, RepresentationBasis, Representative,
     RepresentativeRelation, Sex,
 };
 use crate::domain::region::RegionCode;
-use crate::domain::violation::Violations;
+use crate::domain::violation::{Remark, Violations};
 use crate::grpc::proto;
 
 /// Most groups that one person belongs to.
@@ -89,6 +90,19 @@ pub(super) fn document(
     let kind = word(violations, "id_kind", id_kind_value, id_kind);
     text(violations, "id_number", number, 1, 64)?;
     violations.check("id_number", IdDocument::parse(kind?, number, today))
+}
+
+/// A remark where the number of a resident identity card begins with a region that is not known: people keep the
+/// numbers of regions that are gone.
+pub(super) fn region_remark(field: &str, id: Option<&IdDocument>) -> Option<Remark> {
+    let number = id?.resident_id()?;
+    number.region().is_none().then(|| Remark {
+        field: field.to_owned(),
+        rule: "RESIDENT_ID_REGION_UNKNOWN",
+        description: "the number begins with a region that is not known".to_owned(),
+        description_zh: "公民身份号码前六位不是已知的行政区划代码".to_owned(),
+        article: Article::gbt_2260(),
+    })
 }
 
 fn representative(

@@ -3,10 +3,16 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 
+use super::appeal_referral::{appeal_outcome, appeal_outcome_fits};
+use super::cooperation::cooperation_result;
+use super::counsel_notice::{counsel_assignment, counsel_assignment_fits};
+use super::direct_assignment::direct_assignment_acknowledgement;
 use super::envelope::one_basis;
 use super::fee_waiver::{fee_waiver_decision, fee_waiver_decision_fits};
+use super::judicial_relief::{judicial_relief_decision, judicial_relief_decision_fits};
 use super::time::{mandatory_date, past_date, past_instant, shanghai_day};
 use super::{digest, length, text};
+use crate::domain::appeal_referral::Outcome;
 use crate::domain::exchange::{Kind, ResponseKind};
 use crate::domain::law::Article;
 use crate::domain::violation::Violations;
@@ -69,6 +75,30 @@ pub(crate) fn response(
                 v.within("fee_waiver_decision", |v| fee_waiver_decision(v, decision, today));
                 Answer { only_for: Some(Kind::FeeWaiver), ..answer(ResponseKind::Decision) }
             }
+            Arm::JudicialReliefDecision(decision) => {
+                v.within("judicial_relief_decision", |v| judicial_relief_decision(v, decision, today));
+                Answer { only_for: Some(Kind::JudicialRelief), ..answer(ResponseKind::Decision) }
+            }
+            Arm::AppealOutcome(outcome) => {
+                let outcome = v.within("appeal_outcome", |v| appeal_outcome(v, outcome, today));
+                let is_step = outcome.is_some_and(Outcome::is_step);
+                let kind = if is_step { ResponseKind::Progress } else { ResponseKind::Decision };
+                Answer { only_for: Some(Kind::AppealReferral), ..answer(kind) }
+            }
+            Arm::CounselAssignment(assigned) => {
+                v.within("counsel_assignment", |v| counsel_assignment(v, assigned, today));
+                Answer { only_for: Some(Kind::CounselNotice), ..answer(ResponseKind::Decision) }
+            }
+            Arm::DirectAssignmentAcknowledgement(acknowledged) => {
+                v.within("direct_assignment_acknowledgement", |v| {
+                    direct_assignment_acknowledgement(v, acknowledged, today);
+                });
+                Answer { only_for: Some(Kind::DirectAssignmentReport), ..answer(ResponseKind::Decision) }
+            }
+            Arm::CooperationResult(result) => {
+                v.within("cooperation_result", |v| cooperation_result(v, result, today));
+                Answer { only_for: Some(Kind::CooperationRequest), ..answer(ResponseKind::Decision) }
+            }
         })
     })
 }
@@ -86,10 +116,18 @@ pub(crate) fn answer_fits(
     });
     let (Some(opening), Some(arm)) = (opening, answer.kind.as_ref()) else { return };
     // An answer of another kind than the exchange has its own violation already.
-    #[allow(clippy::single_match, reason = "one arm a kind")]
     violations.within("response", |v| match (opening, arm) {
         (Opened::FeeWaiver(asked), Arm::FeeWaiverDecision(decided)) => {
             v.within("fee_waiver_decision", |v| fee_waiver_decision_fits(v, decided, asked));
+        }
+        (Opened::JudicialRelief(asked), Arm::JudicialReliefDecision(decided)) => {
+            v.within("judicial_relief_decision", |v| judicial_relief_decision_fits(v, decided, asked));
+        }
+        (Opened::AppealReferral(referral), Arm::AppealOutcome(outcome)) => {
+            v.within("appeal_outcome", |v| appeal_outcome_fits(v, outcome, referral, thread));
+        }
+        (Opened::CounselNotice(notice), Arm::CounselAssignment(assigned)) => {
+            v.within("counsel_assignment", |v| counsel_assignment_fits(v, assigned, notice));
         }
         _ => {}
     });
