@@ -173,6 +173,26 @@ async fn the_police_give_notice_in_the_investigation_and_not_at_the_trial() {
 }
 
 #[tokio::test]
+async fn a_procuratorate_gives_notice_in_its_review_for_prosecution_and_gets_the_assignment() {
+    let scene = Scene::start().await;
+    let procuratorate = scene.district.client("procuratorate").unwrap();
+    let mut request = example(NOTICE, &procuratorate);
+    let refused = Refused::of(&submit(&procuratorate, &request).await.err().unwrap());
+    assert_refused(&refused, "content.counsel_notice.stage", "SENDER_FITS_CONTENT", "法律援助法 art 36");
+
+    request.envelope.as_mut().unwrap().request_id = procuratorate.request_id();
+    notice(&mut request).stage = proto::ProceedingStage::ProsecutionReview.into();
+    notice(&mut request).next_hearing_on = None;
+    let sent = submit(&procuratorate, &request).await.unwrap().exchange.unwrap();
+    let taken = take(&scene.centre, purposes::COUNSEL_ASSIGNMENT).await;
+    state_after(&scene.centre, &sent, taken.receipt()).await;
+    state_after(&scene.centre, &sent, example_answer(NOTICE)).await;
+    let thread = thread(&procuratorate, purposes::COUNSEL_ASSIGNMENT, &sent.exchange_id).await;
+    assert_eq!(thread.len(), 3);
+    scene.stop().await;
+}
+
+#[tokio::test]
 async fn every_answer_arm_of_these_kinds_fits_its_own_kind_only() {
     let scene = Scene::start().await;
     let sent = submit(&scene.court, &example(NOTICE, &scene.court)).await.unwrap().exchange.unwrap();

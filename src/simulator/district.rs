@@ -87,7 +87,7 @@ impl District {
         &self.folder
     }
 
-    /// A client of an agency by its name in the folder: `centre`, `court`, `auditor`, `stranger`.
+    /// A client of an agency by its name in the folder, such as `centre`, `court` or `neighbour`.
     ///
     /// # Errors
     /// When the folder has no such agency.
