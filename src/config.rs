@@ -48,6 +48,12 @@ pub struct Config {
     /// Verifications that are completed later.
     #[serde(default)]
     pub verification: VerificationSection,
+    /// Clocks of the law.
+    #[serde(default)]
+    pub clocks: ClocksSection,
+    /// Metrics.
+    #[serde(default)]
+    pub metrics: MetricsSection,
 }
 
 /// `[gateway]`
@@ -242,6 +248,24 @@ impl Default for VerificationSection {
     }
 }
 
+/// `[clocks]`: the operator's own data, in the shape of the files in `data/`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClocksSection {
+    /// Time limits beside, or in the place of, the built-in ones.
+    pub rules: Option<PathBuf>,
+    /// Holidays in the place of the built-in ones.
+    pub holidays: Option<PathBuf>,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsSection {
+    /// Where `GET /metrics` is answered, over plain HTTP and to anybody who gets there; nowhere unless set.
+    pub listen: Option<SocketAddr>,
+}
+
 impl Default for AuditSection {
     fn default() -> Self {
         Self { queue: 4096, checkpoint: None }
@@ -343,6 +367,8 @@ impl Config {
         .chain(&mut tls.revocations)
         .chain(&mut config.audit.checkpoint)
         .chain(&mut config.eligibility.rules)
+        .chain(&mut config.clocks.rules)
+        .chain(&mut config.clocks.holidays)
         {
             *file = folder.join(&*file);
         }

@@ -4,3 +4,4 @@ pub mod courier;
 pub mod enquirer;
 pub mod peers;
 pub mod registry;
+pub mod timer;

@@ -6,7 +6,9 @@
 pub mod agency;
 pub mod appeal_referral;
 pub mod attachment;
+pub mod calendar;
 pub mod case_number;
+pub mod clocks;
 pub mod cooperation;
 pub mod counsel_notice;
 pub mod court_fee;

@@ -2,6 +2,7 @@
 
 mod admission;
 mod checkpoint_file;
+mod metrics;
 mod secrets;
 
 use std::net::SocketAddr;
@@ -25,7 +26,9 @@ use crate::config::{Config, RulesError, read_rule_sets};
 use crate::delivery::courier::{Courier, Schedule};
 use crate::delivery::enquirer::{Enquirer, Patience};
 use crate::delivery::peers::Peers;
+use crate::delivery::timer::Timer;
 use crate::domain::agency::CreditCode;
+use crate::domain::clocks::{Clocks, ClocksError};
 use crate::domain::eligibility::RuleSets;
 use crate::grpc::proto::attachment_service_server::AttachmentServiceServer;
 use crate::grpc::proto::audit_service_server::AuditServiceServer;
@@ -89,6 +92,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// The clocks of the law, or the holidays.
+    #[error("clocks: {0}")]
+    Clocks(#[from] ClocksError),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -119,10 +125,18 @@ pub struct Gateway {
     server: JoinHandle<Drained>,
     courier: JoinHandle<()>,
     enquirer: JoinHandle<()>,
+    timer: JoinHandle<()>,
+    metrics: Option<Metrics>,
     housekeeper: JoinHandle<()>,
     writer: JoinHandle<()>,
     store: Store,
     lock: DatabaseLock,
+}
+
+/// What serves metrics.
+struct Metrics {
+    address: SocketAddr,
+    server: JoinHandle<()>,
 }
 
 impl Gateway {
@@ -137,14 +151,18 @@ impl Gateway {
         let log_key = secrets.log.verifying_key().clone();
         let directory = Arc::new(ArcSwap::from_pointee(read_directory(&config)?));
         let rules = Arc::new(ArcSwap::from_pointee(read_rules(&config)?));
+        let clocks = Arc::new(read_clocks(&config)?);
         let lock = DatabaseLock::take(&config.store.database)?;
         // Before anything is written: a gateway that cannot listen leaves the log as it is.
         let address = config.gateway.listen;
-        let listener =
-            TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
-        let address = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
+        let (listener, address) = listen(address).await?;
+        let metrics = match config.metrics.listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
 
         let store = Store::open(&config.store.database, Sealer::new(&secrets.body)).await?;
+        let store = store.with_clocks(Arc::clone(&clocks));
         let known = match &config.audit.checkpoint {
             Some(path) => checkpoint_file::read(path)
                 .map_err(|source| StartError::Unreadable { path: path.clone(), source })?,
@@ -212,10 +230,23 @@ impl Gateway {
             peers,
             clock: clock.clone(),
             node: config.gateway.node.clone(),
-            own,
-            outbox,
+            own: own.clone(),
+            outbox: Arc::clone(&outbox),
             schedule: schedule(&config),
         };
+        let timer = Timer {
+            store: store.clone(),
+            log: opened.log.clone(),
+            clocks,
+            clock: clock.clone(),
+            node: config.gateway.node.clone(),
+            own: own.agency,
+            outbox,
+        };
+        let metrics = metrics.map(|(listener, address)| {
+            let served = metrics::serve(listener, store.clone(), until_stopped(stopped.clone()));
+            Metrics { address, server: tokio::spawn(served) }
+        });
         let housekeeper = keep_house(
             opened.log.clone(),
             store.clone(),
@@ -236,7 +267,9 @@ impl Gateway {
             stop,
             server: tokio::spawn(server),
             courier: tokio::spawn(courier.run(until_stopped(stopped.clone()))),
-            enquirer: tokio::spawn(enquirer.run(until_stopped(stopped))),
+            enquirer: tokio::spawn(enquirer.run(until_stopped(stopped.clone()))),
+            timer: tokio::spawn(timer.run(until_stopped(stopped))),
+            metrics,
             housekeeper: tokio::spawn(housekeeper),
             writer: opened.writer,
             store,
@@ -248,6 +281,11 @@ impl Gateway {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it answers `GET /metrics`, if it does.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|metrics| metrics.address)
     }
 
     /// The key that verifies its log.
@@ -283,6 +321,7 @@ impl Gateway {
             _ = &mut self.server => "the server",
             _ = &mut self.courier => "the courier",
             _ = &mut self.enquirer => "the enquirer",
+            _ = &mut self.timer => "the timer",
             _ = &mut self.housekeeper => "the housekeeper",
             _ = &mut self.writer => "the audit log's writer",
         }
@@ -296,6 +335,10 @@ impl Gateway {
         let drain = self.config.limits.drain;
         let _ = tokio::time::timeout(drain, self.courier).await;
         let _ = tokio::time::timeout(drain, self.enquirer).await;
+        let _ = tokio::time::timeout(drain, self.timer).await;
+        if let Some(metrics) = self.metrics {
+            let _ = metrics.server.await;
+        }
         let _ = self.housekeeper.await;
         // Its admission policy holds the log; the writer ends with the log's last holder.
         drop(self.acceptor);
@@ -317,6 +360,29 @@ fn read_credentials(config: &Config) -> Result<Credentials, StartError> {
         return Err(StartError::WrongCertificate { certificate, configured });
     }
     Ok(credentials)
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Reads the clocks of the law, with the operator's own.
+///
+/// # Errors
+/// When a file cannot be read or contradicts itself.
+pub fn read_clocks(config: &Config) -> Result<Clocks, StartError> {
+    let read = |path: &Option<PathBuf>| {
+        let text = |path: &PathBuf| {
+            std::fs::read_to_string(path)
+                .map_err(|source| StartError::Unreadable { path: path.clone(), source })
+        };
+        path.as_ref().map(text).transpose()
+    };
+    let (rules, holidays) = (read(&config.clocks.rules)?, read(&config.clocks.holidays)?);
+    Ok(Clocks::load(rules.as_deref(), holidays.as_deref())?)
 }
 
 fn read_directory(config: &Config) -> Result<Directory, StartError> {

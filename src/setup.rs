@@ -224,6 +224,12 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 
 [eligibility]
 # rules = "eligibility"            # a folder of rule sets beside the built-in ones; SIGHUP reads it again
+[clocks]
+# rules = "clocks.toml"             # read at start: time limits beside, or in the place of, the built-in ones
+# holidays = "holidays.toml"        # in the place of the built-in ones
+
+[metrics]
+# listen = "127.0.0.1:9464"         # GET /metrics for Prometheus; off unless set
 "#
         )
     }

@@ -4,6 +4,7 @@
 //! Today the database is SQLite; nothing outside this room knows that.
 
 mod attachments;
+mod clocks;
 mod deliveries;
 mod effect;
 mod events;
@@ -26,8 +27,11 @@ use sqlx::{Row, Sqlite, SqlitePool};
 use thiserror::Error;
 
 pub use self::attachments::{AttachmentRecord, CHUNK_BYTES, NewAttachment};
+pub use self::clocks::{ClockRecord, DueClock, OverdueCount};
 pub use self::deliveries::DeliveryRecord;
-pub use self::effect::{DeliveryOutcome, Effect, NewDelivery, NewExchange, NewMessage, Rejection};
+pub use self::effect::{
+    DeemedWithdrawal, DeliveryOutcome, Effect, NewDelivery, NewExchange, NewMessage, Rejection,
+};
 pub use self::events::EventRecord;
 pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::lock::DatabaseLock;
@@ -37,6 +41,7 @@ pub use self::verifications::{NewVerification, VerificationRecord, VerificationS
 
 use self::events::Followers;
 use crate::audit::log::Log;
+use crate::domain::clocks::Clocks;
 
 /// Oldest SQLite that is known not to lose committed WAL pages.
 const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
@@ -62,6 +67,7 @@ pub struct Store {
     readers: SqlitePool,
     sealer: Sealer,
     followers: Arc<Followers>,
+    clocks: Arc<Clocks>,
 }
 
 /// Why the store did not do what was asked.
@@ -147,7 +153,13 @@ impl Store {
             .await
             .map_err(open_error)?;
         let followers = Arc::new(Followers::load(&readers).await?);
-        Ok(Self { writer, readers, sealer, followers })
+        Ok(Self { writer, readers, sealer, followers, clocks: Arc::default() })
+    }
+
+    /// The same, with the clocks that exchanges start from now on; without, none runs.
+    #[must_use]
+    pub fn with_clocks(self, clocks: Arc<Clocks>) -> Self {
+        Self { clocks, ..self }
     }
 
     /// Opens an existing database to read its audit log, such as a copy that an auditor was given. Bodies stay
@@ -172,7 +184,13 @@ impl Store {
         // One connection, one read transaction: what a gateway writes meanwhile is not seen half.
         sqlx::query("BEGIN").execute(&readers).await?;
         let sealer = Sealer::new(&crate::entropy::bytes());
-        Ok(Self { writer: readers.clone(), readers, sealer, followers: Arc::default() })
+        Ok(Self {
+            writer: readers.clone(),
+            readers,
+            sealer,
+            followers: Arc::default(),
+            clocks: Arc::default(),
+        })
     }
 
     /// Whether the database can be written now.
@@ -215,6 +233,7 @@ fn migrations() -> Migrator {
     };
     Migrator::with_migrations(vec![
         step(1, "gateway", include_str!("../migrations/sqlite/0001_gateway.sql")),
+        step(2, "clocks", include_str!("../migrations/sqlite/0002_clocks.sql")),
         step(3, "verifications", include_str!("../migrations/sqlite/0003_verifications.sql")),
         step(4, "attachments", include_str!("../migrations/sqlite/0004_attachments.sql")),
         step(5, "events", include_str!("../migrations/sqlite/0005_events.sql")),

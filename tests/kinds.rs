@@ -32,6 +32,7 @@ async fn judicial_relief_runs_from_the_centre_to_the_courts_grant() {
     let exchange = submitted.exchange.unwrap();
     respond(&scene.court, &exchange, receipt(&scene.centre, &exchange).await).await.unwrap();
 
+    assert_eq!(clocks(&get(&scene.centre, &exchange).await), [("RELIEF_OPINION", true)]);
     let granted = respond(&scene.court, &exchange, grant(5_000_000)).await.unwrap();
     assert!(granted.exchange.unwrap().state() == ExchangeState::Decided);
     let thread = get(&scene.centre, &exchange).await.thread;
@@ -53,6 +54,8 @@ async fn an_appeal_runs_from_the_centre_over_acceptance_to_the_procuratorates_pr
     assert_found(&unaccepted, "response.appeal_outcome.result", "ACCEPTANCE_FIRST", "民事诉讼法 art 220");
     let accepted = by(outcome(AppealResult::Accepted)).await.unwrap().exchange.unwrap();
     assert!(accepted.state() == ExchangeState::Received, "a step leaves the state alone");
+    let run = [("CIVIL_SUPERVISION_REVIEW", true), ("PROCURATORATE_ACCEPTANCE", false)];
+    assert_eq!(clocks(&get(&scene.centre, &exchange).await), run);
     let again = refusal(by(outcome(AppealResult::Accepted)).await);
     assert_found(&again, "response.appeal_outcome.result", "ACCEPTED_ONCE", "民事诉讼法 art 220");
     let aided = refusal(by(outcome(AppealResult::AidGranted)).await);
@@ -83,6 +86,7 @@ async fn a_petitioner_goes_from_the_procuratorate_to_the_centre_and_gets_aid() {
         "REFUSAL_NEEDS_REASONS",
         "民事诉讼法 art 220",
     );
+    assert_eq!(clocks(&get(&procuratorate, &exchange).await), [], "the procuratorate asks, and is not asked");
     let aided = by(outcome(AppealResult::AidGranted)).await.unwrap().exchange.unwrap();
     assert!(aided.state() == ExchangeState::Decided);
     scene.stop().await;
@@ -605,6 +609,11 @@ async fn respond(
     request.envelope.as_mut().unwrap().purpose = purpose_of(exchange).to_owned();
     let answered = client.exchanges().respond_to_exchange(client.request(request, DEADLINE)).await;
     answered.map(tonic::Response::into_inner)
+}
+
+/// The clocks of an exchange by name, and whether they run; those that started together by name.
+fn clocks(exchange: &proto::Exchange) -> Vec<(&str, bool)> {
+    exchange.clocks.iter().map(|clock| (clock.clock_id.as_str(), clock.stop_time.is_none())).collect()
 }
 
 fn arm_of(message: &proto::ExchangeMessage) -> Option<&Arm> {

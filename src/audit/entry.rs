@@ -124,12 +124,21 @@ pub enum Phase {
     HandshakeRefused,
     /// A REQUEST whose end is not known: the gateway stopped between the two entries.
     Interrupted,
+    /// Something that the gateway did by itself, in one entry; nothing left the gateway.
+    Event,
 }
 
 impl Phase {
     /// Every phase.
-    pub const ALL: [Self; 6] =
-        [Self::Request, Self::Response, Self::Read, Self::Refused, Self::HandshakeRefused, Self::Interrupted];
+    pub const ALL: [Self; 7] = [
+        Self::Request,
+        Self::Response,
+        Self::Read,
+        Self::Refused,
+        Self::HandshakeRefused,
+        Self::Interrupted,
+        Self::Event,
+    ];
 
     /// The phase's name in an entry.
     pub fn as_str(self) -> &'static str {
@@ -140,6 +149,7 @@ impl Phase {
             Self::Refused => "REFUSED",
             Self::HandshakeRefused => "HANDSHAKE_REFUSED",
             Self::Interrupted => "INTERRUPTED",
+            Self::Event => "EVENT",
         }
     }
 }

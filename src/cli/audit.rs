@@ -78,7 +78,7 @@ pub(super) struct List {
     /// Matter.
     #[arg(long, default_value = "")]
     matter: String,
-    /// Phase: REQUEST, RESPONSE, READ, REFUSED, HANDSHAKE_REFUSED or INTERRUPTED.
+    /// Phase: REQUEST, RESPONSE, READ, REFUSED, HANDSHAKE_REFUSED, INTERRUPTED or EVENT.
     #[arg(long, default_value = "")]
     phase: String,
     /// gRPC code, such as PERMISSION_DENIED.

@@ -14,7 +14,7 @@ use crate::client::Profile;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::peers::dial;
-use crate::gateway::Secrets;
+use crate::gateway::{Secrets, read_clocks};
 use crate::identity::certificate::PeerCertificate;
 use crate::identity::credentials::Credentials;
 use crate::identity::dialler::{Dialler, DiallerLimits};
@@ -124,6 +124,10 @@ async fn gateway(findings: &mut Findings, config: Config, clock: &Clock) {
             }
         },
         Err(error) => findings.bad("database", error.to_string(), "check path, owner and free space"),
+    }
+    match read_clocks(&config) {
+        Ok(_) => findings.fine("clocks of the law", "time limits and holidays can be used"),
+        Err(error) => findings.bad("clocks of the law", error.to_string(), "correct the files of [clocks]"),
     }
     let directory = std::fs::read_to_string(&config.gateway.directory)
         .map_err(|error| error.to_string())

@@ -79,6 +79,9 @@ pub(super) struct List {
     /// Only of this matter.
     #[arg(long, default_value = "")]
     matter: String,
+    /// Only what is overdue by a time limit of the law.
+    #[arg(long)]
+    overdue: bool,
     /// At most so many.
     #[arg(long, default_value_t = 50)]
     limit: i32,
@@ -194,6 +197,7 @@ impl List {
             matter_id: self.matter,
             page_size: self.limit,
             page_token: String::new(),
+            overdue: self.overdue,
         };
         let response = client.exchanges().list_exchanges(client.request(request, DEADLINE)).await;
         let response = response.map_err(|status| explain(&status))?.into_inner();
@@ -218,6 +222,7 @@ impl Show {
             return Ok(());
         }
         show_all(std::iter::once(&exchange));
+        show_clocks(&exchange);
         let mut rows = list(&["#", "accepted", "from", "message"]);
         for message in &exchange.thread {
             let sender =
@@ -387,6 +392,7 @@ fn usual_basis(kind: i32) -> Option<proto::LegalBasis> {
 }
 
 fn show_all<'e>(exchanges: impl Iterator<Item = &'e proto::Exchange>) {
+    let is_overdue = |clock: &proto::Clock| clock.overdue_from.is_some() && clock.stop_time.is_none();
     let mut rows = list(&["exchange", "kind", "state", "from", "to", "matter", "changed"]);
     for exchange in exchanges {
         let kind = proto::Kind::try_from(exchange.kind).unwrap_or_default();
@@ -394,7 +400,11 @@ fn show_all<'e>(exchanges: impl Iterator<Item = &'e proto::Exchange>) {
         rows.add_row([
             exchange.exchange_id.clone(),
             kind.as_str_name().trim_start_matches("KIND_").to_owned(),
-            state.as_str_name().trim_start_matches("EXCHANGE_STATE_").to_owned(),
+            format!(
+                "{}{}",
+                state.as_str_name().trim_start_matches("EXCHANGE_STATE_"),
+                if exchange.clocks.iter().any(is_overdue) { " OVERDUE" } else { "" }
+            ),
             exchange.sender.clone(),
             exchange.recipient.clone(),
             exchange.matter_id.clone(),
@@ -404,6 +414,39 @@ fn show_all<'e>(exchanges: impl Iterator<Item = &'e proto::Exchange>) {
     say(rows);
 }
 
+fn show_clocks(exchange: &proto::Exchange) {
+    if exchange.clocks.is_empty() {
+        return;
+    }
+    let mut rows = list(&["clock", "article", "due", "stands"]);
+    for clock in &exchange.clocks {
+        let due = match (&clock.due_on, &clock.due_time) {
+            (Some(day), _) => format!("{:04}-{:02}-{:02}", day.year, day.month, day.day),
+            (None, Some(at)) => show_time(at),
+            (None, None) => String::new(),
+        };
+        let about = if clock.estimate { " (estimate)" } else { "" };
+        let article = match (clock.articles.join(", "), clock.source()) {
+            (articles, proto::ClockSource::PrimaryText) => articles,
+            (articles, _) if articles.is_empty() => "(to be verified)".to_owned(),
+            (articles, _) => format!("{articles} (to be verified)"),
+        };
+        rows.add_row([clock.clock_id.clone(), article, format!("{due}{about}"), stands(clock)]);
+    }
+    say(rows);
+}
+
+/// How a clock stands.
+fn stands(clock: &proto::Clock) -> String {
+    let late = clock.overdue_from.is_some();
+    match &clock.stop_time {
+        Some(at) if late => format!("stopped {}, late", show_time(at)),
+        Some(at) => format!("stopped {}", show_time(at)),
+        None if late => "OVERDUE".to_owned(),
+        None => "running".to_owned(),
+    }
+}
+
 /// What a message is, in a word.
 pub(super) fn what(message: &proto::ExchangeMessage) -> &'static str {
     use proto::response::Kind;
@@ -411,6 +454,7 @@ pub(super) fn what(message: &proto::ExchangeMessage) -> &'static str {
         None => "nothing",
         Some(Body::Content(_)) => "request",
         Some(Body::Verification(_)) => "verification",
+        Some(Body::Notice(_)) => "notice: deemed withdrawn",
         Some(Body::Response(response)) => match &response.kind {
             None => "nothing",
             Some(Kind::Receipt(_)) => "receipt",

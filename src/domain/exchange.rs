@@ -234,8 +234,8 @@ vocabulary! {
         Opened => "OPENED",
         /// A message was added.
         MessageAdded => "MESSAGE_ADDED",
-        /// Its state changed without a message.
-        StateChanged => "STATE_CHANGED",
+        /// A clock of the law ran out.
+        Overdue => "OVERDUE",
         /// A message was delivered.
         Delivered => "DELIVERED",
         /// A message could not be delivered in time.
@@ -276,6 +276,12 @@ impl ExchangeState {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|state| state.as_str() == name)
     }
+
+    /// Whether nothing follows: no party, and not the gateway, can move the exchange on.
+    pub fn is_final(self) -> bool {
+        !TRANSITIONS.iter().any(|row| row.from == self)
+            && !Step::ALL.iter().any(|step| step.moves().0 == self)
+    }
 }
 
 /// One row of the state machine: in `from`, `by` may answer with `response`, which leads to `to`.
@@ -290,7 +296,7 @@ const fn when(from: ExchangeState, by: Party, response: ResponseKind, to: Exchan
     Transition { from, response, by, to }
 }
 
-/// The state machine of every kind. Delivery itself (SUBMITTED to DELIVERED or UNDELIVERABLE) is the courier's.
+/// What parties do: the state machine of every kind.
 const TRANSITIONS: &[Transition] = {
     use ExchangeState as S;
     use Party::{Recipient, Sender};
@@ -315,6 +321,33 @@ const TRANSITIONS: &[Transition] = {
         when(S::Decided, Recipient, R::Closure, S::Closed),
     ]
 };
+
+vocabulary! {
+    /// What moves an exchange without a party's response: the gateway itself, or an operator.
+    pub enum Step {
+        /// The opening message reached the recipient.
+        Arrival => "ARRIVAL",
+        /// The opening message was given up.
+        GivingUp => "GIVING_UP",
+        /// An operator has it delivered again.
+        Redelivery => "REDELIVERY",
+        /// No supplement came in time (法律援助法 art 43).
+        Lapse => "LAPSE",
+    }
+}
+
+impl Step {
+    /// The one state that it leads from, and the one that it leads to.
+    pub const fn moves(self) -> (ExchangeState, ExchangeState) {
+        use ExchangeState as S;
+        match self {
+            Self::Arrival => (S::Submitted, S::Delivered),
+            Self::GivingUp => (S::Submitted, S::Undeliverable),
+            Self::Redelivery => (S::Undeliverable, S::Submitted),
+            Self::Lapse => (S::SupplementRequested, S::DeemedWithdrawn),
+        }
+    }
+}
 
 /// A response that the state of the exchange does not allow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -357,88 +390,4 @@ fn list(kinds: &[ResponseKind]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fee_waiver_runs_from_receipt_over_supplement_to_close() {
-        use ExchangeState as S;
-        use Party::{Recipient, Sender};
-        let mut state = S::Submitted;
-        for (by, response, expected) in [
-            (Recipient, ResponseKind::Receipt, S::Received),
-            (Recipient, ResponseKind::SupplementRequest, S::SupplementRequested),
-            (Sender, ResponseKind::Supplement, S::Supplemented),
-            (Recipient, ResponseKind::Decision, S::Decided),
-            (Sender, ResponseKind::Closure, S::Closed),
-        ] {
-            state = next_state(state, by, response).unwrap();
-            assert_eq!(state, expected);
-        }
-    }
-
-    #[test]
-    fn a_kind_goes_its_ways_and_no_other() {
-        use AgencyKind as A;
-        let allowed = |kind: Kind| {
-            let pairs = A::ALL.iter().flat_map(|from| A::ALL.iter().map(move |to| (*from, *to)));
-            pairs.filter(move |(from, to)| kind.route(*from, *to).is_ok()).collect::<Vec<_>>()
-        };
-        assert_eq!(allowed(Kind::FeeWaiver), [(A::LegalAidCentre, A::Court)]);
-        let both = [(A::LegalAidCentre, A::Procuratorate), (A::Procuratorate, A::LegalAidCentre)];
-        assert_eq!(allowed(Kind::AppealReferral), both);
-        let notices =
-            [A::Court, A::Procuratorate, A::PublicSecurityOrgan].map(|from| (from, A::LegalAidCentre));
-        assert_eq!(allowed(Kind::CounselNotice), notices);
-        for kind in Kind::ALL {
-            assert_eq!(allowed(*kind).len(), kind.routes().count(), "{kind}");
-        }
-    }
-
-    #[test]
-    fn a_wrong_way_names_the_right_ones_and_their_article() {
-        let error = Kind::FeeWaiver.route(AgencyKind::Court, AgencyKind::LegalAidCentre).unwrap_err();
-        assert!(error.to_string().ends_with("allowed: legal-aid-centre to court"), "{error}");
-        assert_eq!(error.article(), Some(Article::court_fee_measures("48")));
-        let error = Kind::AppealReferral.route(AgencyKind::Procuratorate, AgencyKind::Court).unwrap_err();
-        assert_eq!(error.article(), Some(Article::legal_aid_law("33")));
-    }
-
-    #[test]
-    fn an_illegal_answer_names_what_is_allowed() {
-        let error = next_state(ExchangeState::Received, Party::Recipient, ResponseKind::Receipt).unwrap_err();
-        use ResponseKind::{Decision, Progress, SupplementRequest};
-        assert_eq!(error.allowed, [SupplementRequest, Progress, Decision]);
-        assert!(error.to_string().contains("allowed: SUPPLEMENT_REQUEST, PROGRESS, DECISION"), "{error}");
-    }
-
-    #[test]
-    fn nothing_follows_a_final_state() {
-        use ExchangeState as S;
-        for state in [S::Closed, S::Withdrawn, S::DeemedWithdrawn, S::Undeliverable] {
-            for by in Party::ALL {
-                for response in ResponseKind::ALL {
-                    let allowed = next_state(state, *by, *response).is_ok();
-                    assert!(!allowed, "{state} {by} {response}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_sender_never_decides_and_the_recipient_never_withdraws() {
-        for state in ExchangeState::ALL {
-            assert!(next_state(*state, Party::Sender, ResponseKind::Decision).is_err());
-            assert!(next_state(*state, Party::Recipient, ResponseKind::Withdrawal).is_err());
-        }
-    }
-
-    #[test]
-    fn an_id_has_one_spelling() {
-        let id = "0190a6c4-7c1e-7b3a-8f00-0123456789ab";
-        assert_eq!(RequestId::parse(id).unwrap().to_string(), id);
-        assert!(RequestId::parse("0190a6c47c1e7b3a8f000123456789ab").is_none());
-        assert!(RequestId::parse("00000000-0000-0000-0000-000000000000").is_none());
-        assert!(RequestId::parse("").is_none());
-    }
-}
+mod tests;

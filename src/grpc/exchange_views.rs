@@ -1,5 +1,7 @@
 //! Reading exchanges.
 
+use std::collections::BTreeMap;
+
 use prost::Message;
 
 use super::call::Call;
@@ -8,7 +10,7 @@ use super::operation::{Facts, Lookup, Operation, Reading};
 use super::page::{PageToken, page_size};
 use super::proto;
 use super::status::Refusal;
-use super::wire::{call_context, exchange_id, exchange_of, state_of};
+use super::wire::{call_context, clock_of, exchange_id, exchange_of, state_of};
 use crate::access::Method;
 use crate::domain::exchange::{ExchangeId, ExchangeState};
 use crate::store::ExchangeFilter;
@@ -42,7 +44,8 @@ impl Lookup for GetExchange {
         facts.counterpart =
             Some(if record.sender == call.caller() { record.recipient } else { record.sender });
         let thread = thread_of(intake, &id).await?;
-        let exchange = proto::Exchange { thread, ..exchange_of(&record) };
+        let clocks = clocks_of(intake, &[id]).await?.remove(&id).unwrap_or_default();
+        let exchange = proto::Exchange { thread, clocks, ..exchange_of(&record) };
         Ok(proto::GetExchangeResponse { exchange: Some(exchange), audit: None })
     }
 }
@@ -57,6 +60,15 @@ pub(super) async fn thread_of(
     decoded.collect::<Result<_, _>>().map_err(|_| Refusal::Internal)
 }
 
+/// The clocks of exchanges, as they are shown.
+async fn clocks_of(
+    intake: &Intake,
+    ids: &[ExchangeId],
+) -> Result<BTreeMap<ExchangeId, Vec<proto::Clock>>, Refusal> {
+    let found = intake.store.clocks_of(ids).await.map_err(|error| store_refusal(&error))?;
+    Ok(found.into_iter().map(|(id, clocks)| (id, clocks.iter().map(clock_of).collect())).collect())
+}
+
 /// `ExchangeService.ListExchanges`.
 pub(super) struct ListExchanges;
 
@@ -64,6 +76,7 @@ pub(super) struct ListExchanges;
 pub(super) struct List {
     state: Option<ExchangeState>,
     matter_id: Option<String>,
+    overdue: bool,
     page_size: u32,
     token: String,
 }
@@ -72,7 +85,8 @@ impl List {
     /// What a page token is bound to.
     fn filter_key(&self, caller: &str) -> String {
         let state = self.state.map_or("", ExchangeState::as_str);
-        format!("exchanges\0{caller}\0{state}\0{}", self.matter_id.as_deref().unwrap_or_default())
+        let (overdue, matter) = (u8::from(self.overdue), self.matter_id.as_deref().unwrap_or_default());
+        format!("exchanges\0{caller}\0{state}\0{overdue}\0{matter}")
     }
 }
 
@@ -91,7 +105,7 @@ impl Operation for ListExchanges {
         }
         let page_size = page_size(violations, request.page_size, 50, 200)?;
         let matter_id = (!request.matter_id.is_empty()).then_some(request.matter_id);
-        Some(List { state, matter_id, page_size, token: request.page_token })
+        Some(List { state, matter_id, overdue: request.overdue, page_size, token: request.page_token })
     }
 }
 
@@ -107,7 +121,8 @@ impl Lookup for ListExchanges {
             None => None,
             Some(bytes) => Some(ExchangeId::from_slice(&bytes).ok_or(Refusal::Internal)?),
         };
-        let filter = ExchangeFilter { state: list.state, matter_id: list.matter_id, before };
+        let List { state, matter_id, overdue, .. } = list;
+        let filter = ExchangeFilter { state, matter_id, overdue, before };
         let mut found = intake
             .store
             .exchanges(&call.caller(), &filter, list.page_size + 1)
@@ -120,10 +135,12 @@ impl Lookup for ListExchanges {
             .filter(|_| more)
             .map(|last| token.seal(last.exchange_id.as_bytes()))
             .unwrap_or_default();
-        Ok(proto::ListExchangesResponse {
-            exchanges: found.iter().map(exchange_of).collect(),
-            next_page_token,
-            audit: None,
-        })
+        let ids: Vec<_> = found.iter().map(|record| record.exchange_id).collect();
+        let mut clocks = clocks_of(intake, &ids).await?;
+        let exchanges = found.iter().map(|record| proto::Exchange {
+            clocks: clocks.remove(&record.exchange_id).unwrap_or_default(),
+            ..exchange_of(record)
+        });
+        Ok(proto::ListExchangesResponse { exchanges: exchanges.collect(), next_page_token, audit: None })
     }
 }

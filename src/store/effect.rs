@@ -1,16 +1,20 @@
 //! What becomes durable together with an audit entry.
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
+use super::clocks::{Move, move_clocks, raise_overdue, start_clocks};
 use super::verifications::{self, NewVerification, VerificationStep};
 use super::{StoreError, attachments, events, signed};
 use crate::audit::log::Batch;
 use crate::domain::agency::CreditCode;
+use crate::domain::clocks::{Clocks, Running};
 use crate::domain::exchange::{
-    Change, DeliveryId, ExchangeId, ExchangeState, Kind, RequestId, VerificationId,
+    Change, DeliveryId, ExchangeId, ExchangeState, Kind, RequestId, ResponseKind, Step, VerificationId,
 };
+use crate::domain::region::RegionCode;
 
 /// A change of the store that is made in the transaction of the entry that witnesses it.
 #[derive(Debug)]
@@ -110,6 +114,19 @@ pub enum Effect {
         /// When.
         at: Timestamp,
     },
+    /// Raises OVERDUE for a clock that has come to its end.
+    RaiseOverdue {
+        /// The exchange.
+        exchange_id: ExchangeId,
+        /// Names the clock.
+        clock: String,
+        /// Which of its rounds.
+        round: u32,
+        /// When.
+        at: Timestamp,
+    },
+    /// Deems an exchange withdrawn, because no supplement came in time.
+    DeemWithdrawn(Box<DeemedWithdrawal>),
 }
 
 /// How an attempt to deliver ended.
@@ -145,7 +162,9 @@ pub struct NewExchange {
     /// The sender's matter.
     pub matter_id: String,
     /// Region code.
-    pub region: String,
+    pub region: RegionCode,
+    /// Which course within its kind it takes, where clocks depend on that: a word of A to Z and `_`.
+    pub track: Option<&'static str>,
     /// When it was accepted.
     pub at: Timestamp,
     /// The sealed opening message.
@@ -165,12 +184,31 @@ pub struct NewMessage {
     pub from: ExchangeState,
     /// State after.
     pub to: ExchangeState,
+    /// What the message is.
+    pub response: ResponseKind,
+    /// The last day that the message sets for the other party.
+    pub due_on: Option<Date>,
     /// When it was accepted.
     pub at: Timestamp,
     /// The sealed message.
     pub message: Vec<u8>,
     /// The delivery to the other party.
     pub delivery: NewDelivery,
+}
+
+/// The gateway's own message that ends an exchange, to both parties.
+#[derive(Debug)]
+pub struct DeemedWithdrawal {
+    /// The exchange.
+    pub exchange_id: ExchangeId,
+    /// The message's place in the thread; guards against a supplement at the same time.
+    pub sequence: u32,
+    /// When.
+    pub at: Timestamp,
+    /// The sealed message.
+    pub message: Vec<u8>,
+    /// One delivery to each party.
+    pub deliveries: [NewDelivery; 2],
 }
 
 /// A delivery to put in the outbox.
@@ -204,12 +242,13 @@ pub(super) fn is_rows_only(batch: &Batch<Effect>) -> bool {
 /// Makes the effects of a batch that are not rows of it. Returns those that cannot be made, by place of their leaf.
 pub(super) async fn apply(
     connection: &mut SqliteConnection,
+    clocks: &Clocks,
     batch: &Batch<Effect>,
 ) -> Result<Vec<(usize, Rejection)>, StoreError> {
     let mut rejections = Vec::new();
     for (place, leaf) in batch.leaves.iter().enumerate() {
         for effect in leaf.effects.iter().filter(|effect| !is_row(effect)) {
-            if let Err(rejection) = apply_one(connection, effect).await? {
+            if let Err(rejection) = apply_one(connection, clocks, effect).await? {
                 rejections.push((place, rejection));
                 break;
             }
@@ -220,6 +259,7 @@ pub(super) async fn apply(
 
 async fn apply_one(
     connection: &mut SqliteConnection,
+    clocks: &Clocks,
     effect: &Effect,
 ) -> Result<Result<(), Rejection>, StoreError> {
     match effect {
@@ -237,8 +277,8 @@ async fn apply_one(
             .await?;
             Ok(Ok(()))
         }
-        Effect::OpenExchange(exchange) => open_exchange(connection, exchange).await.map(Ok),
-        Effect::AddMessage(message) => add_message(connection, message).await,
+        Effect::OpenExchange(exchange) => open_exchange(connection, clocks, exchange).await.map(Ok),
+        Effect::AddMessage(message) => add_message(connection, clocks, message).await,
         Effect::NameAttachments { exchange_id, named_by, digests } => {
             attachments::name(connection, exchange_id, named_by, digests).await.map(Ok)
         }
@@ -259,7 +299,15 @@ async fn apply_one(
             Ok(exactly_one(taken.rows_affected()))
         }
         Effect::Settle { delivery_id, lease, outcome, at } => {
-            settle(connection, delivery_id, lease.as_ref(), outcome, *at).await
+            let settled = settle(connection, delivery_id, lease.as_ref(), outcome, *at).await?;
+            match settled {
+                Ok(Some((exchange_id, to))) => {
+                    let moved = Move { entered: Some(to), by: None, at: *at, set: None };
+                    move_clocks(connection, clocks, &exchange_id, &moved).await.map(Ok)
+                }
+                Ok(None) => Ok(Ok(())),
+                Err(rejection) => Ok(Err(rejection)),
+            }
         }
         Effect::PutOff(new) => verifications::put_off(connection, new).await.map(Ok),
         Effect::AskAgain { verification_id, attempts, until } => {
@@ -268,13 +316,25 @@ async fn apply_one(
         Effect::Step { verification_id, attempts, step, at } => {
             verifications::step(connection, verification_id, *attempts, step, *at).await
         }
+        Effect::RaiseOverdue { exchange_id, clock, round, at } => {
+            let raised = raise_overdue(connection, exchange_id, clock, *round, *at).await?;
+            if let Err(rejection) = exactly_one(raised) {
+                return Ok(Err(rejection));
+            }
+            events::record(connection, exchange_id, Change::Overdue, 0, *at).await.map(Ok)
+        }
+        Effect::DeemWithdrawn(withdrawal) => deem_withdrawn(connection, clocks, withdrawal).await,
     }
 }
 
-async fn open_exchange(connection: &mut SqliteConnection, new: &NewExchange) -> Result<(), StoreError> {
+async fn open_exchange(
+    connection: &mut SqliteConnection,
+    clocks: &Clocks,
+    new: &NewExchange,
+) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO exchanges (exchange_id, kind, state, sender, recipient, matter_id, region, messages, \
-         created_us, updated_us) VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $8)",
+         created_us, updated_us, track) VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $8, $9)",
     )
     .bind(new.exchange_id.as_bytes().as_slice())
     .bind(new.kind.as_str())
@@ -282,38 +342,81 @@ async fn open_exchange(connection: &mut SqliteConnection, new: &NewExchange) -> 
     .bind(new.sender.as_str())
     .bind(new.recipient.as_str())
     .bind(&new.matter_id)
-    .bind(&new.region)
+    .bind(new.region.to_string())
     .bind(new.at.as_microsecond())
+    .bind(new.track)
     .execute(&mut *connection)
     .await?;
     insert_message(connection, &new.exchange_id, 1, &new.message).await?;
     insert_delivery(connection, &new.exchange_id, 1, &new.delivery, new.at).await?;
+    let exchange = Running { kind: new.kind, track: new.track, region: new.region };
+    let started = clocks.started_by(&exchange, ExchangeState::Submitted, new.at, None);
+    start_clocks(connection, &new.exchange_id, new.at, &started).await?;
     events::record(connection, &new.exchange_id, Change::Opened, 1, new.at).await
 }
 
 async fn add_message(
     connection: &mut SqliteConnection,
+    clocks: &Clocks,
     new: &NewMessage,
 ) -> Result<Result<(), Rejection>, StoreError> {
-    let changed = sqlx::query(
-        "UPDATE exchanges SET state = $1, messages = $2, updated_us = $3 \
-         WHERE exchange_id = $4 AND messages = $5 AND state = $6",
-    )
-    .bind(new.to.as_str())
-    .bind(i64::from(new.sequence))
-    .bind(new.at.as_microsecond())
-    .bind(new.exchange_id.as_bytes().as_slice())
-    .bind(i64::from(new.sequence) - 1)
-    .bind(new.from.as_str())
-    .execute(&mut *connection)
-    .await?;
-    if let Err(rejection) = exactly_one(changed.rows_affected()) {
+    // An answer that leaves the exchange where it is starts nothing anew.
+    let entered = (new.to != new.from).then_some(new.to);
+    let moved = Move { entered, by: Some(new.response), at: new.at, set: new.due_on };
+    if let Err(rejection) =
+        move_on(connection, clocks, &new.exchange_id, new.sequence, new.from, &moved).await?
+    {
         return Ok(Err(rejection));
     }
     insert_message(connection, &new.exchange_id, new.sequence, &new.message).await?;
     insert_delivery(connection, &new.exchange_id, new.sequence, &new.delivery, new.at).await?;
     events::record(connection, &new.exchange_id, Change::MessageAdded, new.sequence, new.at).await?;
     Ok(Ok(()))
+}
+
+async fn deem_withdrawn(
+    connection: &mut SqliteConnection,
+    clocks: &Clocks,
+    new: &DeemedWithdrawal,
+) -> Result<Result<(), Rejection>, StoreError> {
+    let (from, to) = Step::Lapse.moves();
+    let moved = Move { entered: Some(to), by: None, at: new.at, set: None };
+    if let Err(rejection) = move_on(connection, clocks, &new.exchange_id, new.sequence, from, &moved).await? {
+        return Ok(Err(rejection));
+    }
+    insert_message(connection, &new.exchange_id, new.sequence, &new.message).await?;
+    for delivery in &new.deliveries {
+        insert_delivery(connection, &new.exchange_id, new.sequence, delivery, new.at).await?;
+    }
+    events::record(connection, &new.exchange_id, Change::MessageAdded, new.sequence, new.at).await?;
+    Ok(Ok(()))
+}
+
+/// Moves an exchange and its clocks with the message of this place in the thread, where nothing else has moved it.
+async fn move_on(
+    connection: &mut SqliteConnection,
+    clocks: &Clocks,
+    exchange_id: &ExchangeId,
+    sequence: u32,
+    from: ExchangeState,
+    moved: &Move,
+) -> Result<Result<(), Rejection>, StoreError> {
+    let changed = sqlx::query(
+        "UPDATE exchanges SET state = $1, messages = $2, updated_us = $3 \
+         WHERE exchange_id = $4 AND messages = $5 AND state = $6",
+    )
+    .bind(moved.entered.unwrap_or(from).as_str())
+    .bind(i64::from(sequence))
+    .bind(moved.at.as_microsecond())
+    .bind(exchange_id.as_bytes().as_slice())
+    .bind(i64::from(sequence) - 1)
+    .bind(from.as_str())
+    .execute(&mut *connection)
+    .await?;
+    match exactly_one(changed.rows_affected()) {
+        Ok(()) => move_clocks(connection, clocks, exchange_id, moved).await.map(Ok),
+        Err(rejection) => Ok(Err(rejection)),
+    }
 }
 
 pub(super) async fn insert_message(
@@ -352,13 +455,14 @@ pub(super) async fn insert_delivery(
     Ok(())
 }
 
+/// Returns the exchange and its new state, where the delivery moved it.
 async fn settle(
     connection: &mut SqliteConnection,
     delivery_id: &DeliveryId,
     lease: Option<&Uuid>,
     outcome: &DeliveryOutcome,
     at: Timestamp,
-) -> Result<Result<(), Rejection>, StoreError> {
+) -> Result<Result<Option<(ExchangeId, ExchangeState)>, Rejection>, StoreError> {
     let (state, due, reason, settled) = match outcome {
         DeliveryOutcome::Delivered => ("DELIVERED", at, None, Some(at)),
         DeliveryOutcome::Retry { due, reason } => ("PENDING", *due, Some(*reason), None),
@@ -381,24 +485,31 @@ async fn settle(
     if let Err(rejection) = exactly_one(changed.rows_affected()) {
         return Ok(Err(rejection));
     }
-    let (exchange_state, change) = match outcome {
-        DeliveryOutcome::Delivered => (ExchangeState::Delivered, Change::Delivered),
-        DeliveryOutcome::Dead { .. } => (ExchangeState::Undeliverable, Change::Undeliverable),
-        DeliveryOutcome::Retry { .. } => return Ok(Ok(())),
+    let ((from, to), change) = match outcome {
+        DeliveryOutcome::Delivered => (Step::Arrival.moves(), Change::Delivered),
+        DeliveryOutcome::Dead { .. } => (Step::GivingUp.moves(), Change::Undeliverable),
+        DeliveryOutcome::Retry { .. } => return Ok(Ok(None)),
     };
     // Only the opening message's delivery moves the exchange, and only where nothing else has moved it on.
-    sqlx::query(
+    let moved: Option<Vec<u8>> = sqlx::query_scalar(
         "UPDATE exchanges SET state = $1, updated_us = $2 WHERE state = $3 AND exchange_id = \
-         (SELECT exchange_id FROM deliveries WHERE delivery_id = $4 AND sequence = 1)",
+         (SELECT exchange_id FROM deliveries WHERE delivery_id = $4 AND sequence = 1) RETURNING exchange_id",
     )
-    .bind(exchange_state.as_str())
+    .bind(to.as_str())
     .bind(at.as_microsecond())
-    .bind(ExchangeState::Submitted.as_str())
+    .bind(from.as_str())
     .bind(delivery_id.as_bytes().as_slice())
-    .execute(&mut *connection)
+    .fetch_optional(&mut *connection)
     .await?;
     events::record_settled(connection, delivery_id, change, at).await?;
-    Ok(Ok(()))
+    let inconsistent = StoreError::Inconsistent { table: "exchanges", column: "exchange_id" };
+    match moved {
+        None => Ok(Ok(None)),
+        Some(bytes) => {
+            let exchange_id = ExchangeId::from_slice(&bytes).ok_or(inconsistent)?;
+            Ok(Ok(Some((exchange_id, to))))
+        }
+    }
 }
 
 pub(super) fn exactly_one(rows: u64) -> Result<(), Rejection> {

@@ -51,6 +51,8 @@ pub struct ExchangeFilter {
     pub state: Option<ExchangeState>,
     /// Only of this matter.
     pub matter_id: Option<String>,
+    /// Only what is overdue.
+    pub overdue: bool,
     /// Only older than this one.
     pub before: Option<ExchangeId>,
 }
@@ -79,6 +81,22 @@ impl Store {
         row.as_ref().map(exchange).transpose()
     }
 
+    /// The exchange, whoever asks: for what the gateway does by itself.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn exchange_for_the_gateway(
+        &self,
+        exchange_id: &ExchangeId,
+    ) -> Result<Option<ExchangeRecord>, StoreError> {
+        let row =
+            sqlx::query(sqlx::AssertSqlSafe(with_columns("SELECT {} FROM exchanges WHERE exchange_id = $1")))
+                .bind(exchange_id.as_bytes().as_slice())
+                .fetch_optional(&self.readers)
+                .await?;
+        row.as_ref().map(exchange).transpose()
+    }
+
     /// At most `limit` exchanges that `party` is party to, newest first.
     ///
     /// # Errors
@@ -90,13 +108,19 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<ExchangeRecord>, StoreError> {
         // Ids are UUIDs of version 7: their order is the order of time. Two indexed branches, each in that
-        // order, so that the page costs what it returns.
-        let text = with_columns(
-            "SELECT {} FROM (SELECT * FROM exchanges WHERE sender = $1 \
+        // order, so that the page costs what it returns; and of what is overdue, only as much as is.
+        let overdue = if filter.overdue {
+            "AND exchange_id IN (SELECT exchange_id FROM running_clocks \
+             WHERE stopped_us IS NULL AND overdue_us IS NOT NULL)"
+        } else {
+            ""
+        };
+        let text = with_columns(&format!(
+            "SELECT {{}} FROM (SELECT * FROM exchanges WHERE sender = $1 \
              UNION ALL SELECT * FROM exchanges WHERE recipient = $1 AND sender <> $1) \
              WHERE ($2 IS NULL OR state = $2) AND ($3 IS NULL OR matter_id = $3) \
-             AND ($4 IS NULL OR exchange_id < $4) ORDER BY exchange_id DESC LIMIT $5",
-        );
+             AND ($4 IS NULL OR exchange_id < $4) {overdue} ORDER BY exchange_id DESC LIMIT $5"
+        ));
         let rows = sqlx::query(sqlx::AssertSqlSafe(text))
             .bind(party.as_str())
             .bind(filter.state.map(ExchangeState::as_str))

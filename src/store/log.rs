@@ -12,6 +12,7 @@ use crate::audit::merkle::Hash;
 use crate::audit::tile::{TileId, TileSet};
 use crate::audit::verifier::StoredEntry;
 use crate::domain::agency::CreditCode;
+use crate::domain::clocks::Clocks;
 use crate::domain::exchange::RequestId;
 
 impl Storage for Store {
@@ -70,7 +71,7 @@ impl Storage for Store {
 
     async fn commit(&self, batch: &Batch<Effect>) -> Result<Vec<(usize, Rejection)>, StoreError> {
         let mut connection = self.writer.acquire().await?;
-        let outcome = commit_on(&mut connection, batch).await;
+        let outcome = commit_on(&mut connection, &self.clocks, batch).await;
         Self::discard_after_error(&mut connection, &outcome);
         if matches!(&outcome, Ok(rejections) if rejections.is_empty()) && !effect::is_rows_only(batch) {
             // Durable already: who follows is woken by a later batch at the latest.
@@ -95,6 +96,7 @@ impl Storage for Store {
 
 async fn commit_on(
     connection: &mut SqliteConnection,
+    clocks: &Clocks,
     batch: &Batch<Effect>,
 ) -> Result<Vec<(usize, Rejection)>, StoreError> {
     let rows = Rows::of(batch);
@@ -102,7 +104,7 @@ async fn commit_on(
         rows.write_and_commit(connection).await
     } else {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let rejections = effect::apply(&mut transaction, batch).await?;
+        let rejections = effect::apply(&mut transaction, clocks, batch).await?;
         if !rejections.is_empty() {
             transaction.rollback().await?;
             return Ok(rejections);

@@ -84,7 +84,10 @@ pub(super) fn appeal_referral(
     let subject = applicant.map(|person| person.id);
     let mut remarks = terms.remarks(today);
     remarks.extend(region_remark("applicant.id_number", subject.as_ref()));
-    Read { subject, remarks, stated_route, ..Read::default() }
+    // The procuratorate's time limits run where it is asked, not where it hands a person on.
+    let asked = direction == Some(Direction::CentreToProcuratorate);
+    let track = track.filter(|_| asked).map(Track::as_str);
+    Read { subject, remarks, stated_route, track, ..Read::default() }
 }
 
 /// Reads the entries of a list, at most [`MOST_ENTRIES`].

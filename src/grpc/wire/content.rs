@@ -42,6 +42,8 @@ pub(super) struct Read {
     pub(super) remarks: Vec<Remark>,
     /// The way that the content itself says it goes, where it says so.
     pub(super) stated_route: Option<StatedRoute>,
+    /// Which course within its kind it takes, where clocks depend on that (`track` in `data/clocks.toml`).
+    pub(super) track: Option<&'static str>,
     /// Who alone may send it, where the content itself says so.
     pub(super) stated_senders: Option<StatedSenders>,
 }
@@ -93,6 +95,8 @@ pub(crate) struct Opening {
     pub(crate) warnings: Vec<proto::Warning>,
     /// The way that the content itself says it goes, where it says so; the parties must agree with it.
     pub(crate) stated_route: Option<StatedRoute>,
+    /// Which course within its kind it takes, where clocks depend on that.
+    pub(crate) track: Option<&'static str>,
     /// Who alone may send it, where the content itself says so.
     pub(crate) stated_senders: Option<StatedSenders>,
 }
@@ -138,7 +142,7 @@ fn opening(
     arm: &str,
     read: impl FnOnce(&mut Violations) -> Read,
 ) -> Opening {
-    let Read { subject, remarks, stated_route, stated_senders } = violations.within(arm, read);
+    let Read { subject, remarks, stated_route, track, stated_senders } = violations.within(arm, read);
     let warnings = remarks.iter().map(|remark| warning(&format!("content.{arm}"), remark)).collect();
-    Opening { kind, subject, warnings, stated_route, stated_senders }
+    Opening { kind, subject, warnings, stated_route, track, stated_senders }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Answer {
     pub(crate) only_for: Option<Kind>,
     /// The digest that a receipt confirms.
     pub(crate) confirms: Option<[u8; 32]>,
+    /// The last day that it sets for the other party.
+    pub(crate) due_on: Option<Date>,
 }
 
 /// Reads a response; `field` paths start at `response`.
@@ -44,7 +46,7 @@ pub(crate) fn response(
     let arm = violations.require("response", value.and_then(|value| value.kind.as_ref()))?;
     let today = shanghai_day(now);
     violations.within("response", |v| {
-        let answer = |kind| Answer { kind, only_for: None, confirms: None };
+        let answer = |kind| Answer { kind, only_for: None, confirms: None, due_on: None };
         Some(match arm {
             Arm::Receipt(receipt) => v.within("receipt", |v| {
                 let confirms = digest(v, "message_sha256", &receipt.message_sha256);
@@ -53,8 +55,8 @@ pub(crate) fn response(
                 Answer { confirms, ..answer(ResponseKind::Receipt) }
             }),
             Arm::SupplementRequest(request) => {
-                v.within("supplement_request", |v| supplement_request(v, request, today));
-                answer(ResponseKind::SupplementRequest)
+                let due_on = v.within("supplement_request", |v| supplement_request(v, request, today));
+                Answer { due_on, ..answer(ResponseKind::SupplementRequest) }
             }
             Arm::Supplement(supplement) => {
                 text(v, "supplement.note", &supplement.note, 1, 2000);
@@ -131,7 +133,12 @@ pub(crate) fn answer_fits(
     });
 }
 
-fn supplement_request(violations: &mut Violations, value: &proto::SupplementRequest, today: Date) {
+/// Returns the day until which the papers may be handed in.
+fn supplement_request(
+    violations: &mut Violations,
+    value: &proto::SupplementRequest,
+    today: Date,
+) -> Option<Date> {
     if value.missing.is_empty() || value.missing.len() > MOST_MISSING {
         violations.add_by_article(
             "missing",
@@ -154,4 +161,5 @@ fn supplement_request(violations: &mut Violations, value: &proto::SupplementRequ
     if due.is_some_and(|due| due < today) {
         violations.add("due_on", "NOT_IN_THE_PAST", "must not be in the past", "补正期限不得早于今日");
     }
+    due
 }

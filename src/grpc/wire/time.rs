@@ -2,20 +2,17 @@
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::tz::Offset;
 
+use crate::domain::calendar::legal_day;
 use crate::domain::violation::Violations;
 use crate::grpc::generated::google::r#type as google_type;
-
-/// Legal dates are days in Asia/Shanghai, which has been UTC+8 without daylight saving since 1991.
-const SHANGHAI: Offset = Offset::constant(8);
 
 /// How far a peer's clock may run ahead before its times count as in the future.
 const CLOCK_TOLERANCE_SECONDS: i64 = 120;
 
 /// The legal day of an instant.
 pub(crate) fn shanghai_day(at: Timestamp) -> Date {
-    SHANGHAI.to_datetime(at).date()
+    legal_day(at)
 }
 
 /// An instant on the wire.

@@ -1,10 +1,11 @@
 //! From the domain to the wire.
 
-use super::timestamp;
+use super::{date, timestamp};
+use crate::domain::clocks::SourceMark;
 use crate::domain::exchange::{Change, ExchangeState, Kind};
 use crate::domain::violation::Remark;
 use crate::grpc::proto;
-use crate::store::{EventRecord, ExchangeRecord};
+use crate::store::{ClockRecord, EventRecord, ExchangeRecord};
 
 /// An exchange without its thread.
 pub(crate) fn exchange_of(record: &ExchangeRecord) -> proto::Exchange {
@@ -19,6 +20,27 @@ pub(crate) fn exchange_of(record: &ExchangeRecord) -> proto::Exchange {
         create_time: Some(timestamp(record.created)),
         update_time: Some(timestamp(record.updated)),
         thread: Vec::new(),
+        clocks: Vec::new(),
+    }
+}
+
+/// A clock that runs, or ran, in an exchange.
+pub(crate) fn clock_of(record: &ClockRecord) -> proto::Clock {
+    let source = match record.source {
+        SourceMark::PrimaryText => proto::ClockSource::PrimaryText,
+        SourceMark::Secondary => proto::ClockSource::Secondary,
+        SourceMark::Unverified => proto::ClockSource::Unverified,
+    };
+    proto::Clock {
+        clock_id: record.clock.clone(),
+        articles: record.articles.clone(),
+        source: source.into(),
+        start_time: Some(timestamp(record.started)),
+        due_time: Some(timestamp(record.due)),
+        due_on: record.due_on.map(date),
+        overdue_from: record.overdue_since.map(timestamp),
+        stop_time: record.stopped.map(timestamp),
+        estimate: record.is_estimate,
     }
 }
 
@@ -27,7 +49,7 @@ pub(crate) fn event_of(record: &EventRecord) -> proto::ExchangeEvent {
     let change = match record.change {
         Change::Opened => proto::ExchangeChange::Opened,
         Change::MessageAdded => proto::ExchangeChange::MessageAdded,
-        Change::StateChanged => proto::ExchangeChange::StateChanged,
+        Change::Overdue => proto::ExchangeChange::Overdue,
         Change::Delivered => proto::ExchangeChange::Delivered,
         Change::Undeliverable => proto::ExchangeChange::Undeliverable,
     };
