@@ -84,7 +84,7 @@ async fn a_watch_is_witnessed_when_it_begins_and_when_its_watcher_vanishes() {
 }
 
 #[tokio::test]
-async fn a_suspended_agency_is_shown_no_more() {
+async fn an_agency_without_an_agreement_any_more_is_shown_no_more() {
     let scene = Scene::start().await;
     let mut items = watch(&scene.centre, "").await.unwrap();
     assert!(items.message().await.unwrap().unwrap().event.is_none());
@@ -92,9 +92,9 @@ async fn a_suspended_agency_is_shown_no_more() {
     submit(&scene.centre, &request).await.unwrap();
     assert!(items.message().await.unwrap().unwrap().event.is_some());
     scene.edit_directory(|file| {
-        district::agreement(file, "DEV-CENTRE-COURT")
-            .methods
-            .retain(|method| *method != Method::WatchExchanges);
+        for agreement in &mut file.agreements {
+            agreement.methods.retain(|method| *method != Method::WatchExchanges);
+        }
     });
     submit(&scene.centre, &scene.fee_waiver()).await.unwrap();
     let status = loop {

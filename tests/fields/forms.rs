@@ -202,4 +202,165 @@ pub(crate) const FORMS: &[Form] = &[
             c("reason", &["LowIncomeAnswer.reason"]),
         ],
     },
+    Form {
+        title: "Judicial relief request",
+        messages: &["JudicialReliefRequest"],
+        items: &[
+            m(
+                "original case and court",
+                &["JudicialReliefRequest.original_case", "ReliefCase.court", "ReliefCase.case_number"],
+            ),
+            m("stage", &["JudicialReliefRequest.stage"]),
+            m(
+                "applicant, relation to the victim",
+                &["JudicialReliefRequest.applicant", "JudicialReliefRequest.relation_to_victim"],
+            ),
+            m("ground", &["JudicialReliefRequest.ground"]),
+            m(
+                "real loss, compensation so far, sum asked",
+                &[
+                    "JudicialReliefRequest.real_loss_fen",
+                    "JudicialReliefRequest.compensation_fen",
+                    "JudicialReliefRequest.sum_asked_fen",
+                ],
+            ),
+            m(
+                "household: members, workers, per-capita income",
+                &[
+                    "JudicialReliefRequest.household",
+                    "ReliefHousehold.members",
+                    "ReliefHousehold.workers",
+                    "ReliefHousehold.income_per_head_fen",
+                ],
+            ),
+            m("prior-relief declaration", &["JudicialReliefRequest.prior_relief", "PriorRelief.received"]),
+            c("enforcement-termination reference", &["JudicialReliefRequest.enforcement_termination"]),
+            c("undertaking", &["JudicialReliefRequest.undertaking"]),
+        ],
+    },
+    Form {
+        title: "Judicial relief decision",
+        messages: &["JudicialReliefDecision"],
+        items: &[
+            c("granted sum", &["JudicialReliefDecision.granted_fen"]),
+            c("basis year of the wage", &["JudicialReliefDecision.wage_basis_year"]),
+            m("document number", &["JudicialReliefDecision.document_number"]),
+            o("paid on", &["JudicialReliefDecision.paid_on"]),
+            c("refusal reasons", &["JudicialReliefDecision.reasons"]),
+        ],
+    },
+    Form {
+        title: "Appeal referral",
+        messages: &["AppealReferral"],
+        items: &[
+            m("direction", &["AppealReferral.direction"]),
+            m("track", &["AppealReferral.track"]),
+            m("applicant, other parties", &["AppealReferral.applicant", "AppealReferral.other_parties"]),
+            c("all effective documents", &["AppealReferral.documents"]),
+            c(
+                "retrial application: filed, result, ruling date",
+                &[
+                    "AppealReferral.retrial_application",
+                    "RetrialApplication.result",
+                    "RetrialApplication.ruled_on",
+                ],
+            ),
+            m("whether applied before", &["AppealReferral.applied_before"]),
+            m("claims, facts and reasons", &["AppealReferral.claims", "AppealReferral.facts_and_reasons"]),
+            c("evidence list", &["AppealReferral.evidence"]),
+            o("aid decision, lawyer", &["AppealReferral.aid_decision", "AppealReferral.lawyer"]),
+        ],
+    },
+    Form {
+        title: "Outcome of an appeal referral",
+        messages: &["AppealOutcome"],
+        items: &[
+            m("result", &["AppealOutcome.result"]),
+            m("document number and date", &["AppealOutcome.document_number", "AppealOutcome.decided_on"]),
+            c("reasons", &["AppealOutcome.reasons"]),
+            c("transferred to", &["AppealOutcome.transferred_to"]),
+        ],
+    },
+    Form {
+        title: "Poverty-household query",
+        messages: &["PovertyHouseholdQuery"],
+        items: &[
+            m("subject", &["PovertyHouseholdQuery.subject"]),
+            m("household scope", &["PovertyHouseholdQuery.household_scope"]),
+            o("village code", &["PovertyHouseholdQuery.village_code"]),
+            m("as-of date", &["PovertyHouseholdQuery.as_of"]),
+            m("authority", &["PovertyHouseholdQuery.authority"]),
+        ],
+    },
+    Form {
+        title: "Poverty-household answer",
+        messages: &["PovertyHouseholdAnswer"],
+        items: &[
+            m("result", &["PovertyHouseholdAnswer.result"]),
+            c("kind, risk", &["PovertyHouseholdAnswer.kind", "PovertyHouseholdAnswer.risk"]),
+            c(
+                "identified on, removed on",
+                &["PovertyHouseholdAnswer.identified_on", "PovertyHouseholdAnswer.removed_on"],
+            ),
+            c("village code", &["PovertyHouseholdAnswer.village_code"]),
+            o("household size", &["PovertyHouseholdAnswer.household_size"]),
+            m(
+                "data as of, valid until",
+                &["PovertyHouseholdAnswer.data_as_of", "PovertyHouseholdAnswer.valid_until"],
+            ),
+            m("source", &["PovertyHouseholdAnswer.source"]),
+            c("reason", &["PovertyHouseholdAnswer.reason"]),
+        ],
+    },
+    Form {
+        title: "Counsel notice",
+        messages: &["CounselNotice"],
+        items: &[
+            m("organ", &["Envelope.sender"]),
+            m("ground: 25(1) items, 28", &["CounselNotice.ground"]),
+            m("suspect", &["CounselNotice.suspect", "Suspect.name", "Suspect.id_kind", "Suspect.id_number"]),
+            m("charge, stage", &["CounselNotice.charge", "CounselNotice.stage"]),
+            c("custody place", &["CounselNotice.custody_place"]),
+            o("next hearing", &["CounselNotice.next_hearing_on"]),
+            m("found at", &["CounselNotice.found_at"]),
+        ],
+    },
+    Form {
+        title: "Counsel assignment",
+        messages: &["CounselAssignment"],
+        items: &[m(
+            "assigned: firm, lawyer, licence",
+            &["CounselAssignment.firm", "CounselAssignment.lawyer_name", "CounselAssignment.licence_number"],
+        )],
+    },
+    Form {
+        title: "Direct-assignment report",
+        messages: &["DirectAssignmentReport", "DirectAssignmentAcknowledgement"],
+        items: &[
+            m("court", &["Envelope.sender"]),
+            m(
+                "firm, lawyer, date, reason",
+                &[
+                    "DirectAssignmentReport.firm",
+                    "DirectAssignmentReport.lawyer_name",
+                    "DirectAssignmentReport.assigned_on",
+                    "DirectAssignmentReport.reason",
+                ],
+            ),
+        ],
+    },
+    Form {
+        title: "Cooperation request",
+        messages: &["CooperationRequest"],
+        items: &[
+            m("task: take application, investigate, serve, interview", &["CooperationRequest.task"]),
+            m("from, to", &["Envelope.sender", "Envelope.recipient"]),
+            m("content, due", &["CooperationRequest.content", "CooperationRequest.due_on"]),
+        ],
+    },
+    Form {
+        title: "Cooperation result",
+        messages: &["CooperationResult"],
+        items: &[m("result", &["CooperationResult.outcome", "CooperationResult.account"])],
+    },
 ];
