@@ -125,7 +125,8 @@ until = "2099-12-31"
 id = "BENCHMARK-1"
 version = 1
 caller = "{centre_code}"
-methods = ["VerifyLowIncome"]
+methods = ["VerifyLowIncome", "BatchVerify"]
+batch = {{ at_once = 64, per_second = 10000 }}
 counterparts = ["{registry_code}"]
 purposes = ["{PURPOSE}"]
 from = "2020-01-01"

@@ -1,13 +1,20 @@
 //! The load generator: a closed loop, the same for every subject.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use legal_aid_gateway::grpc::proto::BatchVerifyRequest;
+use legal_aid_gateway::grpc::proto::batch_verify_request::Question as BatchQuestion;
+use legal_aid_gateway::grpc::proto::batch_verify_response::Result as BatchResult;
 use legal_aid_gateway::grpc::proto::exchange_service_client::ExchangeServiceClient;
 use legal_aid_gateway::grpc::proto::verification_service_client::VerificationServiceClient;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
@@ -41,6 +48,8 @@ pub(crate) enum Work {
     Verify,
     /// `SubmitExchange`.
     Submit,
+    /// `BatchVerify`, one stream a connection, with as many questions waiting as the agreement allows.
+    Batch,
 }
 
 impl Work {
@@ -49,6 +58,7 @@ impl Work {
         match self {
             Self::Verify => "verify",
             Self::Submit => "submit",
+            Self::Batch => "batch",
         }
     }
 }
@@ -88,7 +98,10 @@ pub(crate) async fn run(
     for _ in 0..load.connections {
         let channel = dialler.channel(&endpoint)?;
         let task = match work {
-            Work::Verify => Task::Verify(VerificationServiceClient::new(channel), Box::new(question.clone())),
+            // A batch's first call tells whether anything works at all.
+            Work::Verify | Work::Batch => {
+                Task::Verify(VerificationServiceClient::new(channel), Box::new(question.clone()))
+            }
             Work::Submit => Task::Submit(ExchangeServiceClient::new(channel), Box::new(submission.clone())),
         };
         let mut caller = Caller { task, seen: Seen::default() };
@@ -105,7 +118,10 @@ pub(crate) async fn run(
     let mut running = JoinSet::new();
     for caller in &callers {
         for _ in 0..load.calls {
-            running.spawn(caller.clone().call_until_the_end(window));
+            match work {
+                Work::Batch => running.spawn(caller.clone().stream_until_the_end(window)),
+                _ => running.spawn(caller.clone().call_until_the_end(window)),
+            };
         }
     }
     let mut seen = Seen { answered: load.connections as u64, ..Seen::default() };
@@ -183,19 +199,71 @@ impl Caller {
         self.seen
     }
 
+    /// Asks on one stream as fast as it takes questions, and measures from handing one over to its answer.
+    async fn stream_until_the_end(mut self, window: Window) -> Seen {
+        let Task::Verify(mut client, question) = self.task else { return self.seen };
+        let handed_over: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
+        let (sender, questions) = mpsc::channel(1);
+        let asking = tokio::spawn({
+            let handed_over = Arc::clone(&handed_over);
+            async move {
+                let mut context = Some(question.context());
+                while Instant::now() < window.end {
+                    let ask = question.ask();
+                    let id = ask.envelope.as_ref().map(|envelope| envelope.request_id.clone());
+                    let item = BatchVerifyRequest {
+                        context: context.take(),
+                        question: Some(BatchQuestion::LowIncome(ask)),
+                    };
+                    let Ok(place) = sender.reserve().await else { return };
+                    let mut waiting = handed_over.lock().unwrap_or_else(PoisonError::into_inner);
+                    waiting.insert(id.unwrap_or_default(), Instant::now());
+                    place.send(item);
+                }
+            }
+        });
+        let mut results = match client.batch_verify(ReceiverStream::new(questions)).await {
+            Ok(results) => results.into_inner(),
+            Err(status) => {
+                self.seen.error(refused(&status));
+                return self.seen;
+            }
+        };
+        loop {
+            let item = match results.message().await {
+                Ok(Some(item)) => item,
+                Ok(None) => break,
+                Err(status) => {
+                    self.seen.error(refused(&status));
+                    break;
+                }
+            };
+            let answered = Instant::now();
+            let asked = handed_over.lock().unwrap_or_else(PoisonError::into_inner).remove(&item.request_id);
+            let outcome = match (item.result, asked) {
+                (Some(BatchResult::LowIncome(answer)), Some(asked)) if is_match(&answer) => {
+                    Ok((asked, answer.audit.map_or(0, |audit| audit.log_index)))
+                }
+                _ => Err(format!("item {} was not answered with a match", item.number)),
+            };
+            match outcome {
+                Ok((asked, index)) => self.seen.answered(window, asked, answered, index),
+                Err(what) => self.seen.error(what),
+            }
+        }
+        asking.abort();
+        self.seen
+    }
+
     async fn call(&mut self, window: Option<Window>) {
         let asked = Instant::now();
         let answer = self.task.call().await;
         let answered = Instant::now();
         match answer {
-            Ok(index) => {
-                self.seen.answered += 1;
-                self.seen.highest_log_index = self.seen.highest_log_index.max(index);
-                if window.is_some_and(|window| (window.begin..window.end).contains(&answered)) {
-                    let micros = answered.duration_since(asked).as_micros();
-                    self.seen.latencies_us.push(u32::try_from(micros).unwrap_or(u32::MAX));
-                }
-            }
+            Ok(index) => match window {
+                Some(window) => self.seen.answered(window, asked, answered, index),
+                None => self.seen.answered += 1,
+            },
             Err(what) => self.seen.error(what),
         }
     }
@@ -212,6 +280,15 @@ struct Seen {
 }
 
 impl Seen {
+    fn answered(&mut self, window: Window, asked: Instant, answered: Instant, log_index: u64) {
+        self.answered += 1;
+        self.highest_log_index = self.highest_log_index.max(log_index);
+        if (window.begin..window.end).contains(&answered) {
+            let micros = answered.duration_since(asked).as_micros();
+            self.latencies_us.push(u32::try_from(micros).unwrap_or(u32::MAX));
+        }
+    }
+
     fn error(&mut self, what: String) {
         self.errors += 1;
         self.first_error.get_or_insert(what);

@@ -1,6 +1,6 @@
 //! What the gateway costs, beside what it is made of: a bare tonic mTLS echo, a bare tonic mTLS proxy to that echo, and
 //! the gateway's `VerifyLowIncome` (authenticated, authorised, validated, proxied to a registry, two durable audit
-//! leaves), and `SubmitExchange` beside a bare echo of it. Same message, certificates, connections and load generator; on one machine, in alternation.
+//! leaves), `SubmitExchange` beside a bare echo of it, and `BatchVerify` on one stream beside one question after the other. Same message, certificates, connections and load generator; on one machine, in alternation.
 //!
 //! `cargo bench --bench gateway` prints a table and writes `target/bench/gateway.json`. Each subject, each server behind
 //! it and the load generator is a process of its own; all but the gateway are this program again, in another role.
@@ -65,11 +65,15 @@ pub(crate) enum Subject {
     EchoSubmit,
     /// The gateway, of a submission: stored, encrypted, in the outbox, audited.
     Submit,
+    /// The gateway, one question after the other.
+    OneByOne,
+    /// The gateway, the same questions on one stream.
+    Batch,
 }
 
 impl Subject {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Echo, Self::Proxy, Self::Gateway, Self::EchoSubmit, Self::Submit];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Echo, Self::Proxy, Self::Gateway, Self::EchoSubmit, Self::Submit, Self::OneByOne, Self::Batch];
 
     pub(crate) const fn title(self) -> &'static str {
         match self {
@@ -78,14 +82,29 @@ impl Subject {
             Self::Gateway => "gateway VerifyLowIncome",
             Self::EchoSubmit => "bare echo of a submission",
             Self::Submit => "gateway SubmitExchange",
+            Self::OneByOne => "gateway VerifyLowIncome, one by one",
+            Self::Batch => "gateway BatchVerify, one stream",
         }
     }
 
     const fn work(self) -> Work {
         match self {
-            Self::Echo | Self::Proxy | Self::Gateway => Work::Verify,
+            Self::Echo | Self::Proxy | Self::Gateway | Self::OneByOne => Work::Verify,
             Self::EchoSubmit | Self::Submit => Work::Submit,
+            Self::Batch => Work::Batch,
         }
+    }
+
+    /// The load that it is under when the others are under `load`.
+    const fn load(self, load: Load) -> Load {
+        match self {
+            Self::OneByOne | Self::Batch => Load { connections: 1, calls: 1, ..load },
+            _ => load,
+        }
+    }
+
+    const fn is_the_gateways(self) -> bool {
+        matches!(self, Self::Gateway | Self::Submit | Self::OneByOne | Self::Batch)
     }
 }
 
@@ -185,7 +204,8 @@ async fn bench(arguments: &Arguments) -> Result<()> {
         message.request_bytes, message.answer_bytes, message.submission_bytes, machine.cores, machine.sync_us
     );
 
-    let with_gateway = arguments.measures(Subject::Gateway) || arguments.measures(Subject::Submit);
+    let with_gateway =
+        Subject::ALL.into_iter().any(|subject| subject.is_the_gateways() && arguments.measures(subject));
     let mut house = House::open(folder.path(), with_gateway).await?;
     let mut rounds = Vec::with_capacity(arguments.rounds);
     for number in 0..arguments.rounds {
@@ -198,7 +218,7 @@ async fn bench(arguments: &Arguments) -> Result<()> {
             }
             let figures = house.measure(subject, arguments.load).await?;
             eprintln!(
-                "round {}/{} {:24} {:8.0} requests/s  p50 {:6} µs  p99 {:6} µs",
+                "round {}/{} {:35} {:8.0} requests/s  p50 {:6} µs  p99 {:6} µs",
                 number + 1,
                 arguments.rounds,
                 subject.title(),
@@ -254,17 +274,17 @@ impl House {
         let server = match subject {
             Subject::Echo | Subject::EchoSubmit => &self.echo,
             Subject::Proxy => &self.proxy,
-            Subject::Gateway | Subject::Submit => {
+            Subject::Gateway | Subject::Submit | Subject::OneByOne | Subject::Batch => {
                 self.gateway.as_ref().context("the gateway was not started")?
             }
         };
         let cpu_before = server.cpu_us();
-        let outcome = processes::load(server, &self.certificates, subject.work(), load)
+        let outcome = processes::load(server, &self.certificates, subject.work(), subject.load(load))
             .await
             .with_context(|| format!("measuring the {}", subject.title()))?;
         let first_error = outcome.first_error.as_deref().unwrap_or_default();
         ensure!(outcome.errors == 0, "{}: {} errors, first: {first_error}", subject.title(), outcome.errors);
-        if matches!(subject, Subject::Gateway | Subject::Submit) {
+        if subject.is_the_gateways() {
             self.answered_by_gateway += outcome.answered;
             let entries = outcome.highest_log_index + 1;
             ensure!(

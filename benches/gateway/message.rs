@@ -9,7 +9,7 @@ use legal_aid_gateway::domain::agency::AgencyKind;
 use legal_aid_gateway::grpc::generated::google::r#type::Date;
 use legal_aid_gateway::grpc::proto::content::Kind as ContentArm;
 use legal_aid_gateway::grpc::proto::{
-    AidDecision, ApplicantKind, Attachment, AuditReceipt, Authority, AuthorityKind, ClaimKind,
+    AidDecision, ApplicantKind, Attachment, AuditReceipt, Authority, AuthorityKind, CallContext, ClaimKind,
     Classification, Content, CourtCase, Envelope, Exchange, ExchangeState, FeeWaiverRequest, HouseholdScope,
     IdKind, IncomeBand, Instance, Kind, LegalBasis, LowIncomeAnswer, LowIncomeQuery, Operator, PartyRole,
     Person, Programme, ProgrammeStatus, QueryLowIncomeRequest, QueryLowIncomeResponse, RegisterStatus,
@@ -116,6 +116,16 @@ impl Question {
             query: Some(query),
             complete_later: false,
         }))
+    }
+
+    /// Who asks, for the first message of a stream.
+    pub(crate) fn context(&self) -> CallContext {
+        let envelope = self.0.envelope.clone().unwrap_or_default();
+        CallContext {
+            request_id: Uuid::now_v7().to_string(),
+            operator: envelope.operator,
+            purpose: envelope.purpose,
+        }
     }
 
     /// The request, under a new id: the same id again would be answered from the record of outcomes.

@@ -52,11 +52,12 @@ pub(crate) struct LoadShape {
 
 impl Report {
     pub(crate) fn new(rounds: Vec<Round>, load: LoadShape, message: Sizes, machine: Machine) -> Self {
-        const RATIOS: [(&str, Subject, Subject); 4] = [
+        const RATIOS: [(&str, Subject, Subject); 5] = [
             ("proxy_over_echo", Subject::Proxy, Subject::Echo),
             ("verify_over_bare_proxy", Subject::Gateway, Subject::Proxy),
             ("verify_over_echo", Subject::Gateway, Subject::Echo),
             ("submit_over_echo", Subject::Submit, Subject::EchoSubmit),
+            ("batch_over_one_by_one", Subject::Batch, Subject::OneByOne),
         ];
         let rate = |round: &Round, subject| Some(round.get(&subject)?.requests_per_second);
         let ratios = RATIOS.into_iter().filter_map(|(name, over, under)| {
