@@ -611,6 +611,8 @@ async fn connect(profile: &Profile) -> TlsStream<TcpStream> {
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let tcp = TcpStream::connect(&profile.gateway.address).await.unwrap();
+    // A small frame must not wait for the answer to the one before it.
+    tcp.set_nodelay(true).unwrap();
     let name = ServerName::try_from(profile.gateway.server_name.clone()).unwrap();
     tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
 }
