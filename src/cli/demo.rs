@@ -1,5 +1,6 @@
 //! `demo`: the whole job once, with simulated agencies, over real sockets.
 
+mod stage;
 mod steps;
 
 use std::path::PathBuf;
@@ -12,8 +13,6 @@ use serde_json::json;
 use self::steps::{Told, Walk};
 use super::output::{say, say_json, table};
 use crate::clock::Clock;
-use crate::simulator::court::Script;
-use crate::simulator::district::District;
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
@@ -68,14 +67,12 @@ impl Demo {
 
     async fn walk(&self, folder: &std::path::Path) -> anyhow::Result<(Vec<Step>, steps::AuditResult)> {
         let started = Instant::now();
-        let district = District::start(folder, Script::SupplementThenDefer, Clock::system())
-            .await
-            .context("the simulated district does not start")?;
+        let district = stage::set(folder).await.context("the simulated district does not start")?;
         if !self.json {
             let (zh, en) = (
-                format!("网关、法院、民政系统已在本机启动（{} 毫秒）", started.elapsed().as_millis()),
+                format!("网关和模拟机构已在本机启动（{} 毫秒）", started.elapsed().as_millis()),
                 format!(
-                    "gateway, court and registry are up on loopback ({} ms)",
+                    "gateway and simulated agencies are up on loopback ({} ms)",
                     started.elapsed().as_millis()
                 ),
             );
@@ -92,9 +89,21 @@ impl Demo {
         }
         step!("household_on_register", walk.household_on_register());
         step!("household_not_on_register", walk.household_not_on_register());
+        step!("poverty_household", walk.poverty_household());
         step!("registry_down", walk.registry_down());
+        step!("answered_later", walk.answered_later());
+        step!("batch_of_people", walk.batch_of_people());
+        step!("eligibility_assessed", walk.eligibility_assessed());
         step!("fee_waiver", walk.fee_waiver());
+        step!("decision_paper", walk.decision_paper());
         step!("same_request_again", walk.same_request_again());
+        step!("judicial_relief", walk.judicial_relief());
+        step!("clock_of_the_law", walk.clock_of_the_law());
+        step!("appeal_referral", walk.appeal_referral());
+        step!("counsel_notice", walk.counsel_notice());
+        step!("direct_assignment_report", walk.direct_assignment_report());
+        step!("cooperation_request", walk.cooperation_request());
+        step!("changes_watched", walk.changes_watched());
         step!("court_queries_registry", walk.court_queries_registry());
         step!("no_certificate", walk.no_certificate());
         step!("audit_verified_from_outside", walk.audit_verified_from_outside());
