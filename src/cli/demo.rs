@@ -3,16 +3,24 @@
 mod stage;
 mod steps;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
+use comfy_table::ColumnConstraint;
 use serde_json::json;
 
 use self::steps::{Told, Walk};
 use super::output::{say, say_json, table};
 use crate::clock::Clock;
+
+/// Width of the table where it does not go to a terminal.
+const WIDTH: u16 = 140;
+
+/// The column that says what came of a step.
+const RESULT: usize = 3;
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
@@ -154,6 +162,17 @@ impl Demo {
             Language::En => ["", "step", "who → whom", "result", "ms", "log index"],
         };
         let mut rows = table(&head);
+        if !std::io::stdout().is_terminal() {
+            rows.set_width(WIDTH);
+        }
+        // Where there is room, only what came of a step is broken into lines.
+        if rows.width().is_none_or(|width| width >= WIDTH) {
+            for column in (0..head.len()).filter(|column| *column != RESULT) {
+                if let Some(column) = rows.column_mut(column) {
+                    column.set_constraint(ColumnConstraint::ContentWidth);
+                }
+            }
+        }
         for step in steps {
             let told = &step.told;
             rows.add_row([

@@ -37,12 +37,12 @@ impl Walk {
         ensure!(self.overdue().await? == 0, "something is overdue");
         self.referral = Some(id);
         Ok(Told {
-            title: ("法定期限：办件上的时钟", "a clock of the law on an exchange"),
-            parties: ("法律援助中心 → 人民检察院", "centre → procuratorate"),
+            title: ("法定期限：办件上的时钟", "clock of the law on an exchange"),
+            parties: ("援助中心 → 人民检察院", "centre → procuratorate"),
             result: (
-                format!("已移送申诉；审查期限三个月（民事诉讼法 220），至 {until}，计时中；无逾期办件"),
+                format!("移送；审查三个月（民事诉讼法第220条），{until}到期，计时中；无逾期办件"),
                 format!(
-                    "referred; 3 months for the review (民事诉讼法 220), due {until}, running; nothing overdue"
+                    "review within 3 months (Civil Procedure Law 220), due {until}, running; nothing is overdue"
                 ),
             ),
             log_index: submitted.audit.map(|audit| audit.log_index),
@@ -67,7 +67,7 @@ impl Walk {
         );
         Ok(Told {
             title: ("申诉移送检察院", "appeal referral"),
-            parties: ("法律援助中心 ⇄ 人民检察院", "centre ⇄ procuratorate"),
+            parties: ("援助中心 ⇄ 人民检察院", "centre ⇄ procuratorate"),
             result: (
                 "签收 → 通知补正 → 已补正 → 受理 → 结果：提出抗诉；期限内办结".to_owned(),
                 "received → papers asked → handed in → accepted → outcome: PROTEST, in time".to_owned(),

@@ -10,7 +10,7 @@ use crate::setup::{codes, purposes};
 impl Walk {
     pub(in crate::cli::demo) async fn counsel_notice(&mut self) -> anyhow::Result<Told> {
         let request = examples::counsel_notice(&self.court)?;
-        let Answered { exchange, log_index } = self.to_the_centre(&request, "assignment").await?;
+        let Answered { exchange, log_index } = self.put_to_centre(&request, "assignment").await?;
         let Some(Arm::CounselAssignment(assigned)) = arm(&exchange) else { anyhow::bail!("another answer") };
         ensure!(!assigned.firm.is_empty() && assigned.assigned_on.is_some(), "nobody was assigned");
         let limit = clock(&exchange, "COUNSEL_AFTER_NOTICE")?;
@@ -18,11 +18,11 @@ impl Walk {
         ensure!(limit.stop_time.is_some() && limit.overdue_from.is_none(), "the centre was late");
         let (firm, until) = (&assigned.firm, day(limit.due_on.as_ref()));
         Ok(Told {
-            title: ("通知辩护：被告人没有辩护人", "counsel notice: a defendant without counsel"),
-            parties: ("人民法院 → 法律援助中心", "court → centre"),
+            title: ("通知辩护：被告人没有辩护人", "counsel notice to the centre"),
+            parties: ("人民法院 → 援助中心", "court → centre"),
             result: (
-                format!("签收 → 指派：{firm}；期限三日（法律援助法 36），至 {until}，已按时"),
-                format!("received → assigned: {firm}; 3 days (Legal Aid Law 36), due {until}, in time"),
+                format!("签收 → 指派：{firm}；期限三日（法律援助法第36条），至{until}，按时"),
+                format!("received → a lawyer assigned; 3 days (Legal Aid Law 36), due {until}, in time"),
             ),
             log_index: Some(log_index),
         })
@@ -30,7 +30,7 @@ impl Walk {
 
     pub(in crate::cli::demo) async fn direct_assignment_report(&mut self) -> anyhow::Result<Told> {
         let request = examples::direct_assignment(&self.court)?;
-        let Answered { exchange, log_index } = self.to_the_centre(&request, "acknowledgement").await?;
+        let Answered { exchange, log_index } = self.put_to_centre(&request, "acknowledgement").await?;
         let Some(Arm::DirectAssignmentAcknowledgement(answer)) = arm(&exchange) else {
             anyhow::bail!("another answer")
         };
@@ -38,7 +38,7 @@ impl Walk {
         let number = &answer.registration_number;
         Ok(Told {
             title: ("法院直接指派的报告", "direct-assignment report"),
-            parties: ("人民法院 → 法律援助中心", "court → centre"),
+            parties: ("人民法院 → 援助中心", "court → centre"),
             result: (
                 format!("签收 → 回复：已登记，登记号 {number}"),
                 format!("received → acknowledged: REGISTERED as {number}"),
@@ -58,8 +58,8 @@ impl Walk {
         let Some(Arm::CooperationResult(result)) = arm(&exchange) else { anyhow::bail!("another answer") };
         ensure!(result.outcome() == proto::CooperationOutcome::Done, "it was not done");
         Ok(Told {
-            title: ("异地协作：代为送达", "cooperation: papers served for another centre"),
-            parties: ("法律援助中心 ⇄ 邻区中心", "centre ⇄ neighbouring centre"),
+            title: ("异地协作：代为送达", "cooperation between centres"),
+            parties: ("援助中心 ⇄ 邻区中心", "centre ⇄ neighbour"),
             result: (
                 "送达 → 签收 → 结果：已办理".to_owned(),
                 "delivered → received → result: DONE".to_owned(),
@@ -69,18 +69,18 @@ impl Walk {
     }
 
     /// Sends something from the court to the centre, whose clerk is at the desk until it is answered.
-    async fn to_the_centre(
+    async fn put_to_centre(
         &mut self,
         request: &proto::SubmitExchangeRequest,
         answer: &str,
     ) -> anyhow::Result<Answered> {
         self.district()?.employ("centre").await?;
-        let answered = self.ask_the_centre(request, answer).await;
+        let answered = self.put_and_wait(request, answer).await;
         self.district()?.send_home("centre").await;
         answered
     }
 
-    async fn ask_the_centre(
+    async fn put_and_wait(
         &mut self,
         request: &proto::SubmitExchangeRequest,
         answer: &str,

@@ -44,8 +44,8 @@ impl Walk {
         self.decision_index = Some(log_index);
         self.fee_waiver = Some(exchange);
         Ok(Told {
-            title: ("缓交诉讼费：凭法律援助决定", "fee waiver, on a legal-aid decision"),
-            parties: ("法律援助中心 ⇄ 人民法院", "centre ⇄ court"),
+            title: ("缓交诉讼费：凭法律援助决定", "fee waiver on an aid decision"),
+            parties: ("援助中心 ⇄ 人民法院", "centre ⇄ court"),
             result: (
                 "送达 → 签收 → 通知补正 → 已补正 → 决定：准予缓交（未重复审查困难状况）".to_owned(),
                 "delivered → received → papers asked → handed in → decided: DEFERRED, hardship not re-reviewed"
@@ -68,15 +68,13 @@ impl Walk {
         ensure!(received.sha256 == sent.sha256 && received.sha256 == sha256, "the digests differ");
         let log_index =
             self.index_of("DownloadAttachment", "", self.centre.profile().agency.as_str()).await?;
-        let short = HEXLOWER.encode(&sha256[..6]);
+        let short = HEXLOWER.encode(&sha256[..4]);
         Ok(Told {
-            title: ("决定书：法院上传，中心下载", "the decision as a paper, up and down"),
-            parties: ("人民法院 → 法律援助中心", "court → centre"),
+            title: ("决定书：法院上传，中心下载", "decision paper, up and down"),
+            parties: ("人民法院 → 援助中心", "court → centre"),
             result: (
-                format!("{PAPER}，{bytes} 字节，两端摘要与决定所载一致（SHA-256 {short}…）"),
-                format!(
-                    "{PAPER}, {bytes} bytes; both ends have the digest that the decision names ({short}…)"
-                ),
+                format!("{PAPER}，{bytes}字节；两端摘要均与决定所载一致（{short}…）"),
+                format!("{bytes} bytes; both ends have the digest that the decision names ({short}…)"),
             ),
             log_index: Some(log_index),
         })
@@ -97,7 +95,7 @@ impl Walk {
         ensure!(count == 1, "there are {count} exchanges");
         Ok(Told {
             title: ("同一请求编号再次提交", "the same request id again"),
-            parties: ("法律援助中心 → 网关", "centre → gateway"),
+            parties: ("援助中心 → 网关", "centre → gateway"),
             result: (
                 "答复与首次相同，没有产生第二件".to_owned(),
                 "the same answer, no second exchange".to_owned(),
@@ -121,10 +119,10 @@ impl Walk {
         ensure!(decision.outcome() == proto::JudicialReliefOutcome::Granted, "relief is not granted");
         let yuan = decision.granted_fen.context("a grant without a sum")? / 100;
         Ok(Told {
-            title: ("国家司法救助：执行不能", "judicial relief: the debtor has nothing"),
-            parties: ("法律援助中心 ⇄ 人民法院", "centre ⇄ court"),
+            title: ("国家司法救助：执行不能", "judicial relief in enforcement"),
+            parties: ("援助中心 ⇄ 人民法院", "centre ⇄ court"),
             result: (
-                format!("送达 → 签收 → 决定：给予救助 {yuan} 元"),
+                format!("送达 → 签收 → 决定：给予救助{yuan}元"),
                 format!("delivered → received → decided: GRANTED, {yuan} yuan"),
             ),
             log_index: Some(log_index),

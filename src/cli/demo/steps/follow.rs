@@ -103,13 +103,12 @@ impl Walk {
         ensure!(begun.len() == 2, "the watch was begun {} times", begun.len());
         let exchanges = expected.len();
         Ok(Told {
-            title: ("跟踪办件变化", "changes watched from the beginning"),
-            parties: ("网关 → 法律援助中心", "gateway → centre"),
+            title: ("跟踪办件变化", "changes watched from the start"),
+            parties: ("网关 → 援助中心", "gateway → centre"),
             result: (
-                format!("{exchanges} 件办件、{changes} 次变化，直到决定；中途断开一次，凭游标续看，不漏不重"),
+                format!("{exchanges}件办件的{changes}次变化，直到决定；中途断开一次，凭游标续看，不漏不重"),
                 format!(
-                    "{changes} changes of {exchanges} exchanges, to each decision; broken off once and resumed: \
-                     none lost, none twice"
+                    "{changes} changes of {exchanges} exchanges, to the end; broken off once, resumed: each seen once"
                 ),
             ),
             log_index: begun.first().copied(),

@@ -30,10 +30,10 @@ impl Walk {
         let until =
             until.map(|day| format!("{:04}-{:02}-{:02}", day.year, day.month, day.day)).unwrap_or_default();
         Ok(Told {
-            title: ("核查：在册家庭", "verify: household on the register"),
-            parties: ("法律援助中心 → 民政系统", "centre → civil-affairs registry"),
+            title: ("核查：在册家庭", "verify: on the register"),
+            parties: ("援助中心 → 民政系统", "centre → registry"),
             result: (
-                format!("MATCH：在册，低保在领；收入在标准线内；答复有效至 {until}"),
+                format!("MATCH：在册，低保在领；收入在标准线内；答复有效至{until}"),
                 format!(
                     "MATCH: on the register, allowance active; income within the line; valid until {until}"
                 ),
@@ -46,8 +46,8 @@ impl Walk {
         let answer = self.verify(NOT_ON_THE_REGISTER).await?;
         expect(result_of(&answer), VerificationResult::NoMatch)?;
         Ok(Told {
-            title: ("核查：不在册家庭", "verify: household not on the register"),
-            parties: ("法律援助中心 → 民政系统", "centre → civil-affairs registry"),
+            title: ("核查：不在册家庭", "verify: not on the register"),
+            parties: ("援助中心 → 民政系统", "centre → registry"),
             result: (
                 "NO_MATCH：不在册；这不是拒绝，可改用个人诚信承诺".to_owned(),
                 "NO_MATCH: not on it; no refusal: an undertaking may take its place".to_owned(),
@@ -78,9 +78,9 @@ impl Walk {
         let since = day(answer.identified_on.as_ref());
         Ok(Told {
             title: ("核查：防返贫监测户", "verify: poverty household"),
-            parties: ("法律援助中心 → 乡村振兴系统", "centre → rural-revitalisation registry"),
+            parties: ("援助中心 → 乡村振兴系统", "centre → poverty registry"),
             result: (
-                format!("MATCH：边缘易致贫户，{since} 识别，风险未消除"),
+                format!("MATCH：边缘易致贫户，{since}识别，风险未消除"),
                 format!("MATCH: on the edge of poverty since {since}, risk stands"),
             ),
             log_index: index(response.audit.as_ref()),
@@ -100,9 +100,9 @@ impl Walk {
         self.pending = Some(answered.verification_id);
         Ok(Told {
             title: ("核查：民政系统停机", "verify: the registry is down"),
-            parties: ("法律援助中心 → （无应答）", "centre → (no answer)"),
+            parties: ("援助中心 → （无应答）", "centre → (no answer)"),
             result: (
-                "UNAVAILABLE，不是拒绝：可凭个人承诺（法律援助法 41），可先行援助（44）；网关稍后再问".to_owned(),
+                "UNAVAILABLE，不是拒绝：可凭个人承诺（法律援助法第41条），可先行援助（第44条）；网关稍后再问".to_owned(),
                 "UNAVAILABLE, no refusal: an undertaking (Legal Aid Law 41) or aid first (44); asked again later"
                     .to_owned(),
             ),
@@ -133,11 +133,11 @@ impl Walk {
         let log_index = self.index_of("VerifyLowIncome", &id, self.centre.profile().agency.as_str()).await?;
         let times = kept.attempts;
         Ok(Told {
-            title: ("民政系统恢复：补送答复", "the registry is back: the answer follows"),
-            parties: ("民政系统 → 法律援助中心", "civil-affairs registry → centre"),
+            title: ("民政系统恢复：补送答复", "registry back: the answer follows"),
+            parties: ("民政系统 → 援助中心", "registry → centre"),
             result: (
-                format!("网关又问 {times} 次后得到 MATCH，作为送达件交给中心"),
-                format!("asked again {times} time(s): MATCH, delivered to the centre"),
+                format!("网关再问{times}次，得到MATCH，作为送达件交给中心"),
+                format!("asked again (attempt {times}): MATCH, delivered to the centre"),
             ),
             log_index: Some(log_index),
         })
@@ -174,9 +174,9 @@ impl Walk {
         ensure!(entries.len() == PEOPLE as usize, "there are {} entries for {PEOPLE} people", entries.len());
         Ok(Told {
             title: ("批量核查", "verify: a batch of people"),
-            parties: ("法律援助中心 ⇄ 民政系统", "centre ⇄ civil-affairs registry"),
+            parties: ("援助中心 ⇄ 民政系统", "centre ⇄ registry"),
             result: (
-                format!("{PEOPLE} 人一次提交：{matched} 人在册，{unmatched} 人不在册；每人各有日志记录"),
+                format!("{PEOPLE}人一次提交：{matched}人在册，{unmatched}人不在册；每人各有日志记录"),
                 format!(
                     "{PEOPLE} people on one stream: {matched} MATCH, {unmatched} NO_MATCH; each has its own entries"
                 ),
@@ -201,22 +201,22 @@ impl Walk {
         );
         let decided = response.rules.last().context("the outcome has no rule")?;
         ensure!(
-            decided.verdict() == RuleVerdict::Met && decided.rule.starts_with("programme/"),
+            decided.verdict() == RuleVerdict::Met && decided.rule == "programme/minimum-allowance",
             "{} decided",
             decided.rule
         );
         let asked = response.registers.first().context("no register was asked")?;
         expect(asked.result(), VerificationResult::Match)?;
         let due = response.due.iter().find(|due| due.code == "DECISION").context("nothing is due")?;
-        let (tried, article) = (response.rules.len(), &decided.article);
-        let (rule, by) = (&decided.rule, day(due.due_on.as_ref()));
+        ensure!(decided.article == "法律援助法 art 42(2)", "the rule has another article");
+        let (tried, by) = (response.rules.len(), day(due.due_on.as_ref()));
         Ok(Told {
             title: ("资格评估", "eligibility assessed"),
-            parties: ("法律援助中心 → 网关 → 民政系统", "centre → gateway → registry"),
+            parties: ("援助中心 → 网关", "centre → gateway"),
             result: (
-                format!("PASSPORTED：{rule} 在册（{article}），依次试了 {tried} 条规则；由人在 {by} 前决定"),
+                format!("PASSPORTED：低保在册（法律援助法第42条）；依次适用{tried}条规则；{by}前由人决定"),
                 format!(
-                    "PASSPORTED by {rule} ({article}), {tried} rules tried in order; a person decides by {by}"
+                    "PASSPORTED by allowance (Legal Aid Law 42(2)), {tried} rules tried; a person decides by {by}"
                 ),
             ),
             log_index: index(response.audit.as_ref()),

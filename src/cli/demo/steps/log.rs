@@ -34,7 +34,7 @@ impl Walk {
             title: ("从外部核验审计日志", "audit log verified from outside"),
             parties: ("审计机关 → 网关", "auditor → gateway"),
             result: (
-                format!("{} 条逐条重新计算，与签名一致；法院决定在 {size} 条的日志中得到证明", report.size),
+                format!("{}条逐条重新计算，与签名一致；法院决定在{size}条的日志中得到证明", report.size),
                 format!(
                     "{} entries hashed again, as signed; the decision is proven in the log of {size}",
                     report.size
@@ -65,7 +65,7 @@ impl Walk {
             title: ("改动副本中的一个字节", "one byte of a copy changed"),
             parties: ("篡改者 → 日志副本", "forger → copy of the log"),
             result: (
-                format!("已发现：第 {changed} 条与签名不符；原件完好"),
+                format!("已发现：第{changed}条与签名不符；原件完好"),
                 format!("detected: entry {changed} is not what was signed; the original is sound"),
             ),
             log_index: Some(changed),
