@@ -17,7 +17,7 @@ use crate::domain::agency::{AgencyKind, CodeError, CreditCode, CreditCodeError, 
 use crate::domain::region::{RegionCode, RegionCodeError};
 use crate::gateway::Secrets;
 use crate::identity::development::{DevelopmentAuthority, DevelopmentError};
-use crate::simulator::clerk::ClerkConfig;
+use crate::simulator::clerk::{ClerkConfig, Papers};
 use crate::simulator::registry::{Behaviour, Household, Poverty, Register, RegistryConfig};
 use crate::simulator::script::{Script, Steps};
 
@@ -285,6 +285,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             purpose: purpose.map(str::to_owned),
             script: self.script,
             steps: Steps::new(),
+            papers: Papers::new(),
         };
         let appeals = Some(purposes::APPEAL_REFERRAL);
         for (file, config) in [

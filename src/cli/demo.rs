@@ -1,19 +1,26 @@
 //! `demo`: the whole job once, with simulated agencies, over real sockets.
 
+mod stage;
 mod steps;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
+use comfy_table::ColumnConstraint;
 use serde_json::json;
 
 use self::steps::{Told, Walk};
 use super::output::{say, say_json, table};
 use crate::clock::Clock;
-use crate::simulator::court::Script;
-use crate::simulator::district::District;
+
+/// Width of the table where it does not go to a terminal.
+const WIDTH: u16 = 140;
+
+/// The column that says what came of a step.
+const RESULT: usize = 3;
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
@@ -68,14 +75,12 @@ impl Demo {
 
     async fn walk(&self, folder: &std::path::Path) -> anyhow::Result<(Vec<Step>, steps::AuditResult)> {
         let started = Instant::now();
-        let district = District::start(folder, Script::SupplementThenDefer, Clock::system())
-            .await
-            .context("the simulated district does not start")?;
+        let district = stage::set(folder).await.context("the simulated district does not start")?;
         if !self.json {
             let (zh, en) = (
-                format!("网关、法院、民政系统已在本机启动（{} 毫秒）", started.elapsed().as_millis()),
+                format!("网关和模拟机构已在本机启动（{} 毫秒）", started.elapsed().as_millis()),
                 format!(
-                    "gateway, court and registry are up on loopback ({} ms)",
+                    "gateway and simulated agencies are up on loopback ({} ms)",
                     started.elapsed().as_millis()
                 ),
             );
@@ -92,9 +97,21 @@ impl Demo {
         }
         step!("household_on_register", walk.household_on_register());
         step!("household_not_on_register", walk.household_not_on_register());
+        step!("poverty_household", walk.poverty_household());
         step!("registry_down", walk.registry_down());
+        step!("answered_later", walk.answered_later());
+        step!("batch_of_people", walk.batch_of_people());
+        step!("eligibility_assessed", walk.eligibility_assessed());
         step!("fee_waiver", walk.fee_waiver());
+        step!("decision_paper", walk.decision_paper());
         step!("same_request_again", walk.same_request_again());
+        step!("judicial_relief", walk.judicial_relief());
+        step!("clock_of_the_law", walk.clock_of_the_law());
+        step!("appeal_referral", walk.appeal_referral());
+        step!("counsel_notice", walk.counsel_notice());
+        step!("direct_assignment_report", walk.direct_assignment_report());
+        step!("cooperation_request", walk.cooperation_request());
+        step!("changes_watched", walk.changes_watched());
         step!("court_queries_registry", walk.court_queries_registry());
         step!("no_certificate", walk.no_certificate());
         step!("audit_verified_from_outside", walk.audit_verified_from_outside());
@@ -145,6 +162,17 @@ impl Demo {
             Language::En => ["", "step", "who → whom", "result", "ms", "log index"],
         };
         let mut rows = table(&head);
+        if !std::io::stdout().is_terminal() {
+            rows.set_width(WIDTH);
+        }
+        // Where there is room, only what came of a step is broken into lines.
+        if rows.width().is_none_or(|width| width >= WIDTH) {
+            for column in (0..head.len()).filter(|column| *column != RESULT) {
+                if let Some(column) = rows.column_mut(column) {
+                    column.set_constraint(ColumnConstraint::ContentWidth);
+                }
+            }
+        }
         for step in steps {
             let told = &step.told;
             rows.add_row([

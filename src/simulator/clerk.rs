@@ -1,6 +1,6 @@
 //! The clerk of an agency with an inbox: takes deliveries, pushed or pulled, and answers them by a script.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use super::decision::{self, Verdict};
 use super::script::{self, Script, Step, Steps};
 use super::{Serving, SimulatorError, start};
-use crate::client::{AgencyClient, Profile};
+use crate::client::{AgencyClient, Paper, Profile, TransferError};
 use crate::clock::Clock;
 use crate::config::load_table;
 use crate::domain::exchange::Kind;
@@ -34,6 +34,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long a clerk that pulls waits when nothing was there.
 const PULL_EVERY: Duration = Duration::from_millis(500);
+
+/// Media type of the papers that go with decisions.
+const PDF: &str = "application/pdf";
 
 /// Most answers on their way at once.
 const AT_ONCE: usize = 16;
@@ -56,7 +59,13 @@ pub struct ClerkConfig {
     /// What it does with each kind.
     #[serde(default, skip_serializing_if = "Steps::is_empty")]
     pub steps: Steps,
+    /// A PDF that goes with its decisions on a kind.
+    #[serde(default, skip_serializing_if = "Papers::is_empty")]
+    pub papers: Papers,
 }
+
+/// Files by kind.
+pub type Papers = BTreeMap<Kind, PathBuf>;
 
 /// A clerk at work.
 pub enum Working {
@@ -90,7 +99,11 @@ impl Working {
 /// When the file is missing or malformed, or has a step that its kind does not know.
 pub fn load(path: &Path) -> Result<ClerkConfig, SimulatorError> {
     let mut config: ClerkConfig = load_table(path, [])?;
-    config.profile = path.parent().unwrap_or(Path::new(".")).join(&config.profile);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    config.profile = folder.join(&config.profile);
+    for paper in config.papers.values_mut() {
+        *paper = folder.join(&*paper);
+    }
     script::check(&config.steps)?;
     Ok(config)
 }
@@ -215,6 +228,7 @@ struct Clerk {
     client: AgencyClient,
     script: Script,
     steps: Arc<Steps>,
+    papers: Arc<Papers>,
     hands: Arc<Semaphore>,
 }
 
@@ -223,7 +237,8 @@ impl Clerk {
     fn sit_down(config: &ClerkConfig, client: AgencyClient) -> mpsc::UnboundedSender<Taken> {
         let (desk, mut work) = mpsc::unbounded_channel::<Taken>();
         let hands = Arc::new(Semaphore::new(AT_ONCE));
-        let clerk = Self { client, script: config.script, steps: Arc::new(config.steps.clone()), hands };
+        let (steps, papers) = (Arc::new(config.steps.clone()), Arc::new(config.papers.clone()));
+        let clerk = Self { client, script: config.script, steps, papers, hands };
         tokio::spawn(async move {
             while let Some(taken) = work.recv().await {
                 let clerk = clerk.clone();
@@ -257,8 +272,7 @@ impl Clerk {
     }
 
     fn steps_of(&self, kind: proto::Kind) -> Vec<Step> {
-        let name = kind.as_str_name().trim_start_matches("KIND_");
-        let Some(kind) = Kind::from_name(name) else { return Vec::new() };
+        let Some(kind) = kind_named(kind) else { return Vec::new() };
         self.steps.get(&kind).cloned().unwrap_or_else(|| self.script.steps(kind))
     }
 
@@ -288,7 +302,7 @@ impl Clerk {
                 Step::AskSupplement { papers, days } => {
                     let due = today.saturating_add(jiff::Span::new().days(i64::from(*days)));
                     let kind = taken.message.envelope.as_ref().map(proto::Envelope::kind).unwrap_or_default();
-                    self.respond(&taken.message, ask_for(papers, kind, due)).await?;
+                    self.respond(&taken.message, ask_for(papers, kind, due), Vec::new()).await?;
                     return Ok(());
                 }
                 Step::Accept => {
@@ -312,7 +326,9 @@ impl Clerk {
                 Step::Silent => return Ok(()),
             };
             if let Some(arm) = arm {
-                self.respond(&taken.message, arm).await?;
+                let decides = matches!(step, Step::Decide { .. } | Step::Refuse { .. });
+                let papers = if decides { self.upload_paper(&taken.message).await? } else { Vec::new() };
+                self.respond(&taken.message, arm, papers).await?;
             }
         }
         Ok(())
@@ -334,7 +350,34 @@ impl Clerk {
         Ok(exchange.unwrap_or_default().thread)
     }
 
-    async fn respond(&self, to: &proto::ExchangeMessage, arm: Arm) -> Result<(), Status> {
+    /// Uploads the paper that goes with decisions on the kind, where there is one, and says how a message names it.
+    async fn upload_paper(&self, to: &proto::ExchangeMessage) -> Result<Vec<proto::Attachment>, Status> {
+        let asked = to.envelope.clone().unwrap_or_default();
+        let Some(path) = kind_named(asked.kind()).and_then(|kind| self.papers.get(&kind)) else {
+            return Ok(Vec::new());
+        };
+        let paper = Paper::read(path).await.map_err(of_transfer)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let send = || async {
+            let uploaded = self.client.upload(&paper, PDF, &name, &asked.purpose, |_| ()).await;
+            uploaded.map_err(of_transfer)
+        };
+        self.patiently(send).await?;
+        Ok(vec![proto::Attachment {
+            sha256: paper.sha256.to_vec(),
+            name: name.to_string(),
+            media_type: PDF.to_owned(),
+            size_bytes: i64::try_from(paper.size).unwrap_or(i64::MAX),
+            form_number: String::new(),
+        }])
+    }
+
+    async fn respond(
+        &self,
+        to: &proto::ExchangeMessage,
+        arm: Arm,
+        attachments: Vec<proto::Attachment>,
+    ) -> Result<(), Status> {
         let asked = to.envelope.clone().unwrap_or_default();
         let envelope = self.client.complete(proto::Envelope {
             matter_id: asked.matter_id.clone(),
@@ -344,6 +387,7 @@ impl Clerk {
             purpose: asked.purpose,
             classification: asked.classification,
             in_reply_to: to.exchange_id.clone(),
+            attachments,
             ..Default::default()
         });
         let request = proto::RespondToExchangeRequest {
@@ -376,6 +420,20 @@ impl Clerk {
                 }
                 answer => return answer,
             }
+        }
+    }
+}
+
+fn kind_named(kind: proto::Kind) -> Option<Kind> {
+    Kind::from_name(kind.as_str_name().trim_start_matches("KIND_"))
+}
+
+/// A file that cannot be read may be put right: it is tried again like a gateway that is away.
+fn of_transfer(error: TransferError) -> Status {
+    match error {
+        TransferError::Refused(status) => *status,
+        error @ (TransferError::File { .. } | TransferError::Digest) => {
+            Status::unavailable(error.to_string())
         }
     }
 }

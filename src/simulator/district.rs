@@ -1,10 +1,12 @@
 //! A gateway and the agencies around it, on loopback, from a folder that `init` makes.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::clerk::{self, Working};
 use super::court::{self, Script};
 use super::{Serving, SimulatorError, registry};
 use crate::client::{AgencyClient, ClientError};
@@ -23,6 +25,8 @@ pub struct District {
     registry: Option<Serving>,
     poverty_registry: Option<Serving>,
     court: Option<Serving>,
+    /// Clerks of other agencies, by the agency's name in the folder.
+    clerks: BTreeMap<String, Working>,
 }
 
 /// Why a district does not start.
@@ -66,11 +70,23 @@ impl District {
     /// # Errors
     /// When something does not start.
     pub async fn open(folder: &Path, clock: Clock) -> Result<Self, DistrictError> {
+        Self::open_with(folder, clock, []).await
+    }
+
+    /// Starts everything in a folder that is there already; variables replace keys of the gateway's configuration.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub async fn open_with(
+        folder: &Path,
+        clock: Clock,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, DistrictError> {
         let registry = registry::serve_file(&folder.join("simulate-registry.toml"), clock.clone()).await?;
         let poverty_registry = folder.join("simulate-poverty-registry.toml");
         let poverty_registry = registry::serve_file(&poverty_registry, clock.clone()).await?;
         let court = court::serve_file(&folder.join("simulate-court.toml"), clock.clone()).await?;
-        let config = Config::load(&folder.join("gateway.toml"), [])?;
+        let config = Config::load(&folder.join("gateway.toml"), environment)?;
         let gateway = Gateway::start(config, clock.clone()).await?;
         Ok(Self {
             folder: folder.to_owned(),
@@ -79,6 +95,7 @@ impl District {
             registry: Some(registry),
             poverty_registry: Some(poverty_registry),
             court: Some(court),
+            clerks: BTreeMap::new(),
         })
     }
 
@@ -132,6 +149,26 @@ impl District {
         Ok(())
     }
 
+    /// Has the clerk of an agency, such as `procuratorate`, work by its `simulate-….toml`.
+    ///
+    /// # Errors
+    /// When its configuration cannot be used.
+    pub async fn employ(&mut self, name: &str) -> Result<(), DistrictError> {
+        let config = clerk::load(&self.folder.join(format!("simulate-{name}.toml")))?;
+        let working = clerk::work(config, self.clock.clone()).await?;
+        if let Some(earlier) = self.clerks.insert(name.to_owned(), working) {
+            earlier.stop().await;
+        }
+        Ok(())
+    }
+
+    /// Sends a clerk home.
+    pub async fn send_home(&mut self, name: &str) {
+        if let Some(clerk) = self.clerks.remove(name) {
+            clerk.stop().await;
+        }
+    }
+
     /// Stops the court.
     pub async fn stop_court(&mut self) {
         if let Some(court) = self.court.take() {
@@ -141,6 +178,9 @@ impl District {
 
     /// Stops everything in order.
     pub async fn stop(mut self) {
+        for clerk in std::mem::take(&mut self.clerks).into_values() {
+            clerk.stop().await;
+        }
         self.gateway.stop().await;
         if let Some(registry) = self.registry.take() {
             registry.stop().await;
