@@ -327,6 +327,8 @@ vocabulary! {
     pub enum Step {
         /// The opening message reached the recipient.
         Arrival => "ARRIVAL",
+        /// The recipient has what was given up after all.
+        LateArrival => "LATE_ARRIVAL",
         /// The opening message was given up.
         GivingUp => "GIVING_UP",
         /// An operator has it delivered again.
@@ -342,6 +344,7 @@ impl Step {
         use ExchangeState as S;
         match self {
             Self::Arrival => (S::Submitted, S::Delivered),
+            Self::LateArrival => (S::Undeliverable, S::Delivered),
             Self::GivingUp => (S::Submitted, S::Undeliverable),
             Self::Redelivery => (S::Undeliverable, S::Submitted),
             Self::Lapse => (S::SupplementRequested, S::DeemedWithdrawn),
