@@ -352,6 +352,10 @@ impl Step {
     }
 }
 
+/// So many messages in a thread, and the recipient tells of no more steps and asks for no more papers: it decides.
+/// Without an end, one party could make an exchange too large for the other to read.
+pub const MOST_MESSAGES: u32 = 200;
+
 /// A response that the state of the exchange does not allow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("in state {state} the {by} may not answer with {response}; allowed: {}", list(.allowed))]

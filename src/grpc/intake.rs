@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use jiff::civil::Date;
 use prost::Message;
 use tokio::time::timeout;
 use tonic::metadata::MetadataValue;
@@ -259,8 +260,17 @@ impl Intake {
 
     /// Whether an agreement in force allows the call.
     pub(crate) fn allow<O: Operation>(&self, call: &Call, facts: &mut Facts) -> Result<(), Refusal> {
+        self.allow_on::<O>(call, facts, shanghai_day(call.arrived()))
+    }
+
+    /// Whether an agreement in force on `today` allows the call: a stream may live longer than the day on which it began.
+    pub(crate) fn allow_on<O: Operation>(
+        &self,
+        call: &Call,
+        facts: &mut Facts,
+        today: Date,
+    ) -> Result<(), Refusal> {
         let Some(purpose) = &facts.purpose else { return Err(Refusal::Internal) };
-        let today = shanghai_day(call.arrived());
         let decision = self.directory.load().decide(
             &call.caller(),
             O::METHOD,
