@@ -306,7 +306,7 @@ async fn an_exchange_of_others_looks_to_a_third_agency_like_one_that_does_not_ex
     tried.extend([Method::PullDeliveries, Method::ListExchanges, Method::WatchExchanges]);
 
     // A paper: not to be read, not to be carried on, not to be confirmed by naming or sending its digest.
-    let papers = [PAPER, nothing].map(|paper| digest_of(paper));
+    let papers = [PAPER, nothing].map(digest_of);
     let [one, none] = papers.each_ref().map(|sha256| download(&third, sha256));
     assert_indistinguishable(&one.await.err().unwrap(), &none.await.err().unwrap());
     let [one, none] = papers.each_ref().map(|sha256| {
@@ -334,7 +334,7 @@ async fn an_exchange_of_others_looks_to_a_third_agency_like_one_that_does_not_ex
         });
         submit(&third, &naming).await.unwrap();
     }
-    let [one, none] = [PAPER, nothing].map(|paper| digest_of(paper));
+    let [one, none] = [PAPER, nothing].map(digest_of);
     assert_indistinguishable(
         &download(&third, &one).await.err().unwrap(),
         &download(&third, &none).await.err().unwrap(),

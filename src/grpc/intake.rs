@@ -264,12 +264,7 @@ impl Intake {
     }
 
     /// Whether an agreement in force on `today` allows the call: a stream may live longer than the day on which it began.
-    pub(crate) fn allow_on<O: Operation>(
-        &self,
-        call: &Call,
-        facts: &mut Facts,
-        today: Date,
-    ) -> Result<(), Refusal> {
+    fn allow_on<O: Operation>(&self, call: &Call, facts: &mut Facts, today: Date) -> Result<(), Refusal> {
         let Some(purpose) = &facts.purpose else { return Err(Refusal::Internal) };
         let decision = self.directory.load().decide(
             &call.caller(),

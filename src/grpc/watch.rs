@@ -11,7 +11,7 @@ use super::operation::{Facts, Operation, Reading};
 use super::page::PageToken;
 use super::proto;
 use super::status::Refusal;
-use super::wire::{call_context, event_of, shanghai_day};
+use super::wire::{call_context, event_of};
 use crate::access::Method;
 use crate::domain::agency::CreditCode;
 use crate::domain::violation::Violations;
@@ -80,7 +80,7 @@ impl Sending for WatchExchanges {
             changed.mark_unchanged();
             loop {
                 // An agency that may no longer watch is told so before the next change or sign of life.
-                may_go_on(intake, call, facts)?;
+                intake.may_go_on::<Self>(call, facts)?;
                 let events = intake.store.events_after(&caller, after, PAGE).await;
                 let events = events.map_err(|error| store_refusal(&error))?;
                 let is_all = events.len() < PAGE as usize;
@@ -104,14 +104,6 @@ impl Sending for WatchExchanges {
             };
         }
     }
-}
-
-/// Agencies are suspended, and agreements end, while a watch lives.
-fn may_go_on(intake: &Intake, call: &Call, facts: &Facts) -> Result<(), Refusal> {
-    if !intake.directory.load().is_active(&call.caller()) {
-        return Err(Refusal::AgencyNotActive);
-    }
-    intake.allow_on::<WatchExchanges>(call, &mut facts.clone(), shanghai_day(intake.clock.now()))
 }
 
 /// Makes and reads an agency's cursors.
