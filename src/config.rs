@@ -193,6 +193,8 @@ pub struct AttachmentsSection {
     pub most_bytes: u64,
     /// Most attachments and uploads of one agency.
     pub most_per_agency: u64,
+    /// Most bytes of all of one agency.
+    pub most_bytes_per_agency: u64,
     /// How long an unfinished upload is kept after it last grew.
     #[serde(deserialize_with = "duration")]
     pub keep_unfinished: Duration,
@@ -203,6 +205,7 @@ impl Default for AttachmentsSection {
         Self {
             most_bytes: 256 * 1024 * 1024,
             most_per_agency: 10_000,
+            most_bytes_per_agency: 64 * 1024 * 1024 * 1024,
             keep_unfinished: Duration::from_secs(86_400),
         }
     }
@@ -391,6 +394,9 @@ impl Config {
         }
         if self.attachments.keep_unfinished <= limits.longest_stream {
             return Err("attachments.keep_unfinished must be longer than limits.longest_stream");
+        }
+        if self.attachments.most_bytes_per_agency < self.attachments.most_bytes {
+            return Err("attachments.most_bytes_per_agency must not be less than attachments.most_bytes");
         }
         if limits.keep_outcomes < Duration::from_secs(7 * 86_400) {
             return Err("limits.keep_outcomes must be at least 7 days (\"168h\")");

@@ -43,7 +43,7 @@ use crate::identity::acceptor::{Acceptor, AcceptorLimits};
 use crate::identity::credentials::{Credentials, CredentialsError};
 use crate::identity::dialler::Dialler;
 use crate::identity::server::{Drained, HttpLimits, serve};
-use crate::store::{AuditLog, DatabaseLock, Sealer, Store, StoreError};
+use crate::store::{AuditLog, DatabaseLock, Room, Sealer, Store, StoreError};
 
 /// How often the newest checkpoint is written outside the database, and old outcomes are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -187,6 +187,7 @@ impl Gateway {
             directory: Arc::clone(&directory),
             peers: peers.clone(),
             rules: Arc::clone(&rules),
+            clocks: Arc::clone(&clocks),
             clock: clock.clone(),
             pseudonyms: secrets.pseudonym.clone(),
             node: config.gateway.node.clone(),
@@ -198,7 +199,10 @@ impl Gateway {
             heartbeat: config.limits.heartbeat,
             attachments: AttachmentLimits {
                 most_bytes: config.attachments.most_bytes,
-                most_per_agency: config.attachments.most_per_agency,
+                room: Room {
+                    attachments: config.attachments.most_per_agency,
+                    bytes: config.attachments.most_bytes_per_agency,
+                },
             },
         });
         let enquirer = Enquirer {

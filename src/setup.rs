@@ -214,6 +214,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 [attachments]
 # most_bytes = 268435456
 # most_per_agency = 10000
+# most_bytes_per_agency = 68719476736
 # keep_unfinished = "24h"
 [verification]                      # how a registry that was down is asked again
 # attempt = "10s"

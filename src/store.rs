@@ -26,7 +26,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Row, Sqlite, SqlitePool};
 use thiserror::Error;
 
-pub use self::attachments::{AttachmentRecord, CHUNK_BYTES, NewAttachment};
+pub use self::attachments::{AttachmentRecord, Begun, CHUNK_BYTES, NewAttachment, Room};
 pub use self::clocks::{ClockRecord, DueClock, OverdueCount};
 pub use self::deliveries::DeliveryRecord;
 pub use self::effect::{

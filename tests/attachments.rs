@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use data_encoding::{BASE64, HEXLOWER};
 use district::{DEADLINE, Refused, Scene, answer, respond, submit};
-use legal_aid_gateway::access::Method;
+use legal_aid_gateway::access::{AgencyStatus, Method};
 use legal_aid_gateway::audit::entry::Phase;
 use legal_aid_gateway::client::{AgencyClient, Paper, TransferError};
 use legal_aid_gateway::clock::Clock;
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::grpc::proto::response::Kind as Arm;
-use legal_aid_gateway::setup::purposes;
+use legal_aid_gateway::setup::{codes, purposes};
 use legal_aid_gateway::simulator::court::Script;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -134,6 +134,34 @@ async fn a_third_agency_cannot_tell_a_foreign_paper_from_none() {
     // Uploading it oneself tells nothing either: it has to be sent in full.
     upload(&other, &bytes, PDF).await.unwrap();
     assert_eq!(download(&other, &bytes, 0).await.unwrap(), bytes);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_download_ends_when_the_agency_is_suspended() {
+    let scene = Scene::start().await;
+    // More than lies between the two ends on the way.
+    let bytes = pdf(24 * 1024 * 1024);
+    upload(&scene.centre, &bytes, PDF).await.unwrap();
+    let request = proto::DownloadAttachmentRequest {
+        context: Some(scene.centre.context(purposes::FEE_WAIVER)),
+        sha256: Sha256::digest(&bytes).to_vec(),
+        offset: 0,
+    };
+    let mut items = scene.centre.attachments().download_attachment(request).await.unwrap().into_inner();
+    assert!(items.message().await.unwrap().is_some());
+    scene.edit_directory(|file| {
+        let centre = file.agencies.iter_mut().find(|agency| agency.code.as_str() == codes::CENTRE);
+        centre.unwrap().status = AgencyStatus::Suspended;
+    });
+    let status = loop {
+        match items.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("all of it came"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(Refused::of(&status).reason, "AGENCY_NOT_ACTIVE");
     scene.stop().await;
 }
 

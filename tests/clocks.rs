@@ -18,6 +18,7 @@ use legal_aid_gateway::audit::entry::{Entry, Phase};
 use legal_aid_gateway::client::AgencyClient;
 use legal_aid_gateway::clock::Clock;
 use legal_aid_gateway::config::Config;
+use legal_aid_gateway::domain::exchange::MOST_MESSAGES;
 use legal_aid_gateway::gateway::Gateway;
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::grpc::proto::response::Kind as Arm;
@@ -194,6 +195,30 @@ async fn while_papers_are_out_the_courts_clock_stands_and_starts_anew_when_they_
         told,
         [("FEE_WAIVER_DECISION", 9, true), ("SUPPLEMENT", 6, true), ("FEE_WAIVER_DECISION", 12, false)]
     );
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_thread_does_not_grow_without_end() {
+    let clock = monday();
+    let (scene, mut told) = quiet(&clock).await;
+    let (exchange, digest) = delivered(&scene, &mut told).await;
+    say(&scene.court, &exchange, receipt(&clock, digest)).await;
+    let url = format!("sqlite://{}", scene.folder.join("gateway.db").display());
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let set = async |messages: u32| {
+        sqlx::query("UPDATE exchanges SET messages = $1").bind(messages).execute(&pool).await.unwrap();
+    };
+    set(MOST_MESSAGES).await;
+    let again = answer(&scene.court, &exchange, ask_for_papers(date(2026, 11, 6)));
+    let refused = Refused::of(&respond(&scene.court, &again).await.err().unwrap());
+    assert_eq!(refused.rules(), [("response", "THREAD_COMES_TO_AN_END")]);
+    set(MOST_MESSAGES - 1).await;
+    say(&scene.court, &exchange, ask_for_papers(date(2026, 11, 6))).await;
+    // Papers that were asked for, and the decision, are taken all the same.
+    say(&scene.centre, &exchange, supplement()).await;
+    say(&scene.court, &exchange, decision(&clock)).await;
+    pool.close().await;
     scene.stop().await;
 }
 

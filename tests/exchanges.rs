@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use district::{
-    DEADLINE, Raw, Refused, Scene, acknowledge, agreement, answer, day_from_today, get, path_of, pull,
-    purpose, question, respond, submit, verify, waiver, wire_date, wire_time,
+    DEADLINE, Raw, Refused, Scene, acknowledge, agreement, answer, day_from_today, fee_waiver, get, path_of,
+    pull, purpose, question, respond, submit, verify, waiver, wire_date, wire_time,
 };
-use legal_aid_gateway::access::{AgencyStatus, Method};
+use legal_aid_gateway::access::{AgencyStatus, Agreement, Method};
 use legal_aid_gateway::audit::checkpoint::Checkpoint;
 use legal_aid_gateway::audit::entry::{Decision, Phase};
 use legal_aid_gateway::audit::merkle::{Hash, leaf_hash};
@@ -231,44 +231,252 @@ async fn an_agency_that_is_not_enrolled_is_turned_away_and_logged() {
 async fn an_exchange_of_others_looks_to_a_third_agency_like_one_that_does_not_exist() {
     let mut scene = Scene::start().await;
     scene.district.stop_court().await;
+    scene.district.stop_registry().await;
     // Deliveries to the court wait to be pulled: with no endpoint, no courier goes there.
     scene.edit_directory(|file| {
         let court = file.agencies.iter_mut().find(|agency| agency.code.as_str() == codes::COURT);
         court.unwrap().endpoint = None;
     });
     let third = scene.enrol_another_centre();
-    let exchange = scene.submit(&scene.fee_waiver()).await.unwrap().exchange.unwrap();
-    let delivery = await_delivery(&scene.court).await;
+    scene.edit_directory(|file| {
+        let like = agreement(file, "DEV-VERIFY").clone();
+        let (id, caller) = ("DEV-OTHER-VERIFY".to_owned(), codes::STRANGER.parse().unwrap());
+        file.agreements.push(Agreement { id, caller, ..like });
+    });
+    let foreign = Foreign::make(&scene).await;
     let nowhere = "0191d1a0-0000-7000-8000-000000000001".to_owned();
+    let nothing = b"%PDF-of nobody".as_slice();
+    let mut tried = Vec::new();
 
-    let (foreign, absent) =
-        (get(&third, &exchange.exchange_id).await.err(), get(&third, &nowhere).await.err());
-    assert_indistinguishable(&foreign.unwrap(), &absent.unwrap());
-
-    let mut of_third = proto::Exchange { sender: codes::STRANGER.to_owned(), ..exchange.clone() };
-    let withdraw = |exchange: &proto::Exchange| {
-        answer(&third, exchange, Arm::Withdrawal(proto::Withdrawal { reason: "试探".to_owned() }))
+    // Every id, wherever an id is taken: an id of one thing is none of another either.
+    let list = |asked: proto::ListExchangesRequest| {
+        let request =
+            proto::ListExchangesRequest { context: Some(third.context(purposes::FEE_WAIVER)), ..asked };
+        let third = &third;
+        async move { third.exchanges().list_exchanges(request).await.map(Response::into_inner) }
     };
-    let foreign = respond(&third, &withdraw(&of_third)).await.err().unwrap();
-    of_third.exchange_id.clone_from(&nowhere);
-    let absent = respond(&third, &withdraw(&of_third)).await.err().unwrap();
-    assert_indistinguishable(&foreign, &absent);
-
+    let delivery = &foreign.delivery;
     let digest = &delivery.message_sha256;
-    let foreign = acknowledge(&third, &delivery.delivery_id, digest).await.err().unwrap();
-    let absent = acknowledge(&third, &nowhere, digest).await.err().unwrap();
-    assert_indistinguishable(&foreign, &absent);
+    for id in [&foreign.exchange.exchange_id, &foreign.verification_id, &delivery.delivery_id] {
+        let (one, none) = (get(&third, id).await, get(&third, &nowhere).await);
+        assert_indistinguishable(&one.err().unwrap(), &none.err().unwrap());
+        let (one, none) = (get_verification(&third, id).await, get_verification(&third, &nowhere).await);
+        assert_indistinguishable(&one.err().unwrap(), &none.err().unwrap());
+        let one = acknowledge(&third, id, digest).await.err().unwrap();
+        assert_indistinguishable(&one, &acknowledge(&third, &nowhere, digest).await.err().unwrap());
+        for arm in one_answer_of_each_kind(&scene.clock, digest.clone()) {
+            // As if it were the third's own, of either party.
+            for sender in [true, false] {
+                let own = codes::STRANGER.to_owned();
+                let mut pretended = proto::Exchange { exchange_id: id.clone(), ..foreign.exchange.clone() };
+                *(if sender { &mut pretended.sender } else { &mut pretended.recipient }) = own;
+                let one = respond(&third, &answer(&third, &pretended, arm.clone())).await.err().unwrap();
+                pretended.exchange_id.clone_from(&nowhere);
+                let none = respond(&third, &answer(&third, &pretended, arm.clone())).await.err().unwrap();
+                assert_indistinguishable(&one, &none);
+            }
+        }
+    }
     // Nor is a delivery the sender's to acknowledge.
     let status = acknowledge(&scene.centre, &delivery.delivery_id, digest).await.err().unwrap();
     assert_eq!(status.code(), Code::NotFound);
+    tried.extend([Method::GetExchange, Method::GetVerification, Method::AcknowledgeDelivery]);
+    tried.push(Method::RespondToExchange);
 
+    // What lists and follows shows nothing of it, whatever is asked for.
     assert!(pull(&third).await.unwrap().deliveries.is_empty());
-    let list = proto::ListExchangesRequest {
-        context: Some(third.context(purposes::FEE_WAIVER)),
-        ..Default::default()
+    let matter_id = foreign.exchange.matter_id.clone();
+    for asked in [
+        proto::ListExchangesRequest::default(),
+        proto::ListExchangesRequest { matter_id, ..Default::default() },
+        proto::ListExchangesRequest { state: foreign.exchange.state, ..Default::default() },
+    ] {
+        let shown = list(asked).await.unwrap();
+        assert!(shown.exchanges.is_empty() && shown.next_page_token.is_empty());
+    }
+    let with_token = |token: &str| {
+        list(proto::ListExchangesRequest { page_token: token.to_owned(), ..Default::default() })
     };
-    assert!(third.exchanges().list_exchanges(list).await.unwrap().into_inner().exchanges.is_empty());
+    let (one, none) = (with_token(&foreign.page_token).await, with_token("AAAA").await);
+    assert_same_refusal(&one.err().unwrap(), &none.err().unwrap());
+    let (one, none) = (watch(&third, &foreign.cursor).await, watch(&third, "AAAA").await);
+    assert_same_refusal(&one.err().unwrap(), &none.err().unwrap());
+    let first = watch(&third, "").await.unwrap().message().await.unwrap().unwrap();
+    assert!(first.event.is_none(), "a sign of life, and no change");
+    tried.extend([Method::PullDeliveries, Method::ListExchanges, Method::WatchExchanges]);
+
+    // A paper: not to be read, not to be carried on, not to be confirmed by naming or sending its digest.
+    let papers = [PAPER, nothing].map(digest_of);
+    let [one, none] = papers.each_ref().map(|sha256| download(&third, sha256));
+    assert_indistinguishable(&one.await.err().unwrap(), &none.await.err().unwrap());
+    let [one, none] = papers.each_ref().map(|sha256| {
+        let context = Some(third.context(purposes::FEE_WAIVER));
+        let request = proto::GetUploadRequest { context, sha256: sha256.clone() };
+        let third = &third;
+        async move { third.attachments().get_upload(request).await.unwrap().into_inner() }
+    });
+    let (one, none) = (one.await, none.await);
+    assert_eq!((one.durable_bytes, one.complete), (none.durable_bytes, none.complete));
+    for (offset, size, media_type) in
+        [(5, PAPER.len(), "application/pdf"), (0, 7, "image/png"), (0, 7, "text/plain")]
+    {
+        let [one, none] = papers.each_ref().map(|sha256| upload(&third, sha256, offset, size, media_type));
+        assert_same_refusal(&one.await.err().unwrap(), &none.await.err().unwrap());
+    }
+    for sha256 in papers {
+        let mut naming = fee_waiver(&scene.folder, &third);
+        naming.envelope.as_mut().unwrap().attachments.push(proto::Attachment {
+            sha256,
+            name: "a.png".to_owned(),
+            media_type: "image/png".to_owned(),
+            size_bytes: 7,
+            form_number: String::new(),
+        });
+        submit(&third, &naming).await.unwrap();
+    }
+    let [one, none] = [PAPER, nothing].map(digest_of);
+    assert_indistinguishable(
+        &download(&third, &one).await.err().unwrap(),
+        &download(&third, &none).await.err().unwrap(),
+    );
+    tried.extend([
+        Method::DownloadAttachment,
+        Method::GetUpload,
+        Method::UploadAttachment,
+        Method::SubmitExchange,
+    ]);
+
+    // The log is not the third's to ask about at all.
+    let entry = |index| {
+        let context = Some(third.context(purposes::AUDIT_INSPECTION));
+        let request = proto::GetEntryRequest { context, index };
+        let third = &third;
+        async move { third.audit().get_entry(request).await.err().unwrap() }
+    };
+    assert_same_refusal(&entry(0).await, &entry(1_000_000).await);
+    tried.extend([Method::GetEntry]);
+
+    // These take no id of anything that exists.
+    use Method::{AssessEligibility, BatchVerify, VerifyLowIncome, VerifyPovertyHousehold};
+    use Method::{GetCheckpoint, GetInclusionProof, ListEntries};
+    tried.extend([AssessEligibility, BatchVerify, VerifyLowIncome, VerifyPovertyHousehold]);
+    tried.extend([ListEntries, GetCheckpoint, GetInclusionProof]);
+    for method in Method::ALL {
+        assert!(tried.contains(method), "{method:?} is not tried with foreign ids");
+    }
+
+    // Whose it is finds everything as it was.
+    let unchanged = get(&scene.centre, &foreign.exchange.exchange_id).await.unwrap().exchange.unwrap();
+    assert_eq!((unchanged.state, unchanged.thread.len()), (foreign.exchange.state, 1));
+    download(&scene.centre, &digest_of(PAPER)).await.unwrap();
+    download(&scene.court, &digest_of(PAPER)).await.unwrap();
     scene.stop().await;
+}
+
+/// A paper that the centre uploads.
+const PAPER: &[u8] = b"%PDF-1.7 of the centre";
+
+/// Things of the centre and the court.
+struct Foreign {
+    exchange: proto::Exchange,
+    delivery: proto::Delivery,
+    verification_id: String,
+    page_token: String,
+    cursor: String,
+}
+
+impl Foreign {
+    async fn make(scene: &Scene) -> Self {
+        let sha256 = digest_of(PAPER);
+        upload(&scene.centre, &sha256, 0, PAPER.len(), "application/pdf").await.unwrap();
+        let mut request = scene.fee_waiver();
+        request.envelope.as_mut().unwrap().attachments.push(proto::Attachment {
+            sha256,
+            name: "a.pdf".to_owned(),
+            media_type: "application/pdf".to_owned(),
+            size_bytes: i64::try_from(PAPER.len()).unwrap(),
+            form_number: String::new(),
+        });
+        let exchange = scene.submit(&request).await.unwrap().exchange.unwrap();
+        let delivery = await_delivery(&scene.court).await;
+        let mut later = scene.question();
+        later.complete_later = true;
+        let verification_id = scene.verify(&later).await.unwrap().verification_id;
+        // A second one, so that there is a second page.
+        scene.submit(&scene.fee_waiver()).await.unwrap();
+        let context = Some(scene.centre.context(purposes::FEE_WAIVER));
+        let page = proto::ListExchangesRequest { context, page_size: 1, ..Default::default() };
+        let page = scene.centre.exchanges().list_exchanges(page).await.unwrap().into_inner();
+        let cursor = watch(&scene.centre, "").await.unwrap().message().await.unwrap().unwrap().cursor;
+        Self { exchange, delivery, verification_id, page_token: page.next_page_token, cursor }
+    }
+}
+
+fn one_answer_of_each_kind(clock: &Clock, message_sha256: Vec<u8>) -> Vec<Arm> {
+    let day = |days| Some(wire_date(day_from_today(clock, days)));
+    let missing = vec![proto::MissingPaper { description: "收入证明".to_owned(), ..Default::default() }];
+    vec![
+        Arm::Receipt(proto::Receipt {
+            message_sha256,
+            received_at: Some(wire_time(clock.now().as_second())),
+            receipt_number: String::new(),
+        }),
+        Arm::SupplementRequest(proto::SupplementRequest { missing, due_on: day(7) }),
+        Arm::Supplement(proto::Supplement { note: "补交".to_owned() }),
+        Arm::Withdrawal(proto::Withdrawal { reason: "试探".to_owned() }),
+        Arm::FeeWaiverDecision(proto::FeeWaiverDecision {
+            outcome: proto::FeeWaiverOutcome::Deferred.into(),
+            deferred_until: day(60),
+            notice_number: "N-1".to_owned(),
+            hardship_rereviewed: Some(false),
+            decided_on: day(0),
+            ..Default::default()
+        }),
+        Arm::Closure(proto::Closure { closed_on: day(0), final_allocation: String::new() }),
+    ]
+}
+
+async fn get_verification(client: &AgencyClient, id: &str) -> Result<(), tonic::Status> {
+    let request = proto::GetVerificationRequest {
+        context: Some(client.context(purposes::AID_ELIGIBILITY)),
+        verification_id: id.to_owned(),
+    };
+    client.verification().get_verification(client.request(request, DEADLINE)).await.map(|_| ())
+}
+
+async fn watch(
+    client: &AgencyClient,
+    cursor: &str,
+) -> Result<tonic::Streaming<proto::WatchExchangesResponse>, tonic::Status> {
+    let context = Some(client.context(purposes::FEE_WAIVER));
+    let request = proto::WatchExchangesRequest { context, cursor: cursor.to_owned() };
+    client.exchanges().watch_exchanges(request).await.map(Response::into_inner)
+}
+
+async fn download(client: &AgencyClient, sha256: &[u8]) -> Result<(), tonic::Status> {
+    let context = Some(client.context(purposes::FEE_WAIVER));
+    let request = proto::DownloadAttachmentRequest { context, sha256: sha256.to_vec(), offset: 0 };
+    client.attachments().download_attachment(request).await.map(|_| ())
+}
+
+/// Sends [`PAPER`] under a digest.
+async fn upload(
+    client: &AgencyClient,
+    sha256: &[u8],
+    offset: i64,
+    size: usize,
+    media_type: &str,
+) -> Result<(), tonic::Status> {
+    let first = proto::UploadAttachmentRequest {
+        context: Some(client.context(purposes::FEE_WAIVER)),
+        sha256: sha256.to_vec(),
+        size_bytes: i64::try_from(size).unwrap(),
+        media_type: media_type.to_owned(),
+        name: "a.pdf".to_owned(),
+        offset,
+        data: PAPER[..size.min(PAPER.len())].to_vec(),
+    };
+    client.attachments().upload_attachment(tonic::codegen::tokio_stream::iter([first])).await.map(|_| ())
 }
 
 // ---- the state machine -------------------------------------------------------------------------------------------
@@ -713,9 +921,14 @@ async fn assert_turned_away(scene: &Scene, name: &str) {
     );
 }
 
-/// Two refusals that differ in nothing but the index of their entries.
+/// Two refusals of what is not there, that differ in nothing but the index of their entries.
 fn assert_indistinguishable(one: &tonic::Status, other: &tonic::Status) {
     assert_eq!(one.code(), Code::NotFound);
+    assert_same_refusal(one, other);
+}
+
+/// Two refusals that differ in nothing but the index of their entries.
+fn assert_same_refusal(one: &tonic::Status, other: &tonic::Status) {
     assert_eq!((one.code(), one.message()), (other.code(), other.message()));
     let without_index = |status: &tonic::Status| {
         let mut details = status.get_error_details();

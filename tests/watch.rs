@@ -7,12 +7,14 @@ mod district;
 
 use std::time::Duration;
 
-use district::{Refused, Scene, submit};
+use district::{Refused, Scene, day_from_today, submit};
 use legal_aid_gateway::access::Method;
 use legal_aid_gateway::audit::entry::Phase;
 use legal_aid_gateway::client::AgencyClient;
+use legal_aid_gateway::clock::Clock;
 use legal_aid_gateway::grpc::proto;
-use legal_aid_gateway::setup::purposes;
+use legal_aid_gateway::setup::{codes, purposes};
+use legal_aid_gateway::simulator::court::Script;
 use sqlx::Row as _;
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
@@ -106,6 +108,35 @@ async fn an_agency_without_an_agreement_any_more_is_shown_no_more() {
         }
     };
     assert_eq!(Refused::of(&status).reason, "NO_AGREEMENT");
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_does_not_outlive_the_last_day_of_its_agreement() {
+    let clock = Clock::moved_by_hand(Clock::system().now());
+    let scene = Scene::start_with(Script::TakeOnly, clock.clone()).await;
+    let today = day_from_today(&clock, 0);
+    scene.edit_directory(|file| {
+        for agreement in file.agreements.iter_mut().filter(|own| own.caller.as_str() == codes::CENTRE) {
+            agreement.until = today;
+        }
+    });
+    let exchange = submit(&scene.centre, &scene.fee_waiver()).await.unwrap().exchange.unwrap();
+    scene.await_state(&exchange.exchange_id, proto::ExchangeState::Delivered).await;
+    let mut items = watch(&scene.centre, "").await.unwrap();
+    for _ in 0..2 {
+        assert!(items.message().await.unwrap().unwrap().event.is_some());
+    }
+    // A month later the court's decision is overdue: a change, but no longer for this watcher.
+    clock.advance(Duration::from_secs(30 * 86_400));
+    let status = loop {
+        match items.message().await {
+            Ok(Some(item)) => assert!(item.event.is_none(), "a change after the agreement's end"),
+            Ok(None) => panic!("the watch ended without a word"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(Refused::of(&status).reason, "AGREEMENT_NOT_IN_FORCE");
     scene.stop().await;
 }
 

@@ -1,8 +1,8 @@
 //! The timer: raises OVERDUE for clocks of the law that have come to their end, and ends exchanges for which no
 //! supplement came in time.
 //!
-//! A clock stops in the transaction of the message that stops it; nothing is overdue that was answered. What came to
-//! its end while the gateway stood still is found at the first look after its start.
+//! A clock stops in the transaction of the message that stops it, and is marked there where the message came late but
+//! before the timer's look. What came to its end while the gateway stood still is found at the first look after its start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,7 +100,7 @@ impl Timer {
             return Err(StoreError::Inconsistent { table: "running_clocks", column: "exchange_id" });
         };
         let now = self.clock.now();
-        let lapses = self.clocks.lapses(&due.clock) && exchange.state == Step::Lapse.moves().0;
+        let lapses = self.clocks.lapses(&due.clock, exchange.kind) && exchange.state == Step::Lapse.moves().0;
         let (method, effect) = if lapses {
             ("DeemWithdrawn", Effect::DeemWithdrawn(Box::new(self.withdrawal(&due, &exchange, now))))
         } else {
@@ -111,7 +111,8 @@ impl Timer {
         let mut entry = Entry::new(id, Phase::Event, now, TIMER, method, &self.node);
         entry.caller = Some(self.own.to_string());
         // The counterpart is the party that was to act: for papers the sender, else the recipient.
-        let late = if lapses { exchange.sender } else { exchange.recipient };
+        let late =
+            if self.clocks.waits_for_sender(&due.clock) { exchange.sender } else { exchange.recipient };
         entry.counterpart = Some(late.to_string());
         entry.exchange = Some(exchange.exchange_id.uuid());
         entry.matter = Some(exchange.matter_id);
@@ -151,6 +152,14 @@ impl Timer {
         let sealed = self.store.seal_message(&exchange.exchange_id, sequence, &message.encode_to_vec());
         let deliveries = [exchange.sender, exchange.recipient]
             .map(|recipient| NewDelivery { delivery_id: DeliveryId::new(entropy::uuid_v7(now)), recipient });
-        DeemedWithdrawal { exchange_id: exchange.exchange_id, sequence, at: now, message: sealed, deliveries }
+        DeemedWithdrawal {
+            exchange_id: exchange.exchange_id,
+            clock: due.clock.clone(),
+            round: due.round,
+            sequence,
+            at: now,
+            message: sealed,
+            deliveries,
+        }
     }
 }

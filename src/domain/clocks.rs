@@ -97,7 +97,7 @@ struct Rule {
     length: Option<u16>,
     unit: String,
     #[serde(default)]
-    lapse: bool,
+    lapse: Vec<Kind>,
     articles: Vec<String>,
     source: SourceMark,
     from: Date,
@@ -258,9 +258,14 @@ impl Clocks {
             })
     }
 
-    /// Whether the exchange is deemed withdrawn when this clock ends.
-    pub fn lapses(&self, id: &str) -> bool {
-        self.rules.iter().any(|rule| rule.id == id && rule.lapse)
+    /// Whether an exchange of this kind is deemed withdrawn when this clock ends.
+    pub fn lapses(&self, id: &str, kind: Kind) -> bool {
+        self.rules.iter().any(|rule| rule.id == id && rule.lapse.contains(&kind))
+    }
+
+    /// Whether this clock waits for the exchange's sender: for papers that were asked for.
+    pub fn waits_for_sender(&self, id: &str) -> bool {
+        self.rules.iter().any(|rule| rule.id == id && rule.starts == [ExchangeState::SupplementRequested])
     }
 
     /// Of each clock, the rule of the smallest region in force on `day`.
@@ -316,7 +321,7 @@ impl Rule {
             let (states, answers) = ([&self.starts, &self.stops], &self.stops_with);
             let plain =
                 states.iter().all(|states| states.is_empty()) && answers.is_empty() && self.track.is_none();
-            return if plain && !self.lapse && !is_set {
+            return if plain && self.lapse.is_empty() && !is_set {
                 Ok(())
             } else {
                 Err("an event outside exchanges has no states, no track and a length")
@@ -325,8 +330,11 @@ impl Rule {
         if self.starts.is_empty() || self.starts.iter().any(|state| self.stops.contains(state)) {
             return Err("a clock starts in some state, and does not stop in the same");
         }
-        if self.lapse && self.starts != [ExchangeState::SupplementRequested] {
+        if !self.lapse.is_empty() && self.starts != [ExchangeState::SupplementRequested] {
             return Err("only a clock that starts with SUPPLEMENT_REQUESTED can lapse");
+        }
+        if !self.lapse.iter().all(|kind| self.on.covers(*kind)) {
+            return Err("a clock lapses for kinds that it runs in");
         }
         Ok(())
     }

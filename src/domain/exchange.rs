@@ -327,6 +327,8 @@ vocabulary! {
     pub enum Step {
         /// The opening message reached the recipient.
         Arrival => "ARRIVAL",
+        /// The recipient has what was given up after all.
+        LateArrival => "LATE_ARRIVAL",
         /// The opening message was given up.
         GivingUp => "GIVING_UP",
         /// An operator has it delivered again.
@@ -342,12 +344,17 @@ impl Step {
         use ExchangeState as S;
         match self {
             Self::Arrival => (S::Submitted, S::Delivered),
+            Self::LateArrival => (S::Undeliverable, S::Delivered),
             Self::GivingUp => (S::Submitted, S::Undeliverable),
             Self::Redelivery => (S::Undeliverable, S::Submitted),
             Self::Lapse => (S::SupplementRequested, S::DeemedWithdrawn),
         }
     }
 }
+
+/// So many messages in a thread, and the recipient tells of no more steps and asks for no more papers: it decides.
+/// Without an end, one party could make an exchange too large for the other to read.
+pub const MOST_MESSAGES: u32 = 200;
 
 /// A response that the state of the exchange does not allow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -22,15 +22,15 @@ use crate::domain::attachment::MediaType;
 use crate::domain::exchange::ExchangeId;
 use crate::domain::violation::Violations;
 use crate::entropy;
-use crate::store::{AttachmentRecord, Effect, NewAttachment};
+use crate::store::{AttachmentRecord, Begun, Effect, NewAttachment, Room};
 
 /// Bounds on attachments.
 #[derive(Clone, Copy, Debug)]
 pub struct AttachmentLimits {
     /// Most bytes of one.
     pub most_bytes: u64,
-    /// Most attachments and uploads of one agency.
-    pub most_per_agency: u64,
+    /// Most that one agency may hold.
+    pub room: Room,
 }
 
 /// Implements the service.
@@ -150,8 +150,9 @@ impl Effectful for UploadAttachment {
             None if task.offset > 0 => wrong_offset(&mut violations),
             Some(_) => {}
             None => {
-                let held = intake.store.attachments_of(&call.caller()).await;
-                if held.map_err(|error| store_refusal(&error))? >= intake.attachments.most_per_agency {
+                let room = intake.attachments.room;
+                let has_room = intake.store.has_room(&call.caller(), task.size, room).await;
+                if violations.is_empty() && !has_room.map_err(|error| store_refusal(&error))? {
                     return Err(Refusal::TooManyAttachments);
                 }
             }
@@ -186,10 +187,14 @@ impl Effectful for UploadAttachment {
                 name: task.name.clone(),
                 at: now,
             };
-            let store = intake.store.clone();
+            let (store, room) = (intake.store.clone(), intake.attachments.room);
             // In a task of its own: a deadline does not cut a transaction in two.
-            let begun = tokio::spawn(async move { store.begin_upload(&new).await }).await;
-            begun.map_err(|_| Refusal::Internal)?.map_err(|error| store_refusal(&error))?;
+            let begun = tokio::spawn(async move { store.begin_upload(&new, room).await }).await;
+            match begun.map_err(|_| Refusal::Internal)?.map_err(|error| store_refusal(&error))? {
+                Begun::Yes => {}
+                Begun::WholeAlready => return Err(Refusal::Conflict),
+                Begun::NoRoom => return Err(Refusal::TooManyAttachments),
+            }
         }
         let mut reception =
             Reception::begin(intake, attachment_id, task.size, task.media_type, task.offset).await?;

@@ -24,7 +24,9 @@ use super::wire::{
 use crate::access::Method;
 use crate::domain::agency::CreditCode;
 use crate::domain::envelope::Envelope;
-use crate::domain::exchange::{DeliveryId, ExchangeId, ExchangeState, Party, ResponseKind, next_state};
+use crate::domain::exchange::{
+    DeliveryId, ExchangeId, ExchangeState, MOST_MESSAGES, Party, ResponseKind, next_state,
+};
 use crate::domain::violation::Violations;
 use crate::entropy;
 use crate::store::{Effect, ExchangeRecord, NewDelivery, NewExchange, NewMessage};
@@ -291,6 +293,15 @@ impl Effectful for RespondToExchange {
                 "RESPONSE_FITS_EXCHANGE",
                 "does not fit this kind of exchange",
                 "答复与本事项类型不符",
+            );
+        }
+        let goes_on = matches!(task.answer.kind, ResponseKind::Progress | ResponseKind::SupplementRequest);
+        if goes_on && record.messages >= MOST_MESSAGES {
+            violations.add(
+                "response",
+                "THREAD_COMES_TO_AN_END",
+                format!("after {MOST_MESSAGES} messages only what ends the exchange is taken"),
+                format!("本事项往来已达{MOST_MESSAGES}条，仅接收办结类答复"),
             );
         }
         if let (ResponseKind::Receipt, Some(confirmed)) = (task.answer.kind, task.answer.confirms) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use jiff::civil::Date;
 use prost::Message;
 use tokio::time::timeout;
 use tonic::metadata::MetadataValue;
@@ -27,6 +28,7 @@ use crate::audit::log::AppendError;
 use crate::clock::Clock;
 use crate::delivery::peers::Peers;
 use crate::domain::agency::CreditCode;
+use crate::domain::clocks::Clocks;
 use crate::domain::eligibility::RuleSets;
 use crate::domain::exchange::RequestId;
 use crate::domain::violation::Violations;
@@ -45,6 +47,8 @@ pub struct Intake {
     pub peers: Peers,
     /// Rules of eligibility.
     pub rules: Arc<ArcSwap<RuleSets>>,
+    /// The clocks of the law.
+    pub clocks: Arc<Clocks>,
     /// What time it is.
     pub clock: Clock,
     /// Makes pseudonyms and page tokens.
@@ -256,8 +260,12 @@ impl Intake {
 
     /// Whether an agreement in force allows the call.
     pub(crate) fn allow<O: Operation>(&self, call: &Call, facts: &mut Facts) -> Result<(), Refusal> {
+        self.allow_on::<O>(call, facts, shanghai_day(call.arrived()))
+    }
+
+    /// Whether an agreement in force on `today` allows the call: a stream may live longer than the day on which it began.
+    fn allow_on<O: Operation>(&self, call: &Call, facts: &mut Facts, today: Date) -> Result<(), Refusal> {
         let Some(purpose) = &facts.purpose else { return Err(Refusal::Internal) };
-        let today = shanghai_day(call.arrived());
         let decision = self.directory.load().decide(
             &call.caller(),
             O::METHOD,

@@ -225,8 +225,8 @@ impl Refusal {
             Self::TooManyAttachments => say(
                 Code::ResourceExhausted,
                 "TOO_MANY_ATTACHMENTS",
-                "this agency has as many attachments as the gateway keeps for one agency; ask the operator",
-                "本机构附件数量已达上限，请联系运维人员",
+                "this agency has as many attachments, or bytes of them, as the gateway keeps for one agency; ask the operator",
+                "本机构附件数量或者总大小已达上限，请联系运维人员",
             ),
             Self::PeerGone => say(
                 Code::Cancelled,

@@ -79,6 +79,8 @@ impl Sending for WatchExchanges {
         loop {
             changed.mark_unchanged();
             loop {
+                // An agency that may no longer watch is told so before the next change or sign of life.
+                intake.may_go_on::<Self>(call, facts)?;
                 let events = intake.store.events_after(&caller, after, PAGE).await;
                 let events = events.map_err(|error| store_refusal(&error))?;
                 let is_all = events.len() < PAGE as usize;
@@ -100,11 +102,6 @@ impl Sending for WatchExchanges {
                 () = sleep(intake.heartbeat) => false,
                 refusal = out.ended() => return Err(refusal),
             };
-            // An agency that may no longer watch is told so at the next change or sign of life.
-            if !intake.directory.load().is_active(&caller) {
-                return Err(Refusal::AgencyNotActive);
-            }
-            intake.allow::<Self>(call, &mut facts.clone())?;
         }
     }
 }

@@ -35,6 +35,26 @@ pub struct AttachmentRecord {
     pub name: String,
 }
 
+/// What one agency may hold, whole or on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Attachments and uploads.
+    pub attachments: u64,
+    /// Their bytes, as announced.
+    pub bytes: u64,
+}
+
+/// How the beginning of an upload went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It has begun.
+    Yes,
+    /// The attachment became whole meanwhile.
+    WholeAlready,
+    /// Its owner holds too much.
+    NoRoom,
+}
+
 /// An upload that begins.
 pub struct NewAttachment {
     /// Its id.
@@ -98,27 +118,24 @@ impl Store {
         row.as_ref().map(|row| self.attachment(row)).transpose()
     }
 
-    /// How many attachments and uploads an agency has.
+    /// Whether an agency may hold one more attachment of `size` bytes.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn attachments_of(&self, owner: &CreditCode) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT COUNT(*) FROM attachments WHERE owner = $1")
-            .bind(owner.as_str())
-            .fetch_one(&self.readers)
-            .await?;
-        unsigned(row.try_get(0)?, "attachments", "owner")
+    pub async fn has_room(&self, owner: &CreditCode, size: u64, room: Room) -> Result<bool, StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        has_room_on(&mut connection, owner, size, room).await
     }
 
     /// Begins an upload, in place of an unfinished one of the same owner and digest.
     ///
     /// # Errors
-    /// When the database does not answer, or the attachment is whole already.
-    pub async fn begin_upload(&self, new: &NewAttachment) -> Result<(), StoreError> {
+    /// When the database does not answer.
+    pub async fn begin_upload(&self, new: &NewAttachment, room: Room) -> Result<Begun, StoreError> {
         let details = format!("{}\0{}", new.media_type, new.name);
         let details = self.sealer.seal(&details_place(&new.attachment_id), details.as_bytes());
         let mut connection = self.writer.acquire().await?;
-        let outcome = begin_on(&mut connection, new, &details).await;
+        let outcome = begin_on(&mut connection, new, &details, room).await;
         Self::discard_after_error(&mut connection, &outcome);
         outcome
     }
@@ -239,7 +256,8 @@ async fn begin_on(
     connection: &mut SqliteConnection,
     new: &NewAttachment,
     details: &[u8],
-) -> Result<(), StoreError> {
+    room: Room,
+) -> Result<Begun, StoreError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     sqlx::query(
         "DELETE FROM attachment_chunks WHERE attachment_id IN \
@@ -254,9 +272,14 @@ async fn begin_on(
         .bind(new.digest.as_slice())
         .execute(&mut *transaction)
         .await?;
-    sqlx::query(
+    // Asked in the transaction: many at once must not go beyond it together.
+    if !has_room_on(&mut transaction, &new.owner, new.size, room).await? {
+        transaction.rollback().await?;
+        return Ok(Begun::NoRoom);
+    }
+    let begun = sqlx::query(
         "INSERT INTO attachments (attachment_id, owner, digest, size, details, received, touched_us) \
-         VALUES ($1, $2, $3, $4, $5, 0, $6)",
+         VALUES ($1, $2, $3, $4, $5, 0, $6) ON CONFLICT (owner, digest) DO NOTHING",
     )
     .bind(new.attachment_id.as_bytes().as_slice())
     .bind(new.owner.as_str())
@@ -267,7 +290,22 @@ async fn begin_on(
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    Ok(())
+    Ok(if begun.rows_affected() == 1 { Begun::Yes } else { Begun::WholeAlready })
+}
+
+async fn has_room_on(
+    connection: &mut SqliteConnection,
+    owner: &CreditCode,
+    size: u64,
+    room: Room,
+) -> Result<bool, StoreError> {
+    let row = sqlx::query("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM attachments WHERE owner = $1")
+        .bind(owner.as_str())
+        .fetch_one(connection)
+        .await?;
+    let held = unsigned(row.try_get(0)?, "attachments", "owner")?;
+    let bytes = unsigned(row.try_get(1)?, "attachments", "size")?;
+    Ok(held < room.attachments && bytes.saturating_add(size) <= room.bytes)
 }
 
 async fn add_on(
@@ -411,18 +449,24 @@ mod tests {
         ExchangeId::new(Uuid::from_u128(number))
     }
 
-    async fn store_one(store: &Store, owner: &CreditCode, digest: u8) -> Uuid {
-        let attachment_id = Uuid::from_u128(u128::from(digest));
-        let new = NewAttachment {
-            attachment_id,
+    const ROOM: Room = Room { attachments: 10, bytes: 1000 };
+
+    fn new(owner: &CreditCode, digest: u8) -> NewAttachment {
+        NewAttachment {
+            attachment_id: Uuid::from_u128(u128::from(digest)),
             owner: *owner,
             digest: [digest; 32],
             size: 5,
             media_type: MediaType::Pdf,
             name: "a.pdf".to_owned(),
             at: NOW,
-        };
-        store.begin_upload(&new).await.unwrap();
+        }
+    }
+
+    async fn store_one(store: &Store, owner: &CreditCode, digest: u8) -> Uuid {
+        let new = new(owner, digest);
+        let attachment_id = new.attachment_id;
+        assert_eq!(store.begin_upload(&new, ROOM).await.unwrap(), Begun::Yes);
         assert!(store.add_chunks(&attachment_id, 0, &[b"%PDF-".to_vec()], NOW).await.unwrap());
         // Carried on from the same place twice: the second is too late.
         assert!(!store.add_chunks(&attachment_id, 0, &[b"%PDF-".to_vec()], NOW).await.unwrap());
@@ -451,7 +495,45 @@ mod tests {
         }
         assert_eq!(store.remove_attachments_of(&exchange(2)).await.unwrap(), 1);
         assert!(store.chunk(&elsewhere_too, 0).await.is_err());
-        assert_eq!(store.attachments_of(&owner).await.unwrap(), 1);
+        let one_more = |attachments| Room { attachments, ..ROOM };
+        assert!(!store.has_room(&owner, 5, one_more(1)).await.unwrap());
+        assert!(store.has_room(&owner, 5, one_more(2)).await.unwrap());
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn uploads_that_begin_at_once_do_not_go_beyond_what_an_agency_may_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("a.db"), Sealer::new(&[1; 32])).await.unwrap();
+        let owner = code("12331004MB0000002T");
+        for room in [Room { attachments: 3, bytes: 1000 }, Room { attachments: 10, bytes: 19 }] {
+            let mut beginnings = tokio::task::JoinSet::new();
+            for digest in 1..=8 {
+                let (store, new) = (store.clone(), new(&owner, digest));
+                beginnings.spawn(async move { store.begin_upload(&new, room).await.unwrap() });
+            }
+            let begun = beginnings.join_all().await;
+            assert_eq!(begun.iter().filter(|begun| **begun == Begun::Yes).count(), 3);
+            assert_eq!(begun.iter().filter(|begun| **begun == Begun::NoRoom).count(), 5);
+            store.forget_uploads(NOW + jiff::SignedDuration::from_secs(1)).await.unwrap();
+        }
+        // What is refused leaves the upload that it would have taken the place of.
+        assert_eq!(store.begin_upload(&new(&owner, 1), ROOM).await.unwrap(), Begun::Yes);
+        let larger = NewAttachment { size: 2000, attachment_id: Uuid::from_u128(9), ..new(&owner, 1) };
+        assert_eq!(store.begin_upload(&larger, ROOM).await.unwrap(), Begun::NoRoom);
+        assert_eq!(store.own_attachment(&owner, &[1; 32]).await.unwrap().unwrap().size, 5);
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn an_upload_of_what_became_whole_meanwhile_does_not_begin() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("a.db"), Sealer::new(&[1; 32])).await.unwrap();
+        let owner = code("12331004MB0000002T");
+        let whole = store_one(&store, &owner, 1).await;
+        let again = NewAttachment { attachment_id: Uuid::from_u128(9), ..new(&owner, 1) };
+        assert_eq!(store.begin_upload(&again, ROOM).await.unwrap(), Begun::WholeAlready);
+        assert_eq!(store.chunk(&whole, 0).await.unwrap(), b"%PDF-");
         store.close().await;
     }
 

@@ -166,12 +166,16 @@ pub(super) async fn move_clocks(
             still_running.push(clock);
             continue;
         }
+        // An answer may come late and yet before the timer's look: late it is all the same.
         sqlx::query(
-            "UPDATE running_clocks SET stopped_us = $1 WHERE exchange_id = $2 AND clock = $3 AND stopped_us IS NULL",
+            "UPDATE running_clocks SET stopped_us = $1, overdue_us = COALESCE(overdue_us, \
+             CASE WHEN $4 AND due_us <= $1 THEN due_us END) \
+             WHERE exchange_id = $2 AND clock = $3 AND stopped_us IS NULL",
         )
         .bind(moved.at.as_microsecond())
         .bind(id)
         .bind(clock)
+        .bind(moved.by.is_some())
         .execute(&mut *connection)
         .await?;
     }
@@ -226,6 +230,27 @@ async fn insert(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Whether a clock still runs and has come to its end.
+pub(super) async fn is_due(
+    connection: &mut SqliteConnection,
+    exchange_id: &ExchangeId,
+    clock: &str,
+    round: u32,
+    at: Timestamp,
+) -> Result<bool, StoreError> {
+    let found = sqlx::query(
+        "SELECT 1 FROM running_clocks WHERE exchange_id = $1 AND clock = $2 AND round = $3 \
+         AND due_us <= $4 AND stopped_us IS NULL",
+    )
+    .bind(exchange_id.as_bytes().as_slice())
+    .bind(clock)
+    .bind(i64::from(round))
+    .bind(at.as_microsecond())
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
 }
 
 /// Raises OVERDUE for a clock that still runs and has come to its end. Returns how many were raised: one or none.

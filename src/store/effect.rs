@@ -5,7 +5,7 @@ use jiff::civil::Date;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use super::clocks::{Move, move_clocks, raise_overdue, start_clocks};
+use super::clocks::{Move, is_due, move_clocks, raise_overdue, start_clocks};
 use super::verifications::{self, NewVerification, VerificationStep};
 use super::{StoreError, attachments, events, signed};
 use crate::audit::log::Batch;
@@ -201,6 +201,10 @@ pub struct NewMessage {
 pub struct DeemedWithdrawal {
     /// The exchange.
     pub exchange_id: ExchangeId,
+    /// Names the clock that ended.
+    pub clock: String,
+    /// Which of its rounds; guards against papers that came, and new ones that were asked for, meanwhile.
+    pub round: u32,
     /// The message's place in the thread; guards against a supplement at the same time.
     pub sequence: u32,
     /// When.
@@ -379,6 +383,9 @@ async fn deem_withdrawn(
     clocks: &Clocks,
     new: &DeemedWithdrawal,
 ) -> Result<Result<(), Rejection>, StoreError> {
+    if !is_due(connection, &new.exchange_id, &new.clock, new.round, new.at).await? {
+        return Ok(Err(Rejection::Conflict));
+    }
     let (from, to) = Step::Lapse.moves();
     let moved = Move { entered: Some(to), by: None, at: new.at, set: None };
     if let Err(rejection) = move_on(connection, clocks, &new.exchange_id, new.sequence, from, &moved).await? {
@@ -485,27 +492,34 @@ async fn settle(
     if let Err(rejection) = exactly_one(changed.rows_affected()) {
         return Ok(Err(rejection));
     }
-    let ((from, to), change) = match outcome {
-        DeliveryOutcome::Delivered => (Step::Arrival.moves(), Change::Delivered),
-        DeliveryOutcome::Dead { .. } => (Step::GivingUp.moves(), Change::Undeliverable),
+    let (steps, change): (&[Step], _) = match outcome {
+        DeliveryOutcome::Delivered => (&[Step::Arrival, Step::LateArrival], Change::Delivered),
+        DeliveryOutcome::Dead { .. } => (&[Step::GivingUp], Change::Undeliverable),
         DeliveryOutcome::Retry { .. } => return Ok(Ok(None)),
     };
     // Only the opening message's delivery moves the exchange, and only where nothing else has moved it on.
-    let moved: Option<Vec<u8>> = sqlx::query_scalar(
-        "UPDATE exchanges SET state = $1, updated_us = $2 WHERE state = $3 AND exchange_id = \
-         (SELECT exchange_id FROM deliveries WHERE delivery_id = $4 AND sequence = 1) RETURNING exchange_id",
-    )
-    .bind(to.as_str())
-    .bind(at.as_microsecond())
-    .bind(from.as_str())
-    .bind(delivery_id.as_bytes().as_slice())
-    .fetch_optional(&mut *connection)
-    .await?;
+    let mut moved = None;
+    for (from, to) in steps.iter().map(|step| step.moves()) {
+        let found: Option<Vec<u8>> = sqlx::query_scalar(
+            "UPDATE exchanges SET state = $1, updated_us = $2 WHERE state = $3 AND exchange_id = \
+             (SELECT exchange_id FROM deliveries WHERE delivery_id = $4 AND sequence = 1) RETURNING exchange_id",
+        )
+        .bind(to.as_str())
+        .bind(at.as_microsecond())
+        .bind(from.as_str())
+        .bind(delivery_id.as_bytes().as_slice())
+        .fetch_optional(&mut *connection)
+        .await?;
+        if let Some(bytes) = found {
+            moved = Some((bytes, to));
+            break;
+        }
+    }
     events::record_settled(connection, delivery_id, change, at).await?;
     let inconsistent = StoreError::Inconsistent { table: "exchanges", column: "exchange_id" };
     match moved {
         None => Ok(Ok(None)),
-        Some(bytes) => {
+        Some((bytes, to)) => {
             let exchange_id = ExchangeId::from_slice(&bytes).ok_or(inconsistent)?;
             Ok(Ok(Some((exchange_id, to))))
         }
@@ -515,3 +529,6 @@ async fn settle(
 pub(super) fn exactly_one(rows: u64) -> Result<(), Rejection> {
     if rows == 1 { Ok(()) } else { Err(Rejection::Conflict) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,7 +111,17 @@ fn a_fee_waiver_runs_from_its_delivery_and_a_supplement_to_the_day_that_was_set(
     assert!(
         stops("FEE_WAIVER_DECISION", S::Withdrawn) && stops("GONE", S::Closed) && !stops("GONE", S::Decided)
     );
-    assert!(clocks.lapses("SUPPLEMENT") && !clocks.lapses("FEE_WAIVER_DECISION"));
+    let lapses = |id| clocks.lapses(id, Kind::FeeWaiver);
+    assert!(lapses("SUPPLEMENT") && !lapses("FEE_WAIVER_DECISION"));
+    assert!(clocks.waits_for_sender("SUPPLEMENT") && !clocks.waits_for_sender("FEE_WAIVER_DECISION"));
+}
+
+#[test]
+fn only_what_was_applied_for_is_deemed_withdrawn() {
+    // Article 43 is about applications. A defender under articles 25 and 28 is owed without one (art 36).
+    let lapsing: Vec<_> =
+        Kind::ALL.iter().copied().filter(|kind| clocks().lapses("SUPPLEMENT", *kind)).collect();
+    assert_eq!(lapsing, [Kind::FeeWaiver, Kind::JudicialRelief, Kind::AppealReferral]);
 }
 
 #[test]
@@ -171,11 +181,15 @@ fn a_file_that_contradicts_itself_is_refused_by_name() {
     refused(&OWN.replace("条例 1", "条例"), "an article is a law and a number");
     refused(&OWN.replace("\"C2\"", "\"C\"").replace("[\"湖北省法律援助条例 1\"]", "[]"), "source C");
     refused(&OWN.replace("note = \"a test\"", "note = \"\""), "a note");
-    refused(&OWN.replace("length = 5", "length = 5\nlapse = true"), "an event outside exchanges");
+    let lapsing = |kind| format!("length = 5\nlapse = [\"{kind}\"]");
+    refused(&OWN.replace("length = 5", &lapsing("FEE_WAIVER")), "an event outside exchanges");
     let exchange = OWN.replace("\"AID_DECISION\"", "\"OWN\"").replace("AID_APPLICATION", "FEE_WAIVER");
     refused(&exchange, "starts in some state");
     let started = exchange.replace("length = 5", "length = 5\nstarts = [\"RECEIVED\"]");
     assert!(rule(&started).is_ok());
-    refused(&started.replace("length = 5", "length = 5\nlapse = true"), "can lapse");
+    refused(&started.replace("length = 5", &lapsing("FEE_WAIVER")), "can lapse");
+    let papers = started.replace("RECEIVED", "SUPPLEMENT_REQUESTED");
+    assert!(rule(&papers.replace("length = 5", &lapsing("FEE_WAIVER"))).is_ok());
+    refused(&papers.replace("length = 5", &lapsing("COUNSEL_NOTICE")), "kinds that it runs in");
     refused(&started.replace("\"OWN\"", "\"FEE_WAIVER_DECISION\""), "its rules differ");
 }

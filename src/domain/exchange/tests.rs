@@ -91,6 +91,7 @@ fn an_id_has_one_spelling() {
 fn the_gateways_own_steps_are_these() {
     use ExchangeState as S;
     assert_eq!(Step::Arrival.moves(), (S::Submitted, S::Delivered));
+    assert_eq!(Step::LateArrival.moves(), (S::Undeliverable, S::Delivered));
     assert_eq!(Step::GivingUp.moves(), (S::Submitted, S::Undeliverable));
     assert_eq!(Step::Redelivery.moves(), (S::Undeliverable, S::Submitted));
     assert_eq!(Step::Lapse.moves(), (S::SupplementRequested, S::DeemedWithdrawn));
@@ -138,6 +139,7 @@ impl Clerk {
         let waiting = !self.over && !self.given_up && !self.confirmed && !self.arrived;
         match by {
             Step::Arrival if waiting => self.arrived = true,
+            Step::LateArrival if self.given_up => (self.given_up, self.arrived) = (false, true),
             Step::GivingUp if waiting => self.given_up = true,
             Step::Redelivery if self.given_up => self.given_up = false,
             Step::Lapse if self.papers_asked && !self.over => self.over = true,

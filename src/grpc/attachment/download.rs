@@ -65,9 +65,9 @@ impl Sending for DownloadAttachment {
 
     async fn send(
         intake: &Arc<Intake>,
-        _: &Call,
+        call: &Call,
         task: Download,
-        _: &Facts,
+        facts: &Facts,
         out: &mut Outgoing<Self::Response>,
     ) -> Result<(), Refusal> {
         let found = task.found.ok_or(Refusal::Internal)?;
@@ -81,6 +81,7 @@ impl Sending for DownloadAttachment {
         let chunk_bytes = CHUNK_BYTES as u64;
         let mut offset = task.offset;
         while offset < found.size {
+            intake.may_go_on::<Self>(call, facts)?;
             let chunk = intake.store.chunk(&found.attachment_id, offset / chunk_bytes).await;
             let mut chunk = chunk.map_err(|error| store_refusal(&error))?;
             let begun = usize::try_from(offset % chunk_bytes).map_err(|_| Refusal::Internal)?;

@@ -22,6 +22,7 @@ use crate::grpc::code_name;
 use crate::grpc::operation::{Effectful, Facts, Operation, Witnessed};
 use crate::grpc::proto;
 use crate::grpc::status::Refusal;
+use crate::grpc::wire::shanghai_day;
 
 /// Items that wait for the peer to take them.
 const WAITING_ITEMS: usize = 2;
@@ -182,6 +183,14 @@ impl Intake {
             Ok(answer) => answer,
             Err(_) => self.after_panic(&call).await,
         }
+    }
+
+    /// Whether a stream that was allowed still is: agencies are suspended, and agreements end, while it lives.
+    pub(crate) fn may_go_on<O: Sending>(&self, call: &Call, facts: &Facts) -> Result<(), Refusal> {
+        if !self.directory.load().is_active(&call.caller()) {
+            return Err(Refusal::AgencyNotActive);
+        }
+        self.allow_on::<O>(call, &mut facts.clone(), shanghai_day(self.clock.now()))
     }
 
     async fn first_message<M>(&self, call: &Call, stream: Streaming<M>) -> Result<(M, Incoming<M>), Status> {

@@ -1,5 +1,6 @@
 use std::num::NonZeroU32;
 
+use jiff::Span;
 use jiff::civil::Date;
 use proptest::prelude::*;
 
@@ -28,7 +29,8 @@ fn sets() -> RuleSets {
 }
 
 fn assessed_with(case: &Case, registers: &[(Programme, Standing)]) -> Assessment {
-    assess(case, &sets().in_force(case.region, case.applied_on), &Registers(registers.to_vec()))
+    let (rules, clocks) = (sets(), Clocks::built_in().unwrap());
+    assess(case, &rules.in_force(case.region, case.applied_on), &Registers(registers.to_vec()), &clocks)
 }
 
 fn assessed(case: &Case) -> Assessment {
@@ -195,8 +197,26 @@ fn every_rule_names_its_article_and_what_would_change_it() {
         assert_eq!(tried.would_change.is_none(), tried.verdict == Verdict::Met, "{tried:?}");
         assert!(!tried.inputs.is_empty());
     }
-    assert_eq!(assessment.due.last().unwrap().by, Some(Date::constant(2025, 7, 8)));
+    // Seven working days in Zhejiang.
+    assert_eq!(assessment.due.last().unwrap().by, Some(Date::constant(2025, 7, 10)));
     assert!(!format!("{assessment:?}").contains("1000000"), "values stay out of Debug");
+}
+
+#[test]
+fn the_decision_is_due_by_the_regions_calendar() {
+    let due = |code: &str, applied_on| {
+        let case = Case { region: RegionCode::parse(code).unwrap(), applied_on, ..case() };
+        assessed(&case).due.last().unwrap().by.unwrap()
+    };
+    let (national, zhejiang, shanghai) = ("420000", "331004", "310000");
+    let tuesday = Date::constant(2025, 7, 1);
+    assert_eq!(due(national, tuesday), Date::constant(2025, 7, 8));
+    assert_eq!(due(zhejiang, tuesday), Date::constant(2025, 7, 10));
+    assert_eq!(due(shanghai, tuesday), Date::constant(2025, 7, 15));
+    // Seven days would end in the National Day holiday, which lasts to the 8th.
+    assert_eq!(due(national, Date::constant(2025, 9, 28)), Date::constant(2025, 10, 9));
+    // Two working days before it, and the make-up Saturday after it.
+    assert_eq!(due(zhejiang, Date::constant(2025, 9, 28)), Date::constant(2025, 10, 14));
 }
 
 fn any_case() -> impl Strategy<Value = Case> {

@@ -1,0 +1,152 @@
+use jiff::SignedDuration;
+use jiff::civil::date;
+
+use super::*;
+use crate::store::{DueClock, Sealer, Store};
+
+/// Monday, 2026-11-02, ten o'clock in Shanghai.
+const MONDAY: Timestamp = Timestamp::constant(1_793_584_800, 0);
+
+fn days(days: i64) -> Timestamp {
+    MONDAY + SignedDuration::from_hours(24 * days)
+}
+
+fn delivery(number: u128) -> NewDelivery {
+    let recipient = CreditCode::parse("11331004MB00000031").unwrap();
+    NewDelivery { delivery_id: DeliveryId::new(Uuid::from_u128(number)), recipient }
+}
+
+/// An exchange that was opened, and a delivery of its opening message.
+struct Matter {
+    store: Store,
+    clocks: Clocks,
+    exchange_id: ExchangeId,
+    messages: u32,
+    state: ExchangeState,
+    _folder: tempfile::TempDir,
+}
+
+impl Matter {
+    async fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("a.db"), Sealer::new(&[1; 32])).await.unwrap();
+        let exchange_id = ExchangeId::new(Uuid::from_u128(1));
+        let new = NewExchange {
+            exchange_id,
+            kind: Kind::FeeWaiver,
+            sender: CreditCode::parse("12331004MB0000002T").unwrap(),
+            recipient: delivery(1).recipient,
+            matter_id: "M-1".to_owned(),
+            region: RegionCode::parse("331004").unwrap(),
+            track: None,
+            at: MONDAY,
+            message: vec![1],
+            delivery: delivery(1),
+        };
+        let clocks = Clocks::built_in().unwrap();
+        let state = ExchangeState::Submitted;
+        let matter = Self { store, clocks, exchange_id, messages: 1, state, _folder: folder };
+        matter.apply(Effect::OpenExchange(Box::new(new))).await.unwrap();
+        matter
+    }
+
+    async fn apply(&self, effect: Effect) -> Result<(), Rejection> {
+        let mut connection = self.store.writer.acquire().await.unwrap();
+        apply_one(&mut connection, &self.clocks, &effect).await.unwrap()
+    }
+
+    async fn settle(&self, lease: Option<Uuid>, outcome: DeliveryOutcome, at: Timestamp) {
+        let delivery_id = delivery(1).delivery_id;
+        self.apply(Effect::Settle { delivery_id, lease, outcome, at }).await.unwrap();
+    }
+
+    async fn say(&mut self, response: ResponseKind, to: ExchangeState, at: Timestamp, due_on: Option<Date>) {
+        self.messages += 1;
+        let message = NewMessage {
+            exchange_id: self.exchange_id,
+            sequence: self.messages,
+            from: std::mem::replace(&mut self.state, to),
+            to,
+            response,
+            due_on,
+            at,
+            message: vec![1],
+            delivery: delivery(100 + u128::from(self.messages)),
+        };
+        self.apply(Effect::AddMessage(Box::new(message))).await.unwrap();
+    }
+
+    fn withdrawal(&self, due: &DueClock, at: Timestamp) -> Effect {
+        Effect::DeemWithdrawn(Box::new(DeemedWithdrawal {
+            exchange_id: due.exchange_id,
+            clock: due.clock.clone(),
+            round: due.round,
+            sequence: self.messages + 1,
+            at,
+            message: vec![1],
+            deliveries: [delivery(201), delivery(202)],
+        }))
+    }
+
+    async fn state_now(&self) -> ExchangeState {
+        self.store.exchange_for_the_gateway(&self.exchange_id).await.unwrap().unwrap().state
+    }
+}
+
+#[tokio::test]
+async fn papers_that_came_meanwhile_stop_the_withdrawal_although_more_are_asked_for() {
+    use ExchangeState as S;
+    use ResponseKind as R;
+    let mut matter = Matter::open().await;
+    matter.settle(None, DeliveryOutcome::Delivered, MONDAY).await;
+    matter.state = S::Delivered;
+    matter.say(R::Receipt, S::Received, MONDAY, None).await;
+    matter.say(R::SupplementRequest, S::SupplementRequested, MONDAY, Some(date(2026, 11, 3))).await;
+    let [first] = matter.store.due_clocks(days(2), 10).await.unwrap().try_into().unwrap();
+    // The timer has read that the first clock is due; before its turn comes, both parties speak.
+    matter.say(R::Supplement, S::Supplemented, days(2), None).await;
+    matter.say(R::SupplementRequest, S::SupplementRequested, days(2), Some(date(2026, 11, 6))).await;
+    assert_eq!(matter.apply(matter.withdrawal(&first, days(2))).await, Err(Rejection::Conflict));
+    assert_eq!(matter.state_now().await, S::SupplementRequested);
+
+    let [second] = matter.store.due_clocks(days(5), 10).await.unwrap().try_into().unwrap();
+    assert_eq!(second.round, 2);
+    let too_early = matter.withdrawal(&second, days(3));
+    assert_eq!(matter.apply(too_early).await, Err(Rejection::Conflict));
+    matter.apply(matter.withdrawal(&second, days(5))).await.unwrap();
+    assert_eq!(matter.state_now().await, S::DeemedWithdrawn);
+    matter.store.close().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_late_but_before_the_timers_look_is_late_all_the_same() {
+    use ExchangeState as S;
+    use ResponseKind as R;
+    for (decided, is_late) in [(days(7), false), (days(8), true)] {
+        let mut matter = Matter::open().await;
+        matter.settle(None, DeliveryOutcome::Delivered, MONDAY).await;
+        matter.state = S::Delivered;
+        matter.say(R::Receipt, S::Received, MONDAY, None).await;
+        matter.say(R::Decision, S::Decided, decided, None).await;
+        let clocks = matter.store.clocks_of(&[matter.exchange_id]).await.unwrap();
+        let [clock] = clocks[&matter.exchange_id].as_slice() else { panic!("one clock runs") };
+        assert_eq!(clock.stopped, Some(decided));
+        assert_eq!(clock.overdue_since, is_late.then_some(clock.due));
+        matter.store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_given_up_and_then_acknowledged_has_arrived_and_its_clock_runs() {
+    let matter = Matter::open().await;
+    let delivery_id = delivery(1).delivery_id;
+    let lease = Uuid::from_u128(7);
+    matter.apply(Effect::Lease { delivery_id, attempts: 0, lease, until: days(1) }).await.unwrap();
+    matter.settle(Some(lease), DeliveryOutcome::Dead { reason: "TOO_OLD" }, days(1)).await;
+    assert_eq!(matter.state_now().await, ExchangeState::Undeliverable);
+    matter.settle(None, DeliveryOutcome::Delivered, days(2)).await;
+    assert_eq!(matter.state_now().await, ExchangeState::Delivered);
+    let clocks = matter.store.clocks_of(&[matter.exchange_id]).await.unwrap();
+    assert_eq!(clocks[&matter.exchange_id][0].started, days(2));
+    matter.store.close().await;
+}
