@@ -187,6 +187,7 @@ impl Gateway {
             directory: Arc::clone(&directory),
             peers: peers.clone(),
             rules: Arc::clone(&rules),
+            clocks: Arc::clone(&clocks),
             clock: clock.clone(),
             pseudonyms: secrets.pseudonym.clone(),
             node: config.gateway.node.clone(),

@@ -128,7 +128,7 @@ impl Effectful for AssessEligibility {
             registers.0.extend(standings);
             asked.push(register);
         }
-        let response = assessment(&assess(case, &in_force, &registers), asked);
+        let response = assessment(&assess(case, &in_force, &registers, &intake.clocks), asked);
         Ok(Done { response, effects: Vec::new(), reason: None, exchange: None })
     }
 }

@@ -27,6 +27,7 @@ use crate::audit::log::AppendError;
 use crate::clock::Clock;
 use crate::delivery::peers::Peers;
 use crate::domain::agency::CreditCode;
+use crate::domain::clocks::Clocks;
 use crate::domain::eligibility::RuleSets;
 use crate::domain::exchange::RequestId;
 use crate::domain::violation::Violations;
@@ -45,6 +46,8 @@ pub struct Intake {
     pub peers: Peers,
     /// Rules of eligibility.
     pub rules: Arc<ArcSwap<RuleSets>>,
+    /// The clocks of the law.
+    pub clocks: Arc<Clocks>,
     /// What time it is.
     pub clock: Clock,
     /// Makes pseudonyms and page tokens.

@@ -1,19 +1,18 @@
 //! Trying the rules in the law's order.
 
-use jiff::Span;
+use jiff::civil::Date;
 
 use super::{
     Case, Due, GroupClaim, GroupRule, Input, Outcome, Programme, Provenance, Review, RulesInForce, Text,
     Tried, UrgentGround, Verdict,
 };
+use crate::domain::calendar::SHANGHAI;
+use crate::domain::clocks::{Clocks, Occasion};
 use crate::domain::law::Article;
 use crate::domain::vocabulary::vocabulary;
 
 /// Below so many days to the end of a period, aid comes first (法律援助法 art 44(1)).
 const URGENT_BELOW_DAYS: i32 = 7;
-
-/// So many days after receipt the application is decided (art 43).
-const DECISION_DAYS: i32 = 7;
 
 vocabulary! {
     /// How the household stands in a programme, as far as a register said.
@@ -60,14 +59,15 @@ pub fn programmes_to_ask(case: &Case, rules: &RulesInForce<'_>) -> Vec<Programme
     case.claimed_programmes().into_iter().filter(qualifies).collect()
 }
 
-/// Assesses a case by the rules in force on the day of application and by what the registers said.
-pub fn assess(case: &Case, rules: &RulesInForce<'_>, registers: &Registers) -> Assessment {
+/// Assesses a case by the rules in force on the day of application and by what the registers said. `clocks` say until
+/// when the centre decides.
+pub fn assess(case: &Case, rules: &RulesInForce<'_>, registers: &Registers, clocks: &Clocks) -> Assessment {
     let mut tried = Vec::new();
     let outcome = without_registers(case, rules, &mut tried)
         .or_else(|| passport(case, rules, registers, &mut tried))
         .or_else(|| line(case, rules, &mut tried))
         .unwrap_or_else(|| undertaking(case, &mut tried));
-    Assessment { outcome, tried, due: due(case, outcome) }
+    Assessment { outcome, tried, due: due(outcome, decided_by(case, clocks)) }
 }
 
 /// The rules that come before the registers.
@@ -273,8 +273,14 @@ fn undertaking(case: &Case, tried: &mut Vec<Tried>) -> Outcome {
     outcome
 }
 
-fn due(case: &Case, outcome: Outcome) -> Vec<Due> {
-    let decided_by = case.applied_on.checked_add(Span::new().days(DECISION_DAYS)).ok();
+/// The last day for the decision (43): its length, in days or working days, is the region's.
+fn decided_by(case: &Case, clocks: &Clocks) -> Option<Date> {
+    let received = SHANGHAI.to_timestamp(case.applied_on.at(12, 0, 0, 0)).ok()?;
+    let started = clocks.started_by_event(Occasion::AidApplication, case.region, received);
+    started.iter().filter_map(|clock| clock.due.on).min()
+}
+
+fn due(outcome: Outcome, decided_by: Option<Date>) -> Vec<Due> {
     let decision =
         Due { code: "DECISION", text: DECIDE, article: Article::legal_aid_law("43"), by: decided_by };
     let own = match outcome {

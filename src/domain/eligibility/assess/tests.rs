@@ -1,5 +1,6 @@
 use std::num::NonZeroU32;
 
+use jiff::Span;
 use jiff::civil::Date;
 use proptest::prelude::*;
 
@@ -23,12 +24,16 @@ fn case() -> Case {
     }
 }
 
+fn clocks() -> Clocks {
+    Clocks::built_in().unwrap()
+}
+
 fn sets() -> RuleSets {
     RuleSets::load([]).unwrap()
 }
 
 fn assessed_with(case: &Case, registers: &[(Programme, Standing)]) -> Assessment {
-    assess(case, &sets().in_force(case.region, case.applied_on), &Registers(registers.to_vec()))
+    assess(case, &sets().in_force(case.region, case.applied_on), &Registers(registers.to_vec()), &clocks())
 }
 
 fn assessed(case: &Case) -> Assessment {
@@ -195,8 +200,21 @@ fn every_rule_names_its_article_and_what_would_change_it() {
         assert_eq!(tried.would_change.is_none(), tried.verdict == Verdict::Met, "{tried:?}");
         assert!(!tried.inputs.is_empty());
     }
-    assert_eq!(assessment.due.last().unwrap().by, Some(Date::constant(2025, 7, 8)));
+    assert_eq!(assessment.due.last().unwrap().by, Some(Date::constant(2025, 7, 10)));
     assert!(!format!("{assessment:?}").contains("1000000"), "values stay out of Debug");
+}
+
+#[test]
+fn the_decision_is_due_by_the_regions_own_clock_and_never_on_a_holiday() {
+    let decided_by = |region, applied_on| {
+        let region = RegionCode::parse(region).unwrap();
+        assessed(&Case { region, applied_on, ..case() }).due.last().unwrap().by.unwrap()
+    };
+    let (july, before_holidays) = (Date::constant(2025, 7, 1), Date::constant(2025, 9, 25));
+    assert_eq!(decided_by("110105", july), Date::constant(2025, 7, 8), "seven days");
+    assert_eq!(decided_by("331004", july), Date::constant(2025, 7, 10), "seven working days");
+    assert_eq!(decided_by("310101", july), Date::constant(2025, 7, 15), "ten working days");
+    assert_eq!(decided_by("110105", before_holidays), Date::constant(2025, 10, 9), "after the holidays");
 }
 
 fn any_case() -> impl Strategy<Value = Case> {
