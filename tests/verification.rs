@@ -228,6 +228,33 @@ async fn a_registry_that_stays_away_is_given_up_and_the_centre_is_told_what_to_d
 }
 
 #[tokio::test]
+async fn many_questions_to_a_silent_registry_do_not_hold_up_another_registrys() {
+    let mut scene = Scene::start_configured(|text| {
+        patience(&text, "1h").replace("[verification]\n", "[verification]\nattempt = \"1s\"\nat_once = 2\n")
+    })
+    .await;
+    let path = scene.folder.join("simulate-poverty-registry.toml");
+    let text = std::fs::read_to_string(&path).unwrap().replace("behaviour = \"honest\"\n", "");
+    let down_once = "[[script.scene]]\nuntil = 1\nbehaviour = \"down\"\n\n[[household]]";
+    std::fs::write(&path, text.replacen("[[household]]", down_once, 1)).unwrap();
+    scene = scene.restart().await;
+    let silent =
+        "[[script.scene]]\nuntil = 20\nbehaviour = \"down\"\n[[script.scene]]\nbehaviour = \"silent\"\n";
+    change_registry(&mut scene, silent).await;
+    for place in 0..20 {
+        let mut request = about(&scene, place);
+        request.complete_later = true;
+        assert!(!scene.verify(&request).await.unwrap().verification_id.is_empty());
+    }
+    let mut request = scene.poverty_question();
+    request.complete_later = true;
+    let id = verify_poverty(&scene.centre, &request).await.unwrap().verification_id;
+    let waiting = tokio::time::timeout(Duration::from_secs(6), await_delivery(&scene)).await;
+    assert_eq!(waiting.expect("it waits for the silent registry").1.exchange_id, id);
+    scene.stop().await;
+}
+
+#[tokio::test]
 async fn a_question_that_cannot_be_read_any_more_is_given_up_too() {
     let mut scene = Scene::start_configured(|text| patience(&text, "2s")).await;
     scene.district.stop_registry().await;

@@ -67,7 +67,7 @@ pub fn assess(case: &Case, rules: &RulesInForce<'_>, registers: &Registers, cloc
         .or_else(|| passport(case, rules, registers, &mut tried))
         .or_else(|| line(case, rules, &mut tried))
         .unwrap_or_else(|| undertaking(case, &mut tried));
-    Assessment { outcome, tried, due: due(outcome, decided_by(case, clocks)) }
+    Assessment { outcome, tried, due: due(case, outcome, decided_by(case, clocks)) }
 }
 
 /// The rules that come before the registers.
@@ -280,7 +280,10 @@ fn decided_by(case: &Case, clocks: &Clocks) -> Option<Date> {
     started.iter().filter_map(|clock| clock.due.on).min()
 }
 
-fn due(outcome: Outcome, decided_by: Option<Date>) -> Vec<Due> {
+fn due(case: &Case, outcome: Outcome, decided_by: Option<Date>) -> Vec<Due> {
+    // Whoever looks does so while there is time.
+    let deadline = case.urgency.and_then(|urgency| urgency.ends_on).filter(|day| *day >= case.applied_on);
+    let looked_at_by = [deadline, decided_by].into_iter().flatten().min();
     let decision =
         Due { code: "DECISION", text: DECIDE, article: Article::legal_aid_law("43"), by: decided_by };
     let own = match outcome {
@@ -294,9 +297,12 @@ fn due(outcome: Outcome, decided_by: Option<Date>) -> Vec<Due> {
             article: Article::legal_aid_law("41"),
             by: decided_by,
         }),
-        Outcome::ReferToPerson => {
-            Some(Due { code: "PERSON", text: PERSON, article: Article::legal_aid_law("43"), by: decided_by })
-        }
+        Outcome::ReferToPerson => Some(Due {
+            code: "PERSON",
+            text: PERSON,
+            article: Article::legal_aid_law("43"),
+            by: looked_at_by,
+        }),
     };
     own.into_iter().chain([decision]).collect()
 }

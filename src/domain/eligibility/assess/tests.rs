@@ -205,6 +205,19 @@ fn every_rule_names_its_article_and_what_would_change_it() {
 }
 
 #[test]
+fn a_person_looks_before_a_deadline_that_comes_before_the_decision() {
+    let referred = |day| {
+        let ends_on = Some(Date::constant(2025, 7, day));
+        let urgency = Some(Urgency { ground: UrgentGround::Deadline, ends_on });
+        let assessment = assessed(&Case { urgency, matter: Matter::Other, ..case() });
+        assert_eq!(assessment.outcome, Outcome::ReferToPerson);
+        (assessment.due[0].code, assessment.due[0].by.unwrap())
+    };
+    assert_eq!(referred(3), ("PERSON", Date::constant(2025, 7, 3)));
+    assert_eq!(referred(20), ("PERSON", Date::constant(2025, 7, 10)));
+}
+
+#[test]
 fn the_decision_is_due_by_the_regions_own_clock_and_never_on_a_holiday() {
     let decided_by = |region, applied_on| {
         let region = RegionCode::parse(region).unwrap();
