@@ -51,12 +51,11 @@ impl CooperationTerms {
             violations.add("due_on", "NOT_IN_THE_PAST", "must not be in the past", "办理期限不得早于今日");
         }
         if self.deciding_centre.is_some_and(|centre| centre != *sender) {
-            violations.add_by_article(
+            violations.add(
                 "aid_decision.centre",
                 "DECISION_IS_THE_SENDERS",
                 "the decision is that of the centre which asks for help",
                 "法律援助决定须为请求协作的法律援助机构作出",
-                Article::legal_aid_law("43"),
             );
         }
     }
