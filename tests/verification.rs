@@ -228,6 +228,50 @@ async fn a_registry_that_stays_away_is_given_up_and_the_centre_is_told_what_to_d
 }
 
 #[tokio::test]
+async fn many_questions_to_a_silent_registry_do_not_hold_up_another_registrys() {
+    let mut scene = Scene::start_configured(|text| {
+        patience(&text, "1h").replace("[verification]\n", "[verification]\nattempt = \"1s\"\nat_once = 2\n")
+    })
+    .await;
+    let path = scene.folder.join("simulate-poverty-registry.toml");
+    let text = std::fs::read_to_string(&path).unwrap().replace("behaviour = \"honest\"\n", "");
+    let down_once = "[[script.scene]]\nuntil = 1\nbehaviour = \"down\"\n\n[[household]]";
+    std::fs::write(&path, text.replacen("[[household]]", down_once, 1)).unwrap();
+    scene = scene.restart().await;
+    let silent =
+        "[[script.scene]]\nuntil = 20\nbehaviour = \"down\"\n[[script.scene]]\nbehaviour = \"silent\"\n";
+    change_registry(&mut scene, silent).await;
+    for place in 0..20 {
+        let mut request = about(&scene, place);
+        request.complete_later = true;
+        assert!(!scene.verify(&request).await.unwrap().verification_id.is_empty());
+    }
+    let mut request = scene.poverty_question();
+    request.complete_later = true;
+    let id = verify_poverty(&scene.centre, &request).await.unwrap().verification_id;
+    let waiting = tokio::time::timeout(Duration::from_secs(6), await_delivery(&scene)).await;
+    assert_eq!(waiting.expect("it waits for the silent registry").1.exchange_id, id);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_question_that_cannot_be_read_any_more_is_given_up_too() {
+    let mut scene = Scene::start_configured(|text| patience(&text, "2s")).await;
+    scene.district.stop_registry().await;
+    let mut request = scene.question();
+    request.complete_later = true;
+    let id = scene.verify(&request).await.unwrap().verification_id;
+    let url = format!("sqlite://{}", scene.folder.join("gateway.db").display());
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    sqlx::query("UPDATE verifications SET question = x'00'").execute(&pool).await.unwrap();
+    pool.close().await;
+    let (_, message) = await_delivery(&scene).await;
+    assert_eq!(message.exchange_id, id);
+    assert!(verification(&scene.centre, &id).await.unwrap().state() == VerificationState::GivenUp);
+    scene.stop().await;
+}
+
+#[tokio::test]
 async fn nothing_is_asked_again_under_an_agreement_that_ended() {
     let mut scene = Scene::start_configured(|text| patience(&text, "1h")).await;
     change_registry(&mut scene, "behaviour = \"down\"\n").await;
@@ -357,6 +401,37 @@ async fn a_batch_goes_as_fast_as_the_agreement_says() {
 }
 
 #[tokio::test]
+async fn a_question_of_a_batch_goes_as_fast_as_its_own_agreement_says() {
+    let scene = Scene::start().await;
+    scene.edit_directory(|file| {
+        let terms = legal_aid_gateway::access::BatchTerms { at_once: 4, per_second: 50 };
+        let slow = district::agreement(file, "DEV-VERIFY");
+        slow.batch = Some(terms);
+        slow.purposes = vec![purposes::AID_ELIGIBILITY.parse().unwrap()];
+        // A stream may be begun under another agreement, which lets batches go faster.
+        let fast = legal_aid_gateway::access::Agreement {
+            id: "DEV-FAST".to_owned(),
+            methods: vec![legal_aid_gateway::access::Method::BatchVerify],
+            purposes: vec![purposes::FEE_WAIVER.parse().unwrap()],
+            batch: Some(legal_aid_gateway::access::BatchTerms { at_once: 64, per_second: 5_000 }),
+            ..slow.clone()
+        };
+        file.agreements.push(fast);
+    });
+    let questions = (0..30).map(|place| low_income(about(&scene, place))).collect();
+    let started = std::time::Instant::now();
+    let mut stream = begin_for(&scene.centre, purposes::FEE_WAIVER, questions).await.unwrap();
+    let mut answered = 0;
+    while let Some(result) = stream.message().await.unwrap() {
+        assert!(matches!(result.result, Some(Outcome::LowIncome(_))));
+        answered += 1;
+    }
+    assert_eq!(answered, 30);
+    assert!(started.elapsed() >= Duration::from_millis(400), "{:?}", started.elapsed());
+    scene.stop().await;
+}
+
+#[tokio::test]
 async fn a_batch_needs_an_agreement_of_its_own() {
     let scene = Scene::start().await;
     let refused = batch(&scene.court, vec![low_income(scene.question())]).await.err().unwrap();
@@ -472,7 +547,15 @@ async fn begin(
     client: &AgencyClient,
     questions: Vec<Option<Question>>,
 ) -> Result<Streaming<proto::BatchVerifyResponse>, Status> {
-    let context = Some(client.context(purposes::AID_ELIGIBILITY));
+    begin_for(client, purposes::AID_ELIGIBILITY, questions).await
+}
+
+async fn begin_for(
+    client: &AgencyClient,
+    purpose: &str,
+    questions: Vec<Option<Question>>,
+) -> Result<Streaming<proto::BatchVerifyResponse>, Status> {
+    let context = Some(client.context(purpose));
     let first = proto::BatchVerifyRequest { context, question: None };
     let rest = questions.into_iter().map(|question| proto::BatchVerifyRequest { context: None, question });
     let stream = tokio_stream::iter(std::iter::once(first).chain(rest).collect::<Vec<_>>());

@@ -28,7 +28,7 @@ use crate::domain::violation::Violations;
 use crate::entropy;
 use crate::grpc::proto;
 use crate::grpc::proto::exchange_message::Body;
-use crate::grpc::wire::{RegisterAnswer as _, shanghai_day, timestamp};
+use crate::grpc::wire::{RegisterAnswer as _, kind_of, shanghai_day, timestamp};
 use crate::store::{AuditLog, Effect, NewDelivery, Store, StoreError, VerificationRecord, VerificationStep};
 
 /// How often due verifications are looked for.
@@ -121,17 +121,53 @@ impl Enquirer {
 
     /// One attempt. Returns whether the verification moved: if not, looking again at once would find it again.
     async fn complete(&self, record: &VerificationRecord) -> bool {
-        let done = match record.kind {
-            Kind::LowIncomeQuery => self.attempt::<LowIncome>(record, Method::VerifyLowIncome).await,
+        match record.kind {
+            Kind::LowIncomeQuery => self.try_once::<LowIncome>(record, Method::VerifyLowIncome).await,
             Kind::PovertyHouseholdQuery => {
-                self.attempt::<PovertyHousehold>(record, Method::VerifyPovertyHousehold).await
+                self.try_once::<PovertyHousehold>(record, Method::VerifyPovertyHousehold).await
             }
-            _ => Err(StoreError::Inconsistent { table: "verifications", column: "kind" }),
+            _ => false,
+        }
+    }
+
+    async fn try_once<R: Register>(&self, record: &VerificationRecord, method: Method) -> bool {
+        match self.attempt::<R>(record, method).await {
+            Ok(moved) => moved,
+            Err(StoreError::Database(error)) => {
+                tracing::warn!(%error, verification = %record.verification_id, "kept question cannot be read");
+                false
+            }
+            Err(error) => {
+                tracing::error!(%error, verification = %record.verification_id, "kept question cannot be read");
+                self.put_back::<R>(record, method).await
+            }
+        }
+    }
+
+    /// Counts an attempt at a question that cannot be read: it waits like any other, holds up none, and is given up at
+    /// the same age.
+    async fn put_back<R: Register>(&self, record: &VerificationRecord, method: Method) -> bool {
+        let now = self.clock.now();
+        let mut entry = self.entry(Phase::Refused, now, record, method);
+        entry.matter = Some(record.matter_id.clone());
+        entry.code = Some("INTERNAL".into());
+        entry.reason = Some("QUESTION_UNREADABLE".into());
+        let envelope = proto::Envelope {
+            matter_id: record.matter_id.clone(),
+            kind: kind_of(record.kind).into(),
+            ..Default::default()
         };
-        done.unwrap_or_else(|error| {
-            tracing::error!(%error, verification = %record.verification_id, "kept question cannot be read");
-            false
-        })
+        let ended = self.is_too_old(record).then(|| {
+            let (state, answer) =
+                (VerificationState::GivenUp, R::Answer::none(NoAnswer::RegistryUnreachable));
+            (state, self.message(record, &envelope, Ending::<R> { state, answer }))
+        });
+        let (verification_id, attempts) = (record.verification_id, record.attempts);
+        let effects =
+            vec![Effect::AskAgain { verification_id, attempts, until: now }, self.step(record, ended, now)];
+        let moved = self.log.append(entry, Salt(entropy::bytes()), effects).await.is_ok();
+        self.outbox.notify_one();
+        moved
     }
 
     /// Asks, with its two entries; or ends without asking what may not be asked any more.

@@ -25,6 +25,9 @@ use crate::grpc::wire::{RegisterAnswer, civil_date};
 /// Largest answer of a registry, in bytes.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 
+/// Longest reason of a registry, in bytes.
+const MAX_REASON_BYTES: usize = 64;
+
 /// A register that can be asked: what its question and its answer hold. All else is common to the registers.
 pub(crate) trait Register: Send + Sync + 'static {
     /// Who keeps it.
@@ -68,8 +71,11 @@ pub(crate) trait Register: Send + Sync + 'static {
     /// What came back: the answer and the echoes of name and number.
     fn open(answered: Self::Answered) -> Echoed<Self::Answer>;
 
-    /// Whether an answer's own fields are there and agree with each other and with its result.
-    fn is_sound(answer: &Self::Answer, terms: &Self::Terms) -> bool;
+    /// Whether the fields of an answer with a match or none are there and agree with each other and with its result.
+    fn is_sound(answer: &Self::Answer, terms: &Self::Terms, today: Date) -> bool;
+
+    /// Whether an answer says anything of a household.
+    fn tells(answer: &Self::Answer) -> bool;
 
     /// The answer in the message that brings it later.
     fn outcome(answer: Self::Answer) -> verification_outcome::Answer;
@@ -166,18 +172,22 @@ fn check<R: Register>(
     let name = keyed_digest(echo_key, asked.subject.name.reveal().as_bytes());
     let id_number = keyed_digest(echo_key, asked.subject.id.reveal().as_bytes());
     let sound = !outline.source.is_empty()
+        && is_word(outline.reason)
         && match result {
             Result::Unspecified => false,
-            Result::Unavailable | Result::Ambiguous | Result::Refused => !outline.reason.is_empty(),
+            // Nobody's data comes with an answer that is about nobody.
+            Result::Unavailable | Result::Ambiguous | Result::Refused => {
+                !outline.reason.is_empty() && !R::tells(&answer)
+            }
             // Such an answer carries the state of its data and its validity, and must hold today.
             Result::Match | Result::NoMatch => {
                 let from = outline.valid_from.map(civil_date);
                 outline.data_as_of.is_some()
                     && outline.valid_until.and_then(civil_date).is_some_and(|until| until >= today)
                     && from.is_none_or(|from| from.is_some_and(|from| from <= today))
+                    && R::is_sound(&answer, terms, today)
             }
-        }
-        && R::is_sound(&answer, terms);
+        };
     if !sound {
         return Err(NoAnswer::RegistryAnswerMalformed);
     }
@@ -185,6 +195,12 @@ fn check<R: Register>(
         return Err(NoAnswer::SubjectMismatch);
     }
     Ok(answer)
+}
+
+/// Whether a reason is empty or a word in UPPER_SNAKE: it is shown and kept where no person's name may stand.
+fn is_word(reason: &str) -> bool {
+    let is_of_word = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    reason.len() <= MAX_REASON_BYTES && reason.bytes().all(is_of_word)
 }
 
 #[cfg(test)]

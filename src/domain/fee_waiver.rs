@@ -247,11 +247,12 @@ impl FeeWaiverTerms {
         if let (Some(recipient), Some(court)) = (recipient, &self.court)
             && recipient != court
         {
-            violations.add(
+            violations.add_by_article(
                 "court_case.court",
                 "COURT_IS_THE_RECIPIENT",
                 "the case's court must be the envelope's recipient",
                 "案件受理法院须与收件机构一致",
+                Article::court_fee_measures("48"),
             );
         }
         if self.has_docketing != self.has_case_number {

@@ -95,7 +95,8 @@ impl Store {
         row.as_ref().map(verification).transpose()
     }
 
-    /// At most `limit` verifications that are due, the longest due first.
+    /// At most `limit` verifications that are due, of each registry in turn the longest due first: many questions to
+    /// one that is silent keep nobody else's waiting.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -105,7 +106,8 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<VerificationRecord>, StoreError> {
         let text = format!(
-            "SELECT {COLUMNS} FROM verifications WHERE state = 'PENDING' AND due_us <= $1 ORDER BY due_us LIMIT $2"
+            "SELECT {COLUMNS} FROM verifications WHERE state = 'PENDING' AND due_us <= $1 \
+             ORDER BY ROW_NUMBER() OVER (PARTITION BY registry ORDER BY due_us), due_us LIMIT $2"
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(text))
             .bind(now.as_microsecond())

@@ -35,21 +35,22 @@ pub(super) struct Line {
 
 /// Reads the file.
 pub(super) fn read(path: &Path, today: Date) -> anyhow::Result<Vec<Line>> {
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_path(path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut reader =
+        csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text.as_slice());
     let head = reader.headers().with_context(|| format!("{} has no head in UTF-8", path.display()))?;
     let mut reading = Reading { places: HashMap::new(), problems: Vec::new(), seen: HashMap::new(), today };
     reading.head(&head.clone());
-    let mut lines = Vec::new();
+    let (mut lines, mut counted) = (Vec::new(), Counted::default());
     for record in reader.records() {
         match record {
             Ok(record) if reading.places.is_empty() => drop(record),
-            Ok(record) => lines.extend(reading.line(&record)),
+            Ok(record) => {
+                let number = counted.line_of(&text, record.position());
+                lines.extend(reading.line(number, &record));
+            }
             Err(error) => {
-                let line = error.position().map_or(0, csv::Position::line);
+                let line = counted.line_of(&text, error.position());
                 reading.problems.push(format!("line {line}: not CSV in UTF-8"));
             }
         }
@@ -62,6 +63,27 @@ pub(super) fn read(path: &Path, today: Date) -> anyhow::Result<Vec<Line>> {
         bail!("{} names nobody", path.display());
     }
     Ok(lines)
+}
+
+/// Lines as far as they were counted. A record's own position still stands before the line feed of a CRLF and before
+/// empty lines; a result must name the line on which its person stands.
+#[derive(Default)]
+struct Counted {
+    bytes: usize,
+    line_feeds: u64,
+}
+
+impl Counted {
+    /// The line, from 1, of what begins at or after a position.
+    fn line_of(&mut self, text: &[u8], position: Option<&csv::Position>) -> u64 {
+        let at = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or_default();
+        let is_record = |place: &usize| text.get(*place).is_none_or(|byte| !matches!(byte, b'\r' | b'\n'));
+        let start = (at.min(text.len())..).find(is_record).unwrap_or(text.len()).min(text.len());
+        let new = text.get(self.bytes..start).unwrap_or_default();
+        self.line_feeds += new.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.bytes = self.bytes.max(start);
+        self.line_feeds + 1
+    }
 }
 
 /// A file as far as it was read.
@@ -95,8 +117,7 @@ impl Reading {
         }
     }
 
-    fn line(&mut self, record: &StringRecord) -> Option<Line> {
-        let number = record.position().map_or(0, csv::Position::line);
+    fn line(&mut self, number: u64, record: &StringRecord) -> Option<Line> {
         let before = self.problems.len();
         let field = |name| self.places.get(name).and_then(|place| record.get(*place)).unwrap_or_default();
         let (name, id_number) = (field("name").to_owned(), field("id_number").to_owned());
@@ -180,5 +201,30 @@ mod tests {
         let found = problems("张三,331004198001010016\n李四,331004199002020026\n");
         assert_eq!(found.len(), 5, "{found:?}");
         assert!(!found.concat().contains("张三"));
+    }
+
+    #[test]
+    fn a_file_as_a_spreadsheet_writes_it_is_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "\u{feff}\"name\",\"id_number\",household_region\r\n\
+                    \"测试甲\", 331004198001010016 ,\"331004\"\r\n\r\n\
+                    测试乙,11010519491231002x,331004\r\n";
+        std::fs::write(file.path(), text).unwrap();
+        let lines = read(file.path(), Date::constant(2026, 1, 1)).unwrap();
+        let found: Vec<_> = lines.iter().map(|line| (line.number, line.subject.name.as_str())).collect();
+        assert_eq!(found, [(2, "测试甲"), (4, "测试乙")]);
+        assert!(read_error("name,id_number,household_region\r\n").contains("names nobody"));
+        assert!(read_error("").contains("column name is missing"));
+        let twice = "name,id_number,household_region\n甲某,11010519491231002x,331004\n甲某,11010519491231002X,331004\n";
+        assert!(read_error(twice).contains("the same person stands in line 2"));
+        assert!(
+            read_error("name,id_number,household_region\n测试甲,331004198001010016\n").contains("line 2")
+        );
+    }
+
+    fn read_error(text: &str) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        read(file.path(), Date::constant(2026, 1, 1)).err().unwrap().to_string()
     }
 }

@@ -1,6 +1,7 @@
 //! The registers, each with its question and its answer.
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use tonic::transport::Channel;
 
 use super::{Echoed, Register};
@@ -83,14 +84,33 @@ impl Register for LowIncome {
         (question.echo_key.clone(), programmes.unwrap_or_default())
     }
 
-    fn is_sound(answer: &proto::LowIncomeAnswer, programmes: &Vec<i32>) -> bool {
+    fn is_sound(answer: &proto::LowIncomeAnswer, programmes: &Vec<i32>, today: Date) -> bool {
         band_is_sound(answer)
+            && programmes_are_sound(answer, today)
             && match proto::VerificationResult::try_from(answer.result) {
                 Ok(proto::VerificationResult::Match) => has_active(answer, programmes),
                 Ok(proto::VerificationResult::NoMatch) => !has_active(answer, programmes),
                 _ => true,
             }
     }
+
+    fn tells(answer: &proto::LowIncomeAnswer) -> bool {
+        !answer.programmes.is_empty()
+            || answer.household_size.is_some()
+            || answer.income_band != 0
+            || answer.line_fen.is_some()
+    }
+}
+
+/// Each programme is told once, and one that is active has a certificate that holds today, where it has days.
+fn programmes_are_sound(answer: &proto::LowIncomeAnswer, today: Date) -> bool {
+    answer.programmes.iter().enumerate().all(|(place, told)| {
+        let once = answer.programmes[..place].iter().all(|other| other.programme != told.programme);
+        let (from, to) = (told.valid_from.as_ref().map(civil_date), told.valid_to.as_ref().map(civil_date));
+        let holds = from.is_none_or(|from| from.is_some_and(|from| from <= today))
+            && to.is_none_or(|to| to.is_some_and(|to| to >= today));
+        once && (holds || told.status != proto::RegisterStatus::Active as i32)
+    })
 }
 
 /// A band is against a line, and a line has a date.
@@ -136,13 +156,22 @@ impl Register for PovertyHousehold {
         (question.echo_key.clone(), ())
     }
 
-    fn is_sound(answer: &proto::PovertyHouseholdAnswer, (): &()) -> bool {
+    fn is_sound(answer: &proto::PovertyHouseholdAnswer, (): &(), _: Date) -> bool {
         match proto::VerificationResult::try_from(answer.result) {
             Ok(proto::VerificationResult::Match) => is_registered(answer),
             // A household that is not on the register has no kind there, and no risk.
             Ok(proto::VerificationResult::NoMatch) => answer.kind == 0 && answer.risk == 0,
             _ => true,
         }
+    }
+
+    fn tells(answer: &proto::PovertyHouseholdAnswer) -> bool {
+        answer.kind != 0
+            || answer.risk != 0
+            || answer.identified_on.is_some()
+            || answer.removed_on.is_some()
+            || answer.household_size.is_some()
+            || !answer.village_code.is_empty()
     }
 }
 

@@ -150,3 +150,64 @@ fn a_poverty_household_has_its_kind_risk_village_and_days() {
         assert_eq!(refused, Some(NoAnswer::RegistryAnswerMalformed), "fault {place}");
     }
 }
+
+#[test]
+fn a_certificate_that_has_run_out_or_a_programme_told_twice_is_no_match() {
+    use proto::VerificationResult as R;
+    let day = |year, month, day| Some(google_type::Date { year, month, day });
+    let with = |change: &dyn Fn(&mut proto::LowIncomeAnswer)| {
+        let mut response = answered(R::Match);
+        change(response.answer.as_mut().unwrap());
+        check(response).err()
+    };
+    let malformed = Some(NoAnswer::RegistryAnswerMalformed);
+    assert_eq!(with(&|answer| answer.programmes[0].valid_to = day(2026, 3, 2)), None, "the last day");
+    assert_eq!(with(&|answer| answer.programmes[0].valid_to = day(2026, 3, 1)), malformed);
+    assert_eq!(with(&|answer| answer.programmes[0].valid_from = day(2026, 3, 2)), None, "the first day");
+    assert_eq!(with(&|answer| answer.programmes[0].valid_from = day(2026, 3, 3)), malformed);
+    assert_eq!(with(&|answer| answer.programmes[0].valid_to = day(2026, 2, 30)), malformed);
+    let stopped_too = |answer: &mut proto::LowIncomeAnswer| {
+        answer.programmes.push(proto::ProgrammeStatus { programme: 1, status: 2, ..Default::default() });
+    };
+    assert_eq!(with(&stopped_too), malformed);
+}
+
+#[test]
+fn an_answer_that_is_not_checked_against_the_person_says_nothing_of_a_household() {
+    use proto::VerificationResult as R;
+    for result in [R::Unavailable, R::Ambiguous, R::Refused] {
+        let mut response = answered(R::Match);
+        let answer = response.answer.as_mut().unwrap();
+        answer.result = result.into();
+        answer.reason = "BUSY".to_owned();
+        assert_eq!(
+            check(response.clone()).err(),
+            Some(NoAnswer::RegistryAnswerMalformed),
+            "{}",
+            result.as_str_name()
+        );
+        response.answer.as_mut().unwrap().programmes.clear();
+        assert!(check(response).is_ok(), "{}", result.as_str_name());
+        let of_household = proto::PovertyHouseholdAnswer {
+            result: result.into(),
+            reason: "BUSY".to_owned(),
+            ..registered()
+        };
+        let refused = check_registered(of_household, "测试甲").err();
+        assert_eq!(refused, Some(NoAnswer::RegistryAnswerMalformed), "{}", result.as_str_name());
+    }
+}
+
+#[test]
+fn a_reason_is_a_word_and_never_a_persons_name() {
+    use proto::VerificationResult as R;
+    let reasons = [("BUSY", true), ("测试甲 is not here", false), ("=1+1", false), ("", false)];
+    for (reason, is_sound) in reasons {
+        let mut response = answered(R::Refused);
+        response.answer.as_mut().unwrap().reason = reason.to_owned();
+        assert_eq!(check(response).is_ok(), is_sound, "{reason}");
+    }
+    let mut response = answered(R::NoMatch);
+    response.answer.as_mut().unwrap().reason = "测试乙".to_owned();
+    assert_eq!(check(response).err(), Some(NoAnswer::RegistryAnswerMalformed));
+}

@@ -14,9 +14,6 @@ use crate::domain::vocabulary::vocabulary;
 /// Below so many days to the end of a period, aid comes first (法律援助法 art 44(1)).
 const URGENT_BELOW_DAYS: i32 = 7;
 
-/// The clock of the decision on an application (art 43), by region.
-const DECISION_CLOCK: &str = "AID_DECISION";
-
 vocabulary! {
     /// How the household stands in a programme, as far as a register said.
     pub enum Standing {
@@ -62,14 +59,15 @@ pub fn programmes_to_ask(case: &Case, rules: &RulesInForce<'_>) -> Vec<Programme
     case.claimed_programmes().into_iter().filter(qualifies).collect()
 }
 
-/// Assesses a case by the rules and time limits in force on the day of application and by what the registers said.
+/// Assesses a case by the rules in force on the day of application and by what the registers said. `clocks` say until
+/// when the centre decides.
 pub fn assess(case: &Case, rules: &RulesInForce<'_>, registers: &Registers, clocks: &Clocks) -> Assessment {
     let mut tried = Vec::new();
     let outcome = without_registers(case, rules, &mut tried)
         .or_else(|| passport(case, rules, registers, &mut tried))
         .or_else(|| line(case, rules, &mut tried))
         .unwrap_or_else(|| undertaking(case, &mut tried));
-    Assessment { outcome, tried, due: due(outcome, decision_due(case, clocks)) }
+    Assessment { outcome, tried, due: due(case, outcome, decided_by(case, clocks)) }
 }
 
 /// The rules that come before the registers.
@@ -275,14 +273,17 @@ fn undertaking(case: &Case, tried: &mut Vec<Tried>) -> Outcome {
     outcome
 }
 
-/// The last day for the decision: the region's own time limit, where it has one.
-fn decision_due(case: &Case, clocks: &Clocks) -> Option<Date> {
-    let applied = SHANGHAI.to_timestamp(case.applied_on.at(0, 0, 0, 0)).ok()?;
-    let started = clocks.started_by_event(Occasion::AidApplication, case.region, applied);
-    started.into_iter().find(|clock| clock.id == DECISION_CLOCK)?.due.on
+/// The last day for the decision (43): its length, in days or working days, is the region's.
+fn decided_by(case: &Case, clocks: &Clocks) -> Option<Date> {
+    let received = SHANGHAI.to_timestamp(case.applied_on.at(12, 0, 0, 0)).ok()?;
+    let started = clocks.started_by_event(Occasion::AidApplication, case.region, received);
+    started.iter().filter_map(|clock| clock.due.on).min()
 }
 
-fn due(outcome: Outcome, decided_by: Option<Date>) -> Vec<Due> {
+fn due(case: &Case, outcome: Outcome, decided_by: Option<Date>) -> Vec<Due> {
+    // Whoever looks does so while there is time.
+    let deadline = case.urgency.and_then(|urgency| urgency.ends_on).filter(|day| *day >= case.applied_on);
+    let looked_at_by = [deadline, decided_by].into_iter().flatten().min();
     let decision =
         Due { code: "DECISION", text: DECIDE, article: Article::legal_aid_law("43"), by: decided_by };
     let own = match outcome {
@@ -296,9 +297,12 @@ fn due(outcome: Outcome, decided_by: Option<Date>) -> Vec<Due> {
             article: Article::legal_aid_law("41"),
             by: decided_by,
         }),
-        Outcome::ReferToPerson => {
-            Some(Due { code: "PERSON", text: PERSON, article: Article::legal_aid_law("43"), by: decided_by })
-        }
+        Outcome::ReferToPerson => Some(Due {
+            code: "PERSON",
+            text: PERSON,
+            article: Article::legal_aid_law("43"),
+            by: looked_at_by,
+        }),
     };
     own.into_iter().chain([decision]).collect()
 }

@@ -12,7 +12,9 @@ use tonic_types::StatusExt as _;
 
 use super::Verify;
 use crate::access::{BatchTerms, Method};
-use crate::delivery::registry::{LowIncome, PovertyHousehold};
+use crate::delivery::registry::{LowIncome, PovertyHousehold, Register as _};
+use crate::domain::agency::{CreditCode, PurposeCode};
+use crate::domain::region::RegionCode;
 use crate::grpc::call::Call;
 use crate::grpc::intake::Intake;
 use crate::grpc::intake::streams::{Incoming, Outgoing, Receiving, Sending};
@@ -21,7 +23,7 @@ use crate::grpc::proto;
 use crate::grpc::proto::batch_verify_request::Question;
 use crate::grpc::proto::batch_verify_response::Result as Outcome;
 use crate::grpc::status::{LOG_INDEX_HEADER, Refusal};
-use crate::grpc::wire::call_context;
+use crate::grpc::wire::{call_context, shanghai_day};
 
 /// How long one question of a batch may take.
 const QUESTION: Duration = Duration::from_secs(10);
@@ -110,10 +112,12 @@ impl Sending for BatchVerify {
 async fn answer(
     intake: &Arc<Intake>,
     stream: &Call,
-    pace: &Pace,
+    stream_pace: &Arc<Pace>,
     number: u64,
     question: Option<Question>,
 ) -> proto::BatchVerifyResponse {
+    let pace = question.as_ref().and_then(|question| own_pace(intake, stream, question));
+    let pace = pace.as_ref().unwrap_or(stream_pace);
     let _place = pace.place().await;
     let request_id = |envelope: Option<&proto::Envelope>| {
         // What is no request id is not repeated: it is the caller's text.
@@ -141,6 +145,31 @@ async fn answer(
     };
     let outcome = outcome.unwrap_or_else(|status| Outcome::Refusal(refused(&status)));
     proto::BatchVerifyResponse { number, request_id, result: Some(outcome), audit: None }
+}
+
+/// The pace of the agreement that allows the question, which need not be the one that the stream was begun under.
+/// Nothing where none does: the question is refused then.
+fn own_pace(intake: &Intake, stream: &Call, question: &Question) -> Option<Arc<Pace>> {
+    let (method, keeper, envelope, subject) = match question {
+        Question::LowIncome(question) => {
+            let subject = question.query.as_ref()?.subject.as_ref()?;
+            (Method::VerifyLowIncome, LowIncome::KEEPER, question.envelope.as_ref()?, subject)
+        }
+        Question::PovertyHousehold(question) => {
+            let subject = question.query.as_ref()?.subject.as_ref()?;
+            (Method::VerifyPovertyHousehold, PovertyHousehold::KEEPER, question.envelope.as_ref()?, subject)
+        }
+    };
+    let (caller, directory) = (stream.caller(), intake.directory.load());
+    let registry = if envelope.recipient.is_empty() {
+        directory.responsible(keeper, RegionCode::parse(&subject.household_region).ok()?)?.code
+    } else {
+        CreditCode::parse(&envelope.recipient).ok()?
+    };
+    let purpose = PurposeCode::parse(&envelope.purpose).ok()?;
+    let today = shanghai_day(intake.clock.now());
+    let agreement = directory.decide(&caller, method, Some(&registry), &purpose, today).ok()?;
+    Some(intake.paces.of(&agreement.id, directory.batch_terms(&caller, &agreement.id)))
 }
 
 /// A refusal as a result: what the status of a call alone would have said.

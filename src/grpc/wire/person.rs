@@ -37,21 +37,23 @@ pub(super) fn person(violations: &mut Violations, value: &proto::Person, today: 
     if let (Some(stated), Some(printed)) = (birth_date, id.as_ref().and_then(IdDocument::birth_date))
         && stated != printed
     {
-        violations.add(
+        violations.add_by_article(
             "birth_date",
             "AGREES_WITH_ID_NUMBER",
             "must agree with the document's number",
             "须与证件号码所载出生日期一致",
+            Article::gb_11643(),
         );
     }
     if let (Some(Some(stated)), Some(printed)) = (sex, id.as_ref().and_then(IdDocument::sex))
         && stated != printed
     {
-        violations.add(
+        violations.add_by_article(
             "sex",
             "AGREES_WITH_ID_NUMBER",
             "must agree with the document's number",
             "须与证件号码所载性别一致",
+            Article::gb_11643(),
         );
     }
     let household_region =

@@ -159,7 +159,13 @@ fn supplement_request(
     }
     let due = mandatory_date(violations, "due_on", value.due_on.as_ref());
     if due.is_some_and(|due| due < today) {
-        violations.add("due_on", "NOT_IN_THE_PAST", "must not be in the past", "补正期限不得早于今日");
+        violations.add_by_article(
+            "due_on",
+            "NOT_IN_THE_PAST",
+            "must not be in the past",
+            "补正期限不得早于今日",
+            Article::legal_aid_law("43"),
+        );
     }
     due
 }

@@ -87,11 +87,12 @@ fn village(violations: &mut Violations, code: &str, subject: Option<&Subject>) {
 
 fn programmes(violations: &mut Violations, values: &[i32]) {
     if values.is_empty() || values.len() > 8 {
-        violations.add(
+        violations.add_by_article(
             "programmes",
             "ONE_TO_EIGHT",
             "one to eight programmes must be asked",
             "须查询一至八个救助项目",
+            Article::legal_aid_law("41"),
         );
     }
     for (place, value) in values.iter().take(8).enumerate() {

@@ -24,13 +24,16 @@ fn case() -> Case {
     }
 }
 
+fn clocks() -> Clocks {
+    Clocks::built_in().unwrap()
+}
+
 fn sets() -> RuleSets {
     RuleSets::load([]).unwrap()
 }
 
 fn assessed_with(case: &Case, registers: &[(Programme, Standing)]) -> Assessment {
-    let (rules, clocks) = (sets(), Clocks::built_in().unwrap());
-    assess(case, &rules.in_force(case.region, case.applied_on), &Registers(registers.to_vec()), &clocks)
+    assess(case, &sets().in_force(case.region, case.applied_on), &Registers(registers.to_vec()), &clocks())
 }
 
 fn assessed(case: &Case) -> Assessment {
@@ -197,26 +200,34 @@ fn every_rule_names_its_article_and_what_would_change_it() {
         assert_eq!(tried.would_change.is_none(), tried.verdict == Verdict::Met, "{tried:?}");
         assert!(!tried.inputs.is_empty());
     }
-    // Seven working days in Zhejiang.
     assert_eq!(assessment.due.last().unwrap().by, Some(Date::constant(2025, 7, 10)));
     assert!(!format!("{assessment:?}").contains("1000000"), "values stay out of Debug");
 }
 
 #[test]
-fn the_decision_is_due_by_the_regions_calendar() {
-    let due = |code: &str, applied_on| {
-        let case = Case { region: RegionCode::parse(code).unwrap(), applied_on, ..case() };
-        assessed(&case).due.last().unwrap().by.unwrap()
+fn a_person_looks_before_a_deadline_that_comes_before_the_decision() {
+    let referred = |day| {
+        let ends_on = Some(Date::constant(2025, 7, day));
+        let urgency = Some(Urgency { ground: UrgentGround::Deadline, ends_on });
+        let assessment = assessed(&Case { urgency, matter: Matter::Other, ..case() });
+        assert_eq!(assessment.outcome, Outcome::ReferToPerson);
+        (assessment.due[0].code, assessment.due[0].by.unwrap())
     };
-    let (national, zhejiang, shanghai) = ("420000", "331004", "310000");
-    let tuesday = Date::constant(2025, 7, 1);
-    assert_eq!(due(national, tuesday), Date::constant(2025, 7, 8));
-    assert_eq!(due(zhejiang, tuesday), Date::constant(2025, 7, 10));
-    assert_eq!(due(shanghai, tuesday), Date::constant(2025, 7, 15));
-    // Seven days would end in the National Day holiday, which lasts to the 8th.
-    assert_eq!(due(national, Date::constant(2025, 9, 28)), Date::constant(2025, 10, 9));
-    // Two working days before it, and the make-up Saturday after it.
-    assert_eq!(due(zhejiang, Date::constant(2025, 9, 28)), Date::constant(2025, 10, 14));
+    assert_eq!(referred(3), ("PERSON", Date::constant(2025, 7, 3)));
+    assert_eq!(referred(20), ("PERSON", Date::constant(2025, 7, 10)));
+}
+
+#[test]
+fn the_decision_is_due_by_the_regions_own_clock_and_never_on_a_holiday() {
+    let decided_by = |region, applied_on| {
+        let region = RegionCode::parse(region).unwrap();
+        assessed(&Case { region, applied_on, ..case() }).due.last().unwrap().by.unwrap()
+    };
+    let (july, before_holidays) = (Date::constant(2025, 7, 1), Date::constant(2025, 9, 25));
+    assert_eq!(decided_by("110105", july), Date::constant(2025, 7, 8), "seven days");
+    assert_eq!(decided_by("331004", july), Date::constant(2025, 7, 10), "seven working days");
+    assert_eq!(decided_by("310101", july), Date::constant(2025, 7, 15), "ten working days");
+    assert_eq!(decided_by("110105", before_holidays), Date::constant(2025, 10, 9), "after the holidays");
 }
 
 fn any_case() -> impl Strategy<Value = Case> {
