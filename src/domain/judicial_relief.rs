@@ -166,33 +166,33 @@ impl ReliefTerms {
         }
     }
 
-    /// What is worth saying although it stops nothing: a sum above the usual cap of the province on that day.
+    /// What is worth saying although it stops nothing: relief declared for the same case, which is given once, and a sum
+    /// above the usual cap of the province on that day.
     pub fn remarks(&self, province: Option<RegionCode>, on: Date) -> Vec<Remark> {
-        let (Some(asked), Some(province)) = (self.asked, province) else { return Vec::new() };
-        let Some((cap, basis)) = cap_on(province, on).filter(|(cap, _)| asked > *cap) else {
-            return Vec::new();
-        };
-        vec![Remark {
-            field: "sum_asked_fen".to_owned(),
-            rule: "ABOVE_THE_USUAL_CAP",
-            description: format!("usually at most {cap}, by {basis}"),
-            description_zh: format!("一般不超过{}分（{basis}）", cap.get()),
-            article: OPINIONS,
-        }]
+        let again = self.prior.received == Some(true) && self.prior.same_case == Some(true);
+        let again = again.then(|| Remark {
+            field: "prior_relief.same_case".to_owned(),
+            rule: "ONCE_PER_CASE_AND_APPLICANT",
+            description: "for one case an applicant gets judicial relief once; the court decides".to_owned(),
+            description_zh: "对同一案件的同一救助申请人只进行一次性国家司法救助，由法院审查决定".to_owned(),
+            article: opinions("2"),
+        });
+        let cap = self.asked.zip(province).and_then(|(asked, province)| {
+            let (cap, basis) = cap_on(province, on).filter(|(cap, _)| asked > *cap)?;
+            Some(Remark {
+                field: "sum_asked_fen".to_owned(),
+                rule: "ABOVE_THE_USUAL_CAP",
+                description: format!("usually at most {cap}, by {basis}"),
+                description_zh: format!("一般不超过{}（{basis}）", cap.in_chinese()),
+                article: OPINIONS,
+            })
+        });
+        again.into_iter().chain(cap).collect()
     }
 }
 
 impl PriorTerms {
     fn check(&self, violations: &mut Violations) {
-        if self.received == Some(true) && self.same_case == Some(true) {
-            violations.add_by_article(
-                "prior_relief.same_case",
-                "ONCE_PER_CASE_AND_APPLICANT",
-                "for one case an applicant gets judicial relief once",
-                "对同一案件的同一救助申请人只进行一次性国家司法救助",
-                opinions("2"),
-            );
-        }
         let Some(received) = self.received else { return };
         let given = [
             ("prior_relief.same_case", self.same_case.is_some()),
