@@ -309,7 +309,9 @@ impl Pull {
                 acknowledge(&client, &self.caller.purpose, delivery).await?;
             }
             if !self.caller.json && !response.deliveries.is_empty() {
-                say("acknowledged; messages of one exchange come one after another, pull again until nothing waits");
+                say(
+                    "acknowledged; messages of one exchange come one after another, pull again until nothing waits",
+                );
             }
         }
         Ok(())
