@@ -90,7 +90,7 @@ impl ReliefTerms {
                 "original_case.court",
                 "COURT_IS_THE_RECIPIENT",
                 "relief is given by the court that has the case: it must be the envelope's recipient",
-                "由案件管辖法院负责救助，案件法院须与收件机构一致",
+                "由案件管辖法院负责救助，案件法院须与接收机构一致",
                 opinions("2"),
             );
         }
@@ -176,7 +176,7 @@ impl ReliefTerms {
             field: "sum_asked_fen".to_owned(),
             rule: "ABOVE_THE_USUAL_CAP",
             description: format!("usually at most {cap}, by {basis}"),
-            description_zh: format!("一般不超过{}分（{basis}）", cap.get()),
+            description_zh: format!("一般不超过{}（{basis}）", cap.in_chinese()),
             article: OPINIONS,
         }]
     }

@@ -138,13 +138,13 @@ impl Refusal {
                 Code::FailedPrecondition,
                 "NO_REGISTRY_FOR_REGION",
                 "no enrolled registry is responsible for the household's region; ask the operator to enrol one",
-                "没有已登记的民政系统负责该户籍地区，请联系运维人员",
+                "该户籍地区尚无已登记的登记系统，请联系运维人员",
             ),
             Self::IllegalTransition(error) => Wording(
                 Code::FailedPrecondition,
                 "ILLEGAL_TRANSITION",
                 error.to_string(),
-                format!("当前状态{}不允许此操作{}", error.state, error.response),
+                error.description_zh(),
                 None,
             ),
             Self::RequestIdReused => say(
