@@ -160,7 +160,7 @@ impl Setup {
         };
         format!(
             r#"# The gateway's configuration. Paths are relative to this file. A variable
-# LEGAL_AID_GATEWAY__SECTION__KEY replaces a key. What is commented out shows its default.
+# LEGAL_AID_GATEWAY__SECTION__KEY replaces a key. What is commented out shows its default, or an example.
 
 [gateway]
 agency = "{organ}"         # unified social credit code; the certificate must name it
@@ -216,6 +216,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # most_per_agency = 10000
 # most_bytes_per_agency = 68719476736
 # keep_unfinished = "24h"
+
 [verification]                      # how a registry that was down is asked again
 # attempt = "10s"
 # first_retry = "30s"
@@ -225,6 +226,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 
 [eligibility]
 # rules = "eligibility"            # a folder of rule sets beside the built-in ones; SIGHUP reads it again
+
 [clocks]
 # rules = "clocks.toml"             # read at start: time limits beside, or in the place of, the built-in ones
 # holidays = "holidays.toml"        # in the place of the built-in ones
@@ -305,9 +307,10 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
     }
 
     fn profile(&self, name: &str, code: CreditCode) -> Profile {
+        let region = if name == "neighbour" { "331002" } else { "331004" };
         Profile {
             agency: code,
-            region: "331004".to_owned(),
+            region: region.to_owned(),
             operator: ProfileOperator { staff_number: format!("{name}-01"), unit: "main".to_owned() },
             gateway: ProfileGateway {
                 agency: self.organ,

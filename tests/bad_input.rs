@@ -551,9 +551,21 @@ fn assert_violations(refused: &Refused, expected: &[(&str, &str, &str)]) {
         let chinese = found.localized_message.as_ref().expect("a Chinese text");
         assert_eq!(chinese.locale, "zh-CN");
         assert!(chinese.message.chars().any(|c| ('\u{4e00}'..'\u{9fff}').contains(&c)), "{field}");
-        for text in [&found.description, &chinese.message] {
-            assert!(text.contains(article), "{field}: {text} does not name {article}");
-            assert!(!article.is_empty() || !text.contains(" art "), "{field}: {text}");
+        let (told, told_zh) = (&found.description, &chinese.message);
+        assert!(told.contains(article), "{field}: {told} does not name {article}");
+        assert!(told_zh.contains(&in_chinese(article)), "{field}: {told_zh} does not name {article}");
+        assert!(!article.is_empty() || !told.contains(" art "), "{field}: {told}");
+        assert!(!told_zh.contains(" art "), "{field}: {told_zh}");
+    }
+}
+
+/// An article as Chinese texts cite it.
+fn in_chinese(article: &str) -> String {
+    match article.split_once(" art ") {
+        None => article.to_owned(),
+        Some((law, number)) => {
+            let (number, below) = number.split_at(number.find('(').unwrap_or(number.len()));
+            format!("《{law}》第{number}条{}", below.replace('(', "（").replace(')', "）"))
         }
     }
 }

@@ -8,7 +8,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::output::{explain, say, say_json};
+use super::output::{explain, is_open, say, say_json};
 use crate::client::{AgencyClient, Paper, TransferError};
 use crate::clock::Clock;
 use crate::domain::attachment::MediaType;
@@ -163,6 +163,7 @@ fn media_type_of(file: &Path) -> anyhow::Result<&'static str> {
 
 fn explain_transfer(error: TransferError) -> anyhow::Error {
     match error {
+        TransferError::Refused(status) if !is_open(&status) => explain(&status),
         TransferError::Refused(status) => {
             anyhow!("{}\n  the same command goes on where this try ended", explain(&status))
         }

@@ -22,6 +22,7 @@ use crate::store::{Sealer, Store};
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
+#[command(override_usage = "legal-aid-gateway doctor [--json] (--config <FILE> | --profile <FILE>)")]
 pub(super) struct Doctor {
     /// The gateway's configuration.
     #[arg(long, value_name = "FILE", required_unless_present = "profile")]

@@ -34,7 +34,7 @@ pub(super) enum Exchange {
     Show(Show),
     /// Add a response to an exchange.
     Respond(Respond),
-    /// Take deliveries that wait for this agency.
+    /// Take deliveries that wait for this agency, of all its exchanges.
     Pull(Pull),
     /// Follow the changes of all exchanges of this agency, one line each, until interrupted.
     Watch(watch::Watch),
@@ -46,7 +46,7 @@ struct Caller {
     /// The agency's profile, as `init` makes it.
     #[arg(long = "as", value_name = "FILE")]
     profile: PathBuf,
-    /// Purpose code of the agreement.
+    /// Purpose code of the agreement that allows this call. Each kind of exchange has its own, see docs/kinds.
     #[arg(long, default_value = purposes::FEE_WAIVER)]
     purpose: String,
     /// Print JSON.
@@ -60,7 +60,7 @@ pub(super) struct Submit {
     #[command(flatten)]
     caller: Caller,
     /// JSON of SubmitExchangeRequest, `-` for standard input. What the profile knows may be left out of the
-    /// envelope: request id, sender, region, operator, schema version.
+    /// envelope: request id, sender, region, operator, schema version; and the purpose where --purpose says it.
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
     /// Request id of an earlier try: if that had effect, its answer comes again and nothing happens twice.
@@ -160,6 +160,9 @@ impl Submit {
         if !self.request_id.is_empty() {
             envelope.request_id = self.request_id;
         }
+        if envelope.purpose.is_empty() {
+            envelope.purpose = self.caller.purpose;
+        }
         let envelope = client.complete(envelope);
         let request_id = envelope.request_id.clone();
         request.envelope = Some(envelope);
@@ -231,6 +234,7 @@ impl Show {
             rows.add_row([message.sequence.to_string(), time, sender, what(message).to_owned()]);
         }
         say(rows);
+        say("what each message says: --json");
         Ok(())
     }
 }
@@ -303,6 +307,11 @@ impl Pull {
         if self.acknowledge {
             for delivery in &response.deliveries {
                 acknowledge(&client, &self.caller.purpose, delivery).await?;
+            }
+            if !self.caller.json && !response.deliveries.is_empty() {
+                say(
+                    "acknowledged; messages of one exchange come one after another, pull again until nothing waits",
+                );
             }
         }
         Ok(())

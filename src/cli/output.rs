@@ -7,10 +7,13 @@ use anyhow::anyhow;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
 use tonic::Status;
-use tonic_types::StatusExt as _;
+use tonic_types::{ErrorDetail, StatusExt as _};
 
 /// Width of tables that do not go to a terminal.
 const WIDTH: u16 = 120;
+
+/// The TLS alert by which a gateway turns away an agency that is not enrolled.
+pub(super) const ACCESS_DENIED: &str = "AccessDenied";
 
 /// A table with a head.
 pub(super) fn table(head: &[&str]) -> Table {
@@ -53,22 +56,35 @@ pub(super) fn explain(status: &Status) -> anyhow::Error {
             let _ = write!(text, "\n  audit log index: {index}");
         }
     }
+    let localized = status.get_error_details_vec().into_iter().find_map(|detail| match detail {
+        ErrorDetail::LocalizedMessage(told) if told.locale == "zh-CN" => Some(told.message),
+        _ => None,
+    });
+    if let Some(chinese) = localized {
+        let _ = write!(text, "\n  {chinese}");
+    }
     for violation in details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default() {
         let _ = write!(text, "\n  {}: {} [{}]", violation.field, violation.description, violation.reason);
         if let Some(chinese) = &violation.localized_message {
             let _ = write!(text, "\n      {}", chinese.message);
         }
     }
+    if let Some(hint) = details.error_info().and_then(|info| hint(&info.reason)) {
+        let _ = write!(text, "\n  {hint}");
+    }
     if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
         let _ = write!(text, "\n  try again in {delay:?}");
     }
     let mut source = std::error::Error::source(status);
     while let Some(cause) = source {
-        let _ = write!(text, "\n  because: {cause}");
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            let _ = write!(text, "\n  because: {cause_text}");
+        }
         source = cause.source();
     }
     if details.error_info().is_none() {
-        let hint = if text.contains("AccessDenied") {
+        let hint = if text.contains(ACCESS_DENIED) {
             "the gateway knows this certificate's authority but does not admit its agency: it must be enrolled and \
              active in the gateway's directory.toml"
         } else {
@@ -79,11 +95,22 @@ pub(super) fn explain(status: &Status) -> anyhow::Error {
     anyhow!(text)
 }
 
-/// The same for a call with effect: who tries again must do so under the same request id.
-pub(super) fn explain_request(status: &Status, request_id: &str) -> anyhow::Error {
+/// What the person at the keyboard can do about a refusal, where that is not plain from its text.
+fn hint(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "PURPOSE_NOT_AGREED" => {
+            "--purpose takes the purpose of the agreement, such as COOPERATION; a submitted file names it in its envelope"
+        }
+        "NO_AGREEMENT" => "the gateway's operator enters agreements into directory.toml",
+        "NOT_FOUND" => "check the id and --purpose; an agency sees only what it is party to",
+        _ => return None,
+    })
+}
+
+/// Whether a call that failed so may have had effect, or may succeed as it stands.
+pub(super) fn is_open(status: &Status) -> bool {
     use tonic::Code;
-    let error = explain(status);
-    let is_open = matches!(
+    matches!(
         status.code(),
         Code::Unavailable
             | Code::Unknown
@@ -91,8 +118,13 @@ pub(super) fn explain_request(status: &Status, request_id: &str) -> anyhow::Erro
             | Code::Aborted
             | Code::Cancelled
             | Code::Internal
-    );
-    if is_open {
+    )
+}
+
+/// The same for a call with effect: who tries again must do so under the same request id.
+pub(super) fn explain_request(status: &Status, request_id: &str) -> anyhow::Error {
+    let error = explain(status);
+    if is_open(status) {
         anyhow!(
             "{error}\n  to try again without doing it twice: the same command with --request-id {request_id}"
         )

@@ -18,9 +18,10 @@ pub(super) enum Simulate {
     Registry(Registry),
     /// A court that confirms, asks for a paper, and decides, as its configuration or script says.
     Court(Inbox),
-    /// A procuratorate, by its script.
+    /// A procuratorate that pulls its deliveries and answers appeal referrals, as its configuration or script says.
     Procuratorate(Inbox),
-    /// A centre's inbox, for what a procuratorate refers to it, by its script.
+    /// A centre that pulls its deliveries and answers what is asked of it: referrals, counsel notices, reports and
+    /// requests of other centres. It takes them away from a clerk who pulls as the same centre.
     Centre(Inbox),
 }
 

@@ -272,6 +272,22 @@ impl Kind {
 }
 
 impl ExchangeState {
+    /// The state in Chinese.
+    pub const fn name_zh(self) -> &'static str {
+        match self {
+            Self::Submitted => "已提交",
+            Self::Delivered => "已送达",
+            Self::Received => "已签收",
+            Self::SupplementRequested => "待补正",
+            Self::Supplemented => "已补正",
+            Self::Decided => "已决定",
+            Self::Closed => "已办结",
+            Self::Withdrawn => "已撤回",
+            Self::Undeliverable => "无法送达",
+            Self::DeemedWithdrawn => "视为撤回",
+        }
+    }
+
     /// The state with this stored name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|state| state.as_str() == name)
@@ -281,6 +297,21 @@ impl ExchangeState {
     pub fn is_final(self) -> bool {
         !TRANSITIONS.iter().any(|row| row.from == self)
             && !Step::ALL.iter().any(|step| step.moves().0 == self)
+    }
+}
+
+impl ResponseKind {
+    /// The answer in Chinese.
+    pub const fn name_zh(self) -> &'static str {
+        match self {
+            Self::Receipt => "签收",
+            Self::SupplementRequest => "通知补正",
+            Self::Supplement => "补正",
+            Self::Withdrawal => "撤回",
+            Self::Progress => "告知进展",
+            Self::Decision => "决定",
+            Self::Closure => "办结",
+        }
     }
 }
 
@@ -368,6 +399,20 @@ pub struct IllegalTransition {
     pub response: ResponseKind,
     /// What this party may answer with.
     pub allowed: Vec<ResponseKind>,
+}
+
+impl IllegalTransition {
+    /// The same in Chinese.
+    pub fn description_zh(&self) -> String {
+        let by = match self.by {
+            Party::Sender => "发送机构",
+            Party::Recipient => "接收机构",
+        };
+        let allowed: Vec<_> = self.allowed.iter().map(|response| response.name_zh()).collect();
+        let allowed = if allowed.is_empty() { "无".to_owned() } else { allowed.join("、") };
+        let (state, response) = (self.state.name_zh(), self.response.name_zh());
+        format!("事项{state}，{by}不能{response}；可办理：{allowed}")
+    }
 }
 
 /// The state that `response` by `by` leads to.

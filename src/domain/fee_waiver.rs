@@ -251,7 +251,7 @@ impl FeeWaiverTerms {
                 "court_case.court",
                 "COURT_IS_THE_RECIPIENT",
                 "the case's court must be the envelope's recipient",
-                "案件受理法院须与收件机构一致",
+                "案件受理法院须与接收机构一致",
                 Article::court_fee_measures("48"),
             );
         }

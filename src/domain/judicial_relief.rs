@@ -90,7 +90,7 @@ impl ReliefTerms {
                 "original_case.court",
                 "COURT_IS_THE_RECIPIENT",
                 "relief is given by the court that has the case: it must be the envelope's recipient",
-                "由案件管辖法院负责救助，案件法院须与收件机构一致",
+                "由案件管辖法院负责救助，案件法院须与接收机构一致",
                 opinions("2"),
             );
         }

@@ -75,6 +75,18 @@ impl Article {
 }
 
 /// Such as `诉讼费用交纳办法 art 44`.
+impl Article {
+    /// As a Chinese text cites it, such as 《法律援助法》第41条.
+    pub fn cited_zh(self) -> String {
+        let law = self.law.name();
+        let Some(number) = self.number else {
+            return if law.is_ascii() { law.to_owned() } else { format!("《{law}》") };
+        };
+        let (article, below) = number.split_at(number.find('(').unwrap_or(number.len()));
+        format!("《{law}》第{article}条{}", below.replace('(', "（").replace(')', "）"))
+    }
+}
+
 impl fmt::Display for Article {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.number {
@@ -245,6 +257,14 @@ mod tests {
     fn an_article_reads_like_a_citation() {
         assert_eq!(Article::court_fee_measures("44").to_string(), "诉讼费用交纳办法 art 44");
         assert_eq!(Article::gb_11643().to_string(), "GB 11643");
+    }
+
+    #[test]
+    fn a_chinese_text_cites_an_article_in_chinese() {
+        assert_eq!(Article::legal_aid_law("41").cited_zh(), "《法律援助法》第41条");
+        assert_eq!(Article::court_fee_measures("46(3)").cited_zh(), "《诉讼费用交纳办法》第46条（3）");
+        assert_eq!(Article::gb_11643().cited_zh(), "GB 11643");
+        assert_eq!(Article::whole(Law::CivilProcedureLaw).cited_zh(), "《民事诉讼法》");
     }
 
     #[test]

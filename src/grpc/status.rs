@@ -118,8 +118,8 @@ impl Refusal {
             Self::Invalid(violations) => say(
                 Code::InvalidArgument,
                 "INVALID_REQUEST",
-                &format!("{} rule(s) broken; every one is listed in BadRequest", violations.len()),
-                &format!("请求有{}处不符合规定，详见各字段说明", violations.len()),
+                &format!("{} rule(s) broken, each listed with its field", violations.len()),
+                &format!("请求有{}处不符合规定，已逐项列明", violations.len()),
             ),
             Self::Denied(denial) => Wording(
                 Code::PermissionDenied,
@@ -138,13 +138,13 @@ impl Refusal {
                 Code::FailedPrecondition,
                 "NO_REGISTRY_FOR_REGION",
                 "no enrolled registry is responsible for the household's region; ask the operator to enrol one",
-                "没有已登记的民政系统负责该户籍地区，请联系运维人员",
+                "该户籍地区尚无已登记的登记系统，请联系运维人员",
             ),
             Self::IllegalTransition(error) => Wording(
                 Code::FailedPrecondition,
                 "ILLEGAL_TRANSITION",
                 error.to_string(),
-                format!("当前状态{}不允许此操作{}", error.state, error.response),
+                error.description_zh(),
                 None,
             ),
             Self::RequestIdReused => say(
@@ -299,8 +299,10 @@ fn field_violations(violations: &[Violation]) -> Vec<FieldViolation> {
     let mut listed = Vec::with_capacity(violations.len());
     for (place, violation) in violations.iter().enumerate() {
         let article = violation.article.map(|article| format!(" ({article})")).unwrap_or_default();
+        let cited =
+            violation.article.map(|article| format!("（{}）", article.cited_zh())).unwrap_or_default();
         let description = format!("{}{article}", violation.description);
-        let chinese = format!("{}{article}", violation.description_zh);
+        let chinese = format!("{}{cited}", violation.description_zh);
         used += violation.field.len() + violation.rule.len() + description.len() + chinese.len() + 20;
         if used > VIOLATION_BYTES {
             let left = violations.len() - place;

@@ -25,7 +25,8 @@ pub(crate) async fn verify_path(
 ) -> anyhow::Result<Report> {
     let mut magic = Vec::new();
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    file.take(SQLITE_MAGIC.len() as u64).read_to_end(&mut magic)?;
+    let begin = file.take(SQLITE_MAGIC.len() as u64).read_to_end(&mut magic);
+    begin.with_context(|| format!("cannot read {}", path.display()))?;
     if magic != SQLITE_MAGIC {
         let checkpoint = read_checkpoint(path)?;
         return Ok(verify_log(read_entries(path)?, &checkpoint, key, earlier)?);

@@ -7,7 +7,7 @@ use serde_json::json;
 use tonic::{Code, Status};
 
 use super::{Caller, show_time};
-use crate::cli::output::{explain, say};
+use crate::cli::output::{ACCESS_DENIED, explain, say};
 use crate::client::AgencyClient;
 use crate::grpc::json::to_json;
 use crate::grpc::proto;
@@ -32,12 +32,23 @@ impl Watch {
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         let client = self.caller.client()?;
         let mut left = self.limit.unwrap_or(u64::MAX);
+        let mut waiting = false;
         while left > 0 {
             match self.follow(&client, &mut left).await {
                 // A stream that lived as long as it may, or broke, goes on from the newest cursor.
-                Ok(()) => {}
-                Err(status) if is_passing(&status) => tokio::time::sleep(AGAIN_AFTER).await,
-                Err(status) => return Err(explain(&status)),
+                Ok(()) => waiting = false,
+                Err(status) => {
+                    let told = explain(&status);
+                    if !is_passing(&status) || told.to_string().contains(ACCESS_DENIED) {
+                        return Err(told);
+                    }
+                    let is_away = matches!(status.code(), Code::Unavailable | Code::Unknown);
+                    if is_away && !waiting {
+                        eprintln!("{told}\n  trying again until it answers");
+                    }
+                    waiting = is_away;
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
             }
         }
         Ok(())

@@ -191,3 +191,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_state_does_not_allow_is_told_in_chinese_with_what_it_allows() {
+    let refused = next_state(ExchangeState::Decided, Party::Sender, ResponseKind::Supplement).unwrap_err();
+    assert_eq!(refused.description_zh(), "事项已决定，发送机构不能补正；可办理：办结");
+    let refused = next_state(ExchangeState::Closed, Party::Recipient, ResponseKind::Receipt).unwrap_err();
+    assert_eq!(refused.description_zh(), "事项已办结，接收机构不能签收；可办理：无");
+}

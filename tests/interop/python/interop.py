@@ -38,6 +38,7 @@ def main() -> None:
         with Running(gateway, scratch / "gw") as folder:
             centre, auditor = Agency(folder / "centre.toml"), Agency(folder / "auditor.toml")
             household_is_verified(centre)
+            households_are_verified_on_one_stream(centre)
             fee_waiver_is_decided(centre, folder)
             everything_wrong_is_said_at_once(centre)
             strangers_are_refused(gateway, folder, scratch)
@@ -50,6 +51,34 @@ def household_is_verified(centre: Agency) -> None:
     result = contract("verification_service_pb2").VerificationResult.Name(answer.answer.result)
     met("a household on the register is a match", result == "VERIFICATION_RESULT_MATCH", result)
     met("the answer names its evidence", answer.HasField("audit"), f"log index {answer.audit.log_index}")
+
+
+def households_are_verified_on_one_stream(centre: Agency) -> None:
+    """BatchVerify: each question has its own answer and evidence; what is wrong with one is its result alone."""
+    pb = contract("verification_service_pb2")
+    known, unknown, broken = (low_income_request(centre) for _ in range(3))
+    unknown.query.subject.name, unknown.query.subject.id_number = "测试乙", "331004199002020026"
+    broken.query.subject.id_number = "331004198001010017"
+
+    def questions():
+        # The context goes with the first message.
+        yield pb.BatchVerifyRequest(context=centre.context("AID_ELIGIBILITY"), low_income=known)
+        yield pb.BatchVerifyRequest(low_income=broken)
+        yield pb.BatchVerifyRequest(low_income=unknown)
+
+    answers = {}
+    for answer in centre.verification.BatchVerify(questions(), timeout=DEADLINE_SECONDS):
+        answers[answer.number] = answer
+    met("every question of a stream has its result", sorted(answers) == [1, 2, 3], sorted(answers))
+    met("each under its own request id", answers[3].request_id == unknown.envelope.request_id)
+    results = [pb.VerificationResult.Name(answers[number].low_income.answer.result) for number in (1, 3)]
+    wanted = ["VERIFICATION_RESULT_MATCH", "VERIFICATION_RESULT_NO_MATCH"]
+    met("one is on the register, one is not", results == wanted, ", ".join(results))
+    rules = [violation.rule for violation in answers[2].refusal.violations]
+    met("a broken one is refused by itself", rules == ["RESIDENT_ID_CHECK"], ", ".join(rules))
+    entries = {answers[1].low_income.audit.log_index, answers[2].refusal.audit.log_index}
+    entries.add(answers[3].low_income.audit.log_index)
+    met("each has its own entry in the log", len(entries) == 3, sorted(entries))
 
 
 def fee_waiver_is_decided(centre: Agency, folder: Path) -> None:
