@@ -128,7 +128,7 @@ impl Demo {
         };
         if !self.json {
             let mark = if step.ok { "✓" } else { "✗" };
-            say(format_args!("{mark} {}", self.pick(step.told.title.0, step.told.title.1).trim()));
+            say(format_args!("{mark} {}", self.title(&step)));
         }
         step
     }
@@ -177,7 +177,7 @@ impl Demo {
             let told = &step.told;
             rows.add_row([
                 if step.ok { "✓" } else { "✗" }.to_owned(),
-                self.pick(told.title.0, told.title.1).to_owned(),
+                self.title(step).to_owned(),
                 self.pick(told.parties.0, told.parties.1).to_owned(),
                 self.pick(&told.result.0, &told.result.1).to_owned(),
                 step.elapsed_ms.to_string(),
@@ -195,6 +195,15 @@ impl Demo {
             say(self.pick(&format!("保留于 {folder}"), &format!("kept in {folder}; try:")));
             say(format_args!("  legal-aid-gateway audit verify {folder}/gateway.db --key {folder}/log.pub"));
             say(format_args!("  legal-aid-gateway audit verify {folder}/tampered.db --key {folder}/log.pub"));
+        }
+    }
+
+    /// What a step is called; of one that missed, the name that `--json` gives it.
+    fn title(&self, step: &Step) -> &'static str {
+        match (step.ok, self.lang) {
+            (false, _) => step.name,
+            (true, Language::Zh) => step.told.title.0,
+            (true, Language::En) => step.told.title.1,
         }
     }
 

@@ -50,7 +50,7 @@ impl Told {
     pub(super) fn missed(error: &anyhow::Error) -> Self {
         let text = format!("{error:#}");
         Self {
-            title: ("未达到", "missed"), parties: ("", ""), result: (text.clone(), text), log_index: None
+            title: ("", ""), parties: ("未达到", "missed"), result: (text.clone(), text), log_index: None
         }
     }
 }
