@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use thiserror::Error;
 
@@ -104,16 +105,8 @@ impl District {
     /// # Errors
     /// When the folder cannot be made.
     pub fn prepare(folder: &Path, script: Script, clock: &Clock) -> Result<(), DistrictError> {
-        // All are held until each is known, so that they differ.
-        let mut held = Vec::new();
-        let mut free = || {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-            let address: SocketAddr = listener.local_addr()?;
-            held.push(listener);
-            Ok::<_, std::io::Error>(address)
-        };
-        let (gateway, registry, court, poverty_registry) = (free()?, free()?, free()?, free()?);
-        drop(held);
+        let (gateway, registry) = (free_address()?, free_address()?);
+        let (court, poverty_registry) = (free_address()?, free_address()?);
         let organ = crate::domain::agency::CreditCode::parse(codes::GATEWAY)?;
         let setup = Setup { gateway, registry, poverty_registry, court, development: true, organ, script };
         Ok(setup.create(folder, clock)?)
@@ -192,4 +185,26 @@ impl District {
             court.stop().await;
         }
     }
+}
+
+/// A loopback address that nothing listens on, never the same twice. Its port lies below those that systems give to
+/// outgoing connections, so that none of these takes it before it is used.
+///
+/// # Errors
+/// When no port is free.
+pub fn free_address() -> std::io::Result<SocketAddr> {
+    const FIRST: u32 = 10_240;
+    const PORTS: u32 = 22_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let mut last = None;
+    for _ in 0..PORTS {
+        // Two processes begin at different places.
+        let place = std::process::id().wrapping_mul(101).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + place % PORTS).unwrap_or(u16::MAX);
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(listener) => return listener.local_addr(),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into()))
 }

@@ -30,7 +30,7 @@ use legal_aid_gateway::identity::certificate::PeerCertificate;
 use legal_aid_gateway::identity::server::{HttpLimits, serve};
 use legal_aid_gateway::setup::{codes, purposes};
 use legal_aid_gateway::simulator::court::{CourtConfig, Script};
-use legal_aid_gateway::simulator::district::District;
+use legal_aid_gateway::simulator::district::{District, free_address};
 use legal_aid_gateway::simulator::registry::RegistryConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -167,9 +167,7 @@ impl Scene {
         let (tell, told) = mpsc::unbounded_channel();
         let inbox = Inbox { seen: Arc::default(), tell, lost_answers: 0 };
         let routes = Routes::new(InboxServiceServer::new(inbox));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let listen = listener.local_addr().unwrap();
-        drop(listener);
+        let listen = free_address().unwrap();
         let stand = stand(&self.profile("centre"), listen, routes, self.clock.clone()).await;
         std::mem::forget(stand);
         self.edit_directory(|file| {
