@@ -268,6 +268,8 @@ async fn each_rule_between_the_fields_of_a_fee_waiver_is_kept() {
         let found = refused.violations.iter().find(|found| found.field == *field && found.reason == *rule);
         let found = found.unwrap_or_else(|| panic!("{rule} is not among {:?}", refused.rules()));
         assert!(found.description.contains(article), "{rule}: {}", found.description);
+        let said = scene.refused_on_the_command_line("centre", &request).await;
+        assert!(said.contains(field) && said.contains(rule), "{field} {rule}: {said}");
         assert_logged(&scene, &refused, Some(&request.envelope.unwrap().request_id)).await;
     }
     assert_eq!(scene.stored_rows().await, before);

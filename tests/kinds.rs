@@ -258,7 +258,10 @@ async fn each_rule_of_judicial_relief_is_refused_through_the_wire() {
         let mut request = example("judicial-relief", &scene.centre);
         spoil(relief(&mut request));
         let refused = refusal(scene.submit(&request).await);
-        assert_found(&refused, &format!("content.judicial_relief.{field}"), rule, article);
+        let field = format!("content.judicial_relief.{field}");
+        assert_found(&refused, &field, rule, article);
+        let said = scene.refused_on_the_command_line("centre", &request).await;
+        assert!(said.contains(&field) && said.contains(rule), "{field} {rule}: {said}");
     }
     // What is allowed stands beside what is not: relief before, and the whole open loss. Whether it was for the same case
     // is the court's to find.
@@ -429,7 +432,10 @@ async fn each_rule_of_an_appeal_referral_is_refused_through_the_wire() {
         let mut request = example("appeal-referral", &scene.centre);
         spoil(referral(&mut request));
         let refused = refusal(scene.submit(&request).await);
-        assert_found(&refused, &format!("content.appeal_referral.{field}"), rule, article);
+        let field = format!("content.appeal_referral.{field}");
+        assert_found(&refused, &field, rule, article);
+        let said = scene.refused_on_the_command_line("centre", &request).await;
+        assert!(said.contains(&field) && said.contains(rule), "{field} {rule}: {said}");
     }
     scene.stop().await;
 }

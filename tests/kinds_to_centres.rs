@@ -759,7 +759,11 @@ async fn assert_each_is_refused(
         let mut request = example(page, client);
         spoil(&mut request);
         let refused = Refused::of(&submit(client, &request).await.err().expect(rule));
-        assert_refused(&refused, &format!("{prefix}.{field}"), rule, article);
+        let field = format!("{prefix}.{field}");
+        assert_refused(&refused, &field, rule, article);
+        let who = if client.profile().agency.as_str() == codes::CENTRE { "centre" } else { "court" };
+        let said = scene.refused_on_the_command_line(who, &request).await;
+        assert!(said.contains(&field) && said.contains(rule), "{field} {rule}: {said}");
         let entry = scene.entry(refused.log_index).await;
         assert_eq!(entry.reason.as_deref(), Some("INVALID_REQUEST"));
     }

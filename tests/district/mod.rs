@@ -20,7 +20,7 @@ use legal_aid_gateway::client::{AgencyClient, Profile};
 use legal_aid_gateway::clock::Clock;
 use legal_aid_gateway::domain::agency::{AgencyKind, CreditCode, PurposeCode};
 use legal_aid_gateway::domain::region::RegionCode;
-use legal_aid_gateway::grpc::json::from_json;
+use legal_aid_gateway::grpc::json::{from_json, to_json};
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::grpc::proto::inbox_service_server::{InboxService, InboxServiceServer};
 use legal_aid_gateway::grpc::proto::registry_service_server::{RegistryService, RegistryServiceServer};
@@ -262,6 +262,27 @@ impl Scene {
         request: &proto::SubmitExchangeRequest,
     ) -> Result<proto::SubmitExchangeResponse, Status> {
         submit(&self.centre, request).await
+    }
+
+    /// Submits from the command line what must be refused; what the command says.
+    pub(crate) async fn refused_on_the_command_line(
+        &self,
+        who: &str,
+        request: &proto::SubmitExchangeRequest,
+    ) -> String {
+        let file = self.folder.join("refused.json");
+        let text = to_json("SubmitExchangeRequest", request).unwrap().to_string();
+        std::fs::write(&file, text).unwrap();
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_legal-aid-gateway"))
+            .args(["exchange", "submit", "--as"])
+            .arg(self.folder.join(format!("{who}.toml")))
+            .arg("--file")
+            .arg(file)
+            .output()
+            .await
+            .unwrap();
+        assert!(!output.status.success(), "it was taken");
+        String::from_utf8(output.stderr).unwrap()
     }
 
     /// Verifies as the centre.
