@@ -334,8 +334,12 @@ async fn each_rule_of_a_decision_on_judicial_relief_is_refused_through_the_wire(
     for (spoil, field, rule, article) in faults {
         let Arm::JudicialReliefDecision(mut decided) = grant(5_000_000) else { unreachable!() };
         spoil(&mut decided);
-        let refused = refusal(respond(&scene.court, &exchange, Arm::JudicialReliefDecision(decided)).await);
-        assert_found(&refused, &format!("response.judicial_relief_decision.{field}"), rule, article);
+        let request = answer_to(&scene.court, &exchange, Arm::JudicialReliefDecision(decided));
+        let refused = refusal(send(&scene.court, &request).await);
+        let field = format!("response.judicial_relief_decision.{field}");
+        assert_found(&refused, &field, rule, article);
+        let said = scene.answer_refused_on_the_command_line("court", &request).await;
+        assert!(said.contains(&field) && said.contains(rule), "{field} {rule}: {said}");
     }
     scene.stop().await;
 }
@@ -610,9 +614,20 @@ async fn respond(
     exchange: &proto::Exchange,
     arm: Arm,
 ) -> Result<proto::RespondToExchangeResponse, Status> {
+    send(client, &answer_to(client, exchange, arm)).await
+}
+
+fn answer_to(client: &AgencyClient, exchange: &proto::Exchange, arm: Arm) -> proto::RespondToExchangeRequest {
     let mut request = answer(client, exchange, arm);
     request.envelope.as_mut().unwrap().purpose = purpose_of(exchange).to_owned();
-    let answered = client.exchanges().respond_to_exchange(client.request(request, DEADLINE)).await;
+    request
+}
+
+async fn send(
+    client: &AgencyClient,
+    request: &proto::RespondToExchangeRequest,
+) -> Result<proto::RespondToExchangeResponse, Status> {
+    let answered = client.exchanges().respond_to_exchange(client.request(request.clone(), DEADLINE)).await;
     answered.map(tonic::Response::into_inner)
 }
 

@@ -502,9 +502,13 @@ async fn each_rule_of_the_answers_is_kept() {
         for (_, spoil, field, rule, article) in faults.iter().filter(|(of, ..)| *of == page) {
             let mut arm = example_answer(page);
             spoil(&mut arm);
-            let refused = respond(to, &answer_to(to, &exchange, arm)).await.err().expect(rule);
+            let request = answer_to(to, &exchange, arm);
+            let refused = respond(to, &request).await.err().expect(rule);
             let field = format!("response.{}.{field}", page_arm(page));
             assert_refused(&Refused::of(&refused), &field, rule, article);
+            let who = if page == COOPERATION { "neighbour" } else { "centre" };
+            let said = scene.answer_refused_on_the_command_line(who, &request).await;
+            assert!(said.contains(&field) && said.contains(rule), "{field} {rule}: {said}");
         }
     }
     scene.stop().await;

@@ -270,11 +270,29 @@ impl Scene {
         who: &str,
         request: &proto::SubmitExchangeRequest,
     ) -> String {
+        let text = to_json("SubmitExchangeRequest", request).unwrap();
+        self.refused_command(who, &["submit"], &text.to_string()).await
+    }
+
+    /// Answers from the command line what must be refused; what the command says.
+    pub(crate) async fn answer_refused_on_the_command_line(
+        &self,
+        who: &str,
+        request: &proto::RespondToExchangeRequest,
+    ) -> String {
+        let envelope = request.envelope.as_ref().unwrap();
+        let text = to_json("Response", request.response.as_ref().unwrap()).unwrap();
+        let arguments = ["respond", &envelope.in_reply_to, "--purpose", &envelope.purpose];
+        self.refused_command(who, &arguments, &text.to_string()).await
+    }
+
+    async fn refused_command(&self, who: &str, arguments: &[&str], text: &str) -> String {
         let file = self.folder.join("refused.json");
-        let text = to_json("SubmitExchangeRequest", request).unwrap().to_string();
         std::fs::write(&file, text).unwrap();
         let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_legal-aid-gateway"))
-            .args(["exchange", "submit", "--as"])
+            .arg("exchange")
+            .args(arguments)
+            .arg("--as")
             .arg(self.folder.join(format!("{who}.toml")))
             .arg("--file")
             .arg(file)
