@@ -1,140 +1,17 @@
 //! Who may ask whom, what, for which purpose. The default is deny: a call needs an agreement in force.
 
+mod method;
+
 use std::collections::HashMap;
 
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::method::{Method, PACKAGE, Shape};
 use crate::audit::entry::AgreementReference;
 use crate::domain::agency::{AgencyKind, CreditCode, PurposeCode};
 use crate::domain::region::RegionCode;
-
-/// Package of the contract.
-pub const PACKAGE: &str = "legalaid.exchange.v1";
-
-/// How many messages a method takes and gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// One and one.
-    Unary,
-    /// A stream of them, and one.
-    ClientStream,
-    /// One, and a stream of them.
-    ServerStream,
-    /// A stream both ways.
-    BothWays,
-}
-
-impl Shape {
-    /// Whether its request is one message.
-    pub const fn takes_one_message(self) -> bool {
-        matches!(self, Self::Unary | Self::ServerStream)
-    }
-
-    /// Whether its answer is one message.
-    pub const fn gives_one_message(self) -> bool {
-        matches!(self, Self::Unary | Self::ClientStream)
-    }
-}
-
-/// The shape that a method declares; none means unary.
-macro_rules! shape {
-    () => {
-        Shape::Unary
-    };
-    ($shape:ident) => {
-        Shape::$shape
-    };
-}
-
-/// Declares the methods that need an agreement: `Method,` for a unary one, `Method: ServerStream,` for another.
-macro_rules! methods {
-    ($( $service:ident { $( $(#[$about:meta])* $method:ident $(: $shape:ident)?, )+ } )+) => {
-        /// A method of the contract that an agreement can allow.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        pub enum Method { $( $( $(#[$about])* $method, )+ )+ }
-
-        impl Method {
-            /// Every method, in the order of the contract.
-            pub const ALL: &'static [Self] = &[$( $( Self::$method, )+ )+];
-
-            /// The service's full name.
-            pub const fn service(self) -> &'static str {
-                match self { $( $( Self::$method => concat!("legalaid.exchange.v1.", stringify!($service)), )+ )+ }
-            }
-
-            /// How many messages it takes and gives.
-            pub const fn shape(self) -> Shape {
-                match self { $( $( Self::$method => shape!($($shape)?), )+ )+ }
-            }
-
-            /// The method's name.
-            pub const fn name(self) -> &'static str {
-                match self { $( $( Self::$method => stringify!($method), )+ )+ }
-            }
-        }
-    };
-}
-
-methods! {
-    VerificationService {
-        /// Asks the low-income register.
-        VerifyLowIncome,
-        /// Asks the register of poverty households.
-        VerifyPovertyHousehold,
-        /// Asks many questions on one stream.
-        BatchVerify: BothWays,
-        /// Reads a verification that is completed later.
-        GetVerification,
-    }
-    EligibilityService {
-        /// Assesses an application.
-        AssessEligibility,
-    }
-    ExchangeService {
-        /// Opens an exchange.
-        SubmitExchange,
-        /// Answers in an exchange.
-        RespondToExchange,
-        /// Reads an exchange.
-        GetExchange,
-        /// Lists exchanges.
-        ListExchanges,
-        /// Takes waiting deliveries.
-        PullDeliveries,
-        /// Says that a delivery was taken over.
-        AcknowledgeDelivery,
-        /// Follows exchanges.
-        WatchExchanges: ServerStream,
-    }
-    AttachmentService {
-        /// Takes in an attachment.
-        UploadAttachment: ClientStream,
-        /// Says how much of an upload is durable.
-        GetUpload,
-        /// Gives an attachment out.
-        DownloadAttachment: ServerStream,
-    }
-    AuditService {
-        /// Lists audit entries.
-        ListEntries,
-        /// Reads an audit entry.
-        GetEntry,
-        /// Gets the signed checkpoint.
-        GetCheckpoint,
-        /// Proves an entry.
-        GetInclusionProof,
-    }
-}
-
-impl Method {
-    /// The method at an HTTP/2 path such as `/legalaid.exchange.v1.AuditService/GetEntry`.
-    pub fn at_path(path: &str) -> Option<Self> {
-        let (service, name) = path.strip_prefix('/')?.split_once('/')?;
-        Self::ALL.iter().copied().find(|method| method.name() == name && method.service() == service)
-    }
-}
 
 /// An enrolled agency.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 //! A variable `LEGAL_AID_GATEWAY__SECTION__KEY` replaces `key` of `[section]`. Unknown keys are refused. Paths are
 //! relative to the file's folder.
 
+mod audit;
 mod rule_sets;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
+pub use self::audit::AuditSection;
 pub use self::rule_sets::{RulesError, read_rule_sets};
 use crate::domain::agency::CreditCode;
 
@@ -104,16 +106,6 @@ pub struct KeysSection {
     pub body: PathBuf,
     /// Makes pseudonyms (64 hex digits).
     pub pseudonym: PathBuf,
-}
-
-/// `[audit]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AuditSection {
-    /// Entries that may wait for the writer; more are refused.
-    pub queue: usize,
-    /// Where the newest checkpoint is kept outside the database, so that a restored backup is noticed.
-    pub checkpoint: Option<PathBuf>,
 }
 
 /// `[limits]`
@@ -267,12 +259,6 @@ pub struct ClocksSection {
 pub struct MetricsSection {
     /// Where `GET /metrics` is answered, over plain HTTP and to anybody who gets there; nowhere unless set.
     pub listen: Option<SocketAddr>,
-}
-
-impl Default for AuditSection {
-    fn default() -> Self {
-        Self { queue: 4096, checkpoint: None }
-    }
 }
 
 impl Default for LimitsSection {

@@ -2,18 +2,51 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
+use clap::Args;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::DEADLINE;
+use super::{Caller, DEADLINE};
 use crate::audit::merkle::Hash;
 use crate::audit::verifier::StoredEntry;
-use crate::cli::output::explain;
+use crate::cli::output::{explain, say, say_json};
 use crate::client::AgencyClient;
+use crate::clock::Clock;
 use crate::grpc::proto;
+
+/// Arguments of `audit export`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Export {
+    #[command(flatten)]
+    caller: Caller,
+    /// The file to write; it must not be there yet.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Export {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let client = AgencyClient::load(&self.caller.profile, Clock::system())?;
+        let mut writer = ExportWriter::create(&self.out)?;
+        let size = fetch(&client, &self.caller.purpose, &mut writer).await?;
+        writer.finish()?;
+        if self.json {
+            say_json(&json!({"file": self.out, "size": size}));
+        } else {
+            let file = self.out.display();
+            say(format_args!("{size} entries and the signed checkpoint in {file}"));
+            say(format_args!("verify: legal-aid-gateway audit verify {file} --key KEY"));
+        }
+        Ok(())
+    }
+}
 
 /// Names the format in the first line.
 const FORMAT: &str = "legal-aid-audit-export/1";

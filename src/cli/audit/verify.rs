@@ -2,15 +2,79 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use clap::Args;
+use serde_json::json;
 
 use super::export::{read_checkpoint, read_entries};
+use super::read_key;
 use crate::audit::log::Storage as _;
 use crate::audit::note::VerifyingKey;
 use crate::audit::verifier::{Report, Verifier, verify_log};
+use crate::cli::output::{say, say_json};
 use crate::store::Store;
+
+/// Arguments of `audit verify`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Verify {
+    /// A database file or an export.
+    path: PathBuf,
+    /// The log's public key, or a file with it: what `audit key` printed, kept apart from the gateway.
+    #[arg(long)]
+    key: String,
+    /// An earlier checkpoint that you kept: the log must still contain it. May be given several times.
+    #[arg(long = "checkpoint", value_name = "FILE")]
+    checkpoints: Vec<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Verify {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let key = read_key(&self.key)?;
+        let earlier = self
+            .checkpoints
+            .iter()
+            .map(|path| {
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let report = verify_path(&self.path, &key, &earlier).await?;
+        let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+        if self.json {
+            say_json(&json!({
+                "sound": report.is_sound(),
+                "size": report.size,
+                "root": report.root.to_base64(),
+                "verified_entries": report.verified_entries,
+                "earlier_checkpoints": report.earlier_checked,
+                "findings": findings,
+            }));
+        } else {
+            say(format_args!("checkpoint signed by {}", key.name()));
+            say(format_args!("size {}, root {}", report.size, report.root.to_base64()));
+            say(format_args!("{} entries hashed again and found as signed", report.verified_entries));
+            if report.earlier_checked > 0 {
+                say(format_args!("{} earlier checkpoint(s) are contained", report.earlier_checked));
+            }
+            for finding in &findings {
+                say(format_args!("WRONG: {finding}"));
+            }
+            if report.is_sound() {
+                say("the log is sound");
+            }
+        }
+        if report.is_sound() {
+            Ok(())
+        } else {
+            let count = report.findings.len() as u64 + report.findings_left_out;
+            Err(anyhow!("the log is not what was signed: {count} finding(s); keep this copy as evidence"))
+        }
+    }
+}
 
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 

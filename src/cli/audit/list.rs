@@ -1,0 +1,114 @@
+//! `audit list`.
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Caller, DEADLINE, entry_json};
+use crate::audit::entry::Entry;
+use crate::cli::output::{explain, list, say, say_json};
+use crate::client::AgencyClient;
+use crate::clock::Clock;
+use crate::grpc::proto;
+
+/// Arguments of `audit list`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct List {
+    #[command(flatten)]
+    caller: Caller,
+    /// Recorded at or after, such as 2026-11-22T08:00:00Z.
+    #[arg(long)]
+    from: Option<jiff::Timestamp>,
+    /// Recorded before.
+    #[arg(long)]
+    before: Option<jiff::Timestamp>,
+    /// Calling agency.
+    #[arg(long, default_value = "")]
+    agency: String,
+    /// Counterpart agency.
+    #[arg(long, default_value = "")]
+    counterpart: String,
+    /// Method, such as SubmitExchange.
+    #[arg(long, default_value = "")]
+    method: String,
+    /// Exchange.
+    #[arg(long, default_value = "")]
+    exchange: String,
+    /// Matter.
+    #[arg(long, default_value = "")]
+    matter: String,
+    /// Phase: REQUEST, RESPONSE, READ, REFUSED, HANDSHAKE_REFUSED, INTERRUPTED or EVENT.
+    #[arg(long, default_value = "")]
+    phase: String,
+    /// gRPC code, such as PERMISSION_DENIED.
+    #[arg(long, default_value = "")]
+    code: String,
+    /// At most so many.
+    #[arg(long, default_value_t = 50)]
+    limit: usize,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl List {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let client = AgencyClient::load(&self.caller.profile, Clock::system())?;
+        let filter = proto::EntryFilter {
+            recorded_from: self.from.map(crate::grpc::wire::timestamp),
+            recorded_before: self.before.map(crate::grpc::wire::timestamp),
+            caller: self.agency,
+            counterpart: self.counterpart,
+            method: self.method,
+            exchange_id: self.exchange,
+            matter_id: self.matter,
+            phase: self.phase,
+            code: self.code,
+        };
+        let mut entries = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let left = self.limit.saturating_sub(entries.len());
+            let request = proto::ListEntriesRequest {
+                context: Some(client.context(&self.caller.purpose)),
+                filter: Some(filter.clone()),
+                page_size: i32::try_from(left.clamp(1, 500)).unwrap_or(500),
+                page_token,
+            };
+            let page = client.audit().list_entries(client.request(request, DEADLINE)).await;
+            let page = page.map_err(|status| explain(&status))?.into_inner();
+            entries.extend(page.entries);
+            page_token = page.next_page_token;
+            if page_token.is_empty() || entries.len() >= self.limit {
+                break;
+            }
+        }
+        entries.truncate(self.limit);
+        if self.json {
+            let entries: Vec<Value> = entries.iter().map(entry_json).collect::<Result<_, _>>()?;
+            say_json(&json!({"entries": entries, "more": !page_token.is_empty()}));
+            return Ok(());
+        }
+        let mut rows =
+            list(&["index", "recorded", "phase", "method", "caller", "counterpart", "code", "reason"]);
+        for stored in &entries {
+            let entry =
+                Entry::from_json(&stored.entry).context("the gateway sent an entry of another schema")?;
+            rows.add_row([
+                stored.index.to_string(),
+                format!("{:.3}", entry.recorded),
+                entry.phase.as_str().to_owned(),
+                entry.method.into_owned(),
+                entry.caller.unwrap_or_default(),
+                entry.counterpart.unwrap_or_default(),
+                entry.code.unwrap_or_default().into_owned(),
+                entry.reason.unwrap_or_default().into_owned(),
+            ]);
+        }
+        say(rows);
+        if !page_token.is_empty() {
+            say("there are more; raise --limit or narrow the filter");
+        }
+        Ok(())
+    }
+}

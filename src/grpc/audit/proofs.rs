@@ -1,0 +1,117 @@
+//! One entry, the checkpoint, and proofs between the two.
+
+use super::{context, entry_on_wire};
+use crate::access::Method;
+use crate::audit::log::Storage;
+use crate::audit::merkle::Hash;
+use crate::audit::tile::{tiles_for_inclusion, tiles_for_root};
+use crate::domain::violation::Violations;
+use crate::grpc::call::Call;
+use crate::grpc::intake::{Intake, store_refusal};
+use crate::grpc::operation::{Facts, Lookup, Operation, Reading};
+use crate::grpc::proto;
+use crate::grpc::status::Refusal;
+
+pub(super) struct GetEntry;
+
+impl Operation for GetEntry {
+    const METHOD: Method = Method::GetEntry;
+    type Request = proto::GetEntryRequest;
+    type Response = proto::GetEntryResponse;
+    type Task = u64;
+
+    fn read(request: Self::Request, reading: &mut Reading) -> Option<u64> {
+        context(reading, request.context.as_ref());
+        Some(request.index)
+    }
+}
+
+impl Lookup for GetEntry {
+    async fn look_up(
+        intake: &Intake,
+        _: &Call,
+        index: u64,
+        _: &mut Facts,
+    ) -> Result<Self::Response, Refusal> {
+        let found = intake.store.entry(index).await.map_err(|error| store_refusal(&error))?;
+        let entry = entry_on_wire(found.ok_or(Refusal::NotFound)?);
+        Ok(proto::GetEntryResponse { entry: Some(entry), audit: None })
+    }
+}
+
+pub(super) struct GetCheckpoint;
+
+impl Operation for GetCheckpoint {
+    const METHOD: Method = Method::GetCheckpoint;
+    type Request = proto::GetCheckpointRequest;
+    type Response = proto::GetCheckpointResponse;
+    type Task = ();
+
+    fn read(request: Self::Request, reading: &mut Reading) -> Option<()> {
+        context(reading, request.context.as_ref());
+        Some(())
+    }
+}
+
+impl Lookup for GetCheckpoint {
+    async fn look_up(intake: &Intake, _: &Call, (): (), _: &mut Facts) -> Result<Self::Response, Refusal> {
+        Ok(proto::GetCheckpointResponse { checkpoint: intake.log.head().checkpoint.to_string(), audit: None })
+    }
+}
+
+pub(super) struct GetInclusionProof;
+
+impl Operation for GetInclusionProof {
+    const METHOD: Method = Method::GetInclusionProof;
+    type Request = proto::GetInclusionProofRequest;
+    type Response = proto::GetInclusionProofResponse;
+    type Task = (u64, u64);
+
+    fn read(request: Self::Request, reading: &mut Reading) -> Option<(u64, u64)> {
+        context(reading, request.context.as_ref());
+        Some((request.index, request.tree_size))
+    }
+}
+
+impl Lookup for GetInclusionProof {
+    async fn look_up(
+        intake: &Intake,
+        _: &Call,
+        (index, asked_size): (u64, u64),
+        _: &mut Facts,
+    ) -> Result<Self::Response, Refusal> {
+        let head = intake.log.head();
+        let size = if asked_size == 0 { head.size } else { asked_size };
+        if size > head.size || index >= size {
+            let mut violations = Violations::new();
+            violations.add(
+                if index >= size { "index" } else { "tree_size" },
+                "WITHIN_THE_LOG",
+                format!("must lie within the log of {} entries", head.size),
+                format!("须在日志范围内（共{}条）", head.size),
+            );
+            return Err(Refusal::Invalid(violations.into_vec()));
+        }
+        let mut ids = tiles_for_inclusion(index, size);
+        ids.extend(tiles_for_root(size));
+        let tiles = intake.store.tiles(&ids).await.map_err(|error| store_refusal(&error))?;
+        let inconsistent = |error| {
+            tracing::error!(%error, "tiles do not give a proof");
+            Refusal::Internal
+        };
+        let hashes = tiles.inclusion_proof(index, size).map_err(inconsistent)?;
+        let root = tiles.root(size).map_err(inconsistent)?;
+        let stored = intake.store.entry(index).await.map_err(|error| store_refusal(&error))?;
+        let leaf = stored.and_then(|stored| stored.leaf_hash).ok_or(Refusal::Internal)?;
+        let bytes = |hash: &Hash| hash.as_bytes().to_vec();
+        Ok(proto::GetInclusionProofResponse {
+            index,
+            tree_size: size,
+            leaf_hash: bytes(&leaf),
+            hashes: hashes.iter().map(bytes).collect(),
+            root_hash: bytes(&root),
+            checkpoint: head.checkpoint.to_string(),
+            audit: None,
+        })
+    }
+}
