@@ -179,7 +179,7 @@ impl Gateway {
 
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
-        let dialler = Dialler::new(&credentials, clock.clone());
+        let dialler = Dialler::new(&credentials, clock.clone()).gathering();
         let peers = Peers::new(dialler.clone());
         let intake = Arc::new(Intake {
             store: store.clone(),

@@ -13,6 +13,7 @@ pub mod certificate;
 pub mod credentials;
 pub mod development;
 pub mod dialler;
+mod gather;
 pub mod key_file;
 mod places;
 pub mod server;

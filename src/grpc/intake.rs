@@ -127,7 +127,8 @@ impl Intake {
         }
     }
 
-    /// `complete` adds to the task what is not of the message, such as the rest of a stream.
+    /// `complete` adds to the task what is not of the message, such as the rest of a stream. (What is rarely run is boxed:
+    /// it would make the future of every call larger, and that is copied when the call's task begins.)
     async fn conduct<O: Effectful>(
         &self,
         call: &Call,
@@ -139,17 +140,19 @@ impl Intake {
         let (mut facts, admitted) = self.admit::<O>(call, message);
         let mut task = match admitted {
             Ok(task) => task,
-            Err(refusal) => return self.refuse_unless_answered::<O>(call, facts, digest, refusal).await,
+            Err(refusal) => {
+                return Box::pin(self.refuse_unless_answered::<O>(call, facts, digest, refusal)).await;
+            }
         };
         complete(&mut task);
         if let Err(refusal) = O::prepare(self, call, &mut task, &mut facts).await {
-            return self.refuse_unless_answered::<O>(call, facts, digest, refusal).await;
+            return Box::pin(self.refuse_unless_answered::<O>(call, facts, digest, refusal)).await;
         }
         if let Err(refusal) = self.allow::<O>(call, &mut facts) {
-            return Err(self.refuse(call, &facts, refusal).await);
+            return Err(Box::pin(self.refuse(call, &facts, refusal)).await);
         }
         let Some(request_id) = facts.request_id else {
-            return Err(self.refuse(call, &facts, Refusal::Internal).await);
+            return Err(Box::pin(self.refuse(call, &facts, Refusal::Internal)).await);
         };
         let request_index = loop {
             let salt = Salt(entropy::bytes());
@@ -162,13 +165,13 @@ impl Intake {
                 Err(AppendError::Rejected(_)) => {}
                 Err(error) => return Err(self.unwitnessed(call, &error)),
             }
-            if let Some(replayed) = self.replay::<O>(call, &facts, request_id, digest).await {
+            if let Some(replayed) = Box::pin(self.replay::<O>(call, &facts, request_id, digest)).await {
                 return replayed;
             }
             // The claim that was in the way is not there: released, or of the same batch and not yet durable. The id
             // is claimed anew; in the latter case that comes behind the first, and finds it.
             if call.time_left().is_zero() {
-                return Err(self.refuse(call, &facts, Refusal::StillRunning).await);
+                return Err(Box::pin(self.refuse(call, &facts, Refusal::StillRunning)).await);
             }
         };
         call.opened(request_index, request_id, facts.named());
@@ -180,18 +183,21 @@ impl Intake {
             };
             let done = match outcome {
                 Ok(done) => done,
-                Err(refusal) => return self.fail(call, facts, request_id, request_index, refusal).await,
+                Err(refusal) => {
+                    return Box::pin(self.fail(call, facts, request_id, request_index, refusal)).await;
+                }
             };
             match self.answer(call, &facts, request_id, request_index, done).await {
                 Answered::Given(answer) => return answer,
                 Answered::Conflict if attempt < MOST_ATTEMPTS => attempt += 1,
                 Answered::Conflict => {
-                    return self.fail(call, facts, request_id, request_index, Refusal::Conflict).await;
+                    return Box::pin(self.fail(call, facts, request_id, request_index, Refusal::Conflict))
+                        .await;
                 }
             }
             // What it rests on changed meanwhile, as when a court's receipt overtakes the courier's own note.
             if let Err(refusal) = O::prepare(self, call, &mut task, &mut facts).await {
-                return self.fail(call, facts, request_id, request_index, refusal).await;
+                return Box::pin(self.fail(call, facts, request_id, request_index, refusal)).await;
             }
         }
     }

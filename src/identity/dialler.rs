@@ -22,6 +22,7 @@ use tonic::transport::Channel;
 
 use super::certificate::{CertificateError, PeerCertificate};
 use super::credentials::Credentials;
+use super::gather::Gathered;
 use super::{ClockTime, HTTP2, HTTP2_PREFACE, crypto_provider};
 use crate::clock::Clock;
 use crate::domain::agency::CreditCode;
@@ -43,6 +44,7 @@ pub struct Dialler {
     credentials: Arc<ArcSwap<Credentials>>,
     limits: DiallerLimits,
     clock: Clock,
+    gathers: bool,
 }
 
 /// How long a connection may take to come about.
@@ -64,7 +66,12 @@ impl Dialler {
     /// A dialler that shows `credentials` and believes their authorities; `clock` decides on validity periods.
     pub fn new(credentials: &Credentials, clock: Clock) -> Self {
         let credentials = Arc::new(ArcSwap::from_pointee(credentials.clone()));
-        Self { credentials, limits: DiallerLimits::default(), clock }
+        Self { credentials, limits: DiallerLimits::default(), clock, gathers: false }
+    }
+
+    /// The same, for channels that many calls share: what they write in one turn of the runtime goes out together.
+    pub fn gathering(self) -> Self {
+        Self { gathers: true, ..self }
     }
 
     /// The same with other limits.
@@ -93,7 +100,11 @@ impl Dialler {
         let dialler = self.clone();
         let connector = tower::service_fn(move |_: Uri| {
             let (dialler, target) = (dialler.clone(), target.clone());
-            async move { dialler.connect(&target, Presents::OwnCertificate).await.map(TokioIo::new) }
+            async move {
+                let stream = dialler.connect(&target, Presents::OwnCertificate).await?;
+                let stream = if dialler.gathers { Gathered::new(stream) } else { Gathered::not(stream) };
+                Ok::<_, DialError>(TokioIo::new(stream))
+            }
         });
         let channel = tonic::transport::Endpoint::from(connect_to)
             .origin(origin)

@@ -21,6 +21,7 @@ use tower::{Service, ServiceExt};
 
 use super::acceptor::{Acceptor, Admitted, NotAdmitted};
 use super::certificate::PeerCertificate;
+use super::gather::Gathered;
 use super::places::Places;
 use crate::clock::Clock;
 use crate::domain::agency::CreditCode;
@@ -223,7 +224,8 @@ where
             request.extensions_mut().insert(peer.clone());
             service.clone().oneshot(request)
         });
-        let mut connection = pin!(http2_with(&limits).serve_connection(TokioIo::new(stream), service));
+        let mut connection =
+            pin!(http2_with(&limits).serve_connection(TokioIo::new(Gathered::new(stream)), service));
 
         let lifetime = async {
             let limit = tokio::select! {
