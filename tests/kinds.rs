@@ -345,24 +345,109 @@ async fn each_rule_of_a_decision_on_judicial_relief_is_refused_through_the_wire(
 }
 
 #[tokio::test]
-async fn a_reduction_that_remits_less_than_three_tenths_of_the_fee_is_refused() {
+async fn each_rule_of_a_decision_on_a_fee_waiver_is_refused_through_the_wire() {
     let scene = Scene::start().await;
     let exchange = scene.submit(&scene.fee_waiver()).await.unwrap().exchange.unwrap();
     respond(&scene.court, &exchange, receipt(&scene.centre, &exchange).await).await.unwrap();
-    let reduced = |payable| {
-        Arm::FeeWaiverDecision(proto::FeeWaiverDecision {
-            outcome: proto::FeeWaiverOutcome::Reduced.into(),
-            payable_fen: Some(payable),
-            notice_number: "N-1".to_owned(),
-            hardship_rereviewed: Some(false),
-            decided_on: Some(wire_date(jiff::civil::date(2026, 1, 7))),
-            ..Default::default()
-        })
+    let decided_on = wire_date(jiff::civil::date(2026, 1, 7));
+    let reduced = |payable| proto::FeeWaiverDecision {
+        outcome: proto::FeeWaiverOutcome::Reduced.into(),
+        payable_fen: Some(payable),
+        notice_number: "N-1".to_owned(),
+        hardship_rereviewed: Some(false),
+        decided_on: Some(decided_on),
+        ..Default::default()
     };
-    let refused = refusal(respond(&scene.court, &exchange, reduced(161_001)).await);
-    let field = "response.fee_waiver_decision.payable_fen";
-    assert_found(&refused, field, "REDUCTION_AT_LEAST_30_PERCENT", "诉讼费用交纳办法 art 46");
-    respond(&scene.court, &exchange, reduced(161_000)).await.unwrap();
+    let measures = |article: &str| format!("诉讼费用交纳办法 art {article}");
+    let faults: &[Fault<proto::FeeWaiverDecision>] = &[
+        (|decided| decided.payable_fen = Some(161_001), "payable_fen", "REDUCTION_AT_LEAST_30_PERCENT", "46"),
+        (|decided| decided.payable_fen = None, "payable_fen", "SUM_WITH_REDUCTION", "46"),
+        (
+            |decided| decided.outcome = proto::FeeWaiverOutcome::Exempted.into(),
+            "payable_fen",
+            "SUM_WITH_REDUCTION",
+            "46",
+        ),
+        (
+            |decided| {
+                decided.outcome = proto::FeeWaiverOutcome::Deferred.into();
+                decided.payable_fen = None;
+            },
+            "deferred_until",
+            "DATE_WITH_DEFERRAL",
+            "47",
+        ),
+        (
+            |decided| {
+                decided.outcome = proto::FeeWaiverOutcome::Deferred.into();
+                decided.payable_fen = None;
+                decided.deferred_until = Some(wire_date(jiff::civil::date(2026, 1, 6)));
+            },
+            "deferred_until",
+            "NOT_BEFORE_THE_DECISION",
+            "",
+        ),
+        (
+            |decided| {
+                decided.outcome = proto::FeeWaiverOutcome::Refused.into();
+                decided.payable_fen = None;
+            },
+            "reasons",
+            "REFUSAL_NEEDS_REASONS",
+            "48",
+        ),
+        (|decided| decided.notice_number.clear(), "notice_number", "REQUIRED", ""),
+        (|decided| decided.hardship_rereviewed = None, "hardship_rereviewed", "REQUIRED", ""),
+    ];
+    for (spoil, field, rule, article) in faults {
+        let mut decided = reduced(161_000);
+        spoil(&mut decided);
+        let request = answer_to(&scene.court, &exchange, Arm::FeeWaiverDecision(decided));
+        let refused = refusal(send(&scene.court, &request).await);
+        let field = format!("response.fee_waiver_decision.{field}");
+        let article = if article.is_empty() { String::new() } else { measures(article) };
+        assert_found(&refused, &field, rule, &article);
+        let said = scene.answer_refused_on_the_command_line("court", &request).await;
+        assert!(said.contains(&field) && said.contains(rule), "{field} {rule}: {said}");
+    }
+    respond(&scene.court, &exchange, Arm::FeeWaiverDecision(reduced(161_000))).await.unwrap();
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn each_rule_of_an_appeals_outcome_is_refused_through_the_wire() {
+    let scene = Scene::start().await;
+    let procuratorate = procuratorate(&scene);
+    let submitted = scene.submit(&example("appeal-referral", &scene.centre)).await.unwrap();
+    let exchange = submitted.exchange.unwrap();
+    respond(&procuratorate, &exchange, receipt(&scene.centre, &exchange).await).await.unwrap();
+    let sound = |result| {
+        let Arm::AppealOutcome(mut outcome) = outcome(result) else { unreachable!() };
+        "不符合监督条件".clone_into(&mut outcome.reasons);
+        outcome
+    };
+    let supervision = "民事诉讼法 art 220";
+    let refused = async |outcome: proto::AppealOutcome, field: &str, rule: &str, article: &str| {
+        let request = answer_to(&procuratorate, &exchange, Arm::AppealOutcome(outcome));
+        let refused = refusal(send(&procuratorate, &request).await);
+        let field = format!("response.appeal_outcome.{field}");
+        assert_found(&refused, &field, rule, article);
+        let said = scene.answer_refused_on_the_command_line("procuratorate", &request).await;
+        assert!(said.contains(&field) && said.contains(rule), "{field} {rule}: {said}");
+    };
+    refused(sound(AppealResult::Protest), "result", "ACCEPTANCE_FIRST", supervision).await;
+    refused(sound(AppealResult::Transferred), "transferred_to", "ORGAN_WITH_TRANSFER", "").await;
+    let without_reasons = proto::AppealOutcome { reasons: String::new(), ..sound(AppealResult::NotAccepted) };
+    refused(without_reasons, "reasons", "REFUSAL_NEEDS_REASONS", supervision).await;
+    respond(&procuratorate, &exchange, outcome(AppealResult::Accepted)).await.unwrap();
+    for (result, rule, article) in [
+        (AppealResult::Accepted, "ACCEPTED_ONCE", supervision),
+        (AppealResult::NotAccepted, "NOT_AFTER_ACCEPTANCE", supervision),
+        (AppealResult::AidGranted, "OUTCOME_FITS_DIRECTION", "法律援助法 art 43"),
+        (AppealResult::ProsecutionSupported, "OUTCOME_FITS_TRACK", "民事诉讼法 art 15"),
+    ] {
+        refused(sound(result), "result", rule, article).await;
+    }
     scene.stop().await;
 }
 
