@@ -145,7 +145,7 @@ fn at_random_sizes_to_a_million_both_agree_and_changed_proofs_fail() {
         for _ in 0..16 {
             both.inclusion_agrees(draw.below(size));
         }
-        for earlier in both.roots[..both.roots.len() - 1].to_vec() {
+        for earlier in both.roots[..both.roots.len() - 1].iter().copied() {
             both.consistency_agrees(earlier);
         }
     }

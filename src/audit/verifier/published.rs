@@ -37,11 +37,10 @@ pub fn verify_published(
         };
         let bundle = fetch(Resource::Entries { index, width })?;
         let hashes = fetch(Resource::Tile { tile, width })?;
-        let hashes = verifier.opened(Resource::Tile { tile, width }, hashes, |bytes| decode_tile(bytes).ok());
+        let hashes = verifier.opened(Resource::Tile { tile, width }, hashes, open_tile);
         let entries = verifier.opened(Resource::Entries { index, width }, bundle, |bytes| {
-            decode_bundle(bytes)
-                .ok()
-                .map(|entries| entries.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>())
+            let entries = decode_bundle(bytes).ok()?;
+            Some(entries.into_iter().map(<[u8]>::to_vec).collect())
         });
         let entries = entries.unwrap_or_default();
         for (place, entry) in entries.into_iter().take(width).enumerate() {
@@ -59,7 +58,7 @@ pub fn verify_published(
             let resource = Resource::Tile { tile, width: wanted.len() };
             let found = read_or_fuller(&mut read, resource)
                 .map_err(|reason| VerifyError::Unreadable { next: tiles.size(), reason })?;
-            let found: Option<Vec<Hash>> = verifier.opened(resource, found, |bytes| decode_tile(bytes).ok());
+            let found = verifier.opened(resource, found, open_tile);
             if found.is_some_and(|found| found.get(..wanted.len()) != Some(wanted.as_slice())) {
                 verifier.find(Finding::File {
                     path: resource.path(),
@@ -87,15 +86,27 @@ fn read_or_fuller(
     }
 }
 
+fn open_tile(bytes: &[u8]) -> Option<Vec<Hash>> {
+    decode_tile(bytes).ok()
+}
+
 impl Verifier {
-    /// What is in a resource, or a finding that it is missing or not what it should be.
+    /// The hashes or entries in a resource, or a finding that it is missing or has another number of them: as many as its
+    /// path says, or all of the full one that was read in its place.
     fn opened<T>(
         &mut self,
         resource: Resource,
         bytes: Option<Vec<u8>>,
-        open: impl FnOnce(&[u8]) -> Option<T>,
-    ) -> Option<T> {
-        let opened = bytes.ok_or("is missing").and_then(|bytes| open(&bytes).ok_or("is cut off"));
+        open: impl FnOnce(&[u8]) -> Option<Vec<T>>,
+    ) -> Option<Vec<T>> {
+        let width = match resource {
+            Resource::Tile { width, .. } | Resource::Entries { width, .. } => width,
+            Resource::Checkpoint => return None,
+        };
+        let is_whole = |opened: &Vec<T>| opened.len() == width || opened.len() == TILE_WIDTH;
+        let opened = bytes.ok_or("is missing").and_then(|bytes| {
+            open(&bytes).filter(is_whole).ok_or("is cut off, or has more in it than its name says")
+        });
         opened.map_err(|what| self.find(Finding::File { path: resource.path(), what })).ok()
     }
 }
@@ -193,11 +204,23 @@ mod tests {
             let said: Vec<String> =
                 verify(&without, &note).findings.iter().map(ToString::to_string).collect();
             assert!(said.contains(&format!("{name} is missing")), "{name}: {said:?}");
-            let mut shortened = files.clone();
-            shortened.get_mut(name).unwrap().pop();
-            let said: Vec<String> =
-                verify(&shortened, &note).findings.iter().map(ToString::to_string).collect();
-            assert!(said.contains(&format!("{name} is cut off")), "{name}: {said:?}");
+            let whole = &files[name];
+            // By a byte, by a hash, and with a hash or an empty entry too many.
+            let wrong = [
+                &whole[..whole.len() - 1],
+                &whole[..whole.len() - 32],
+                &[whole, [0; 32].as_slice()].concat(),
+            ];
+            for bytes in wrong {
+                let mut changed = files.clone();
+                changed.insert(name.clone(), bytes.to_vec());
+                let said: Vec<String> =
+                    verify(&changed, &note).findings.iter().map(ToString::to_string).collect();
+                assert!(
+                    said.iter().any(|said| said.starts_with(&format!("{name} is cut off"))),
+                    "{name}: {said:?}"
+                );
+            }
         }
     }
 
