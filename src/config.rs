@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
-pub use self::audit::AuditSection;
+pub use self::audit::{AuditSection, TilesSection};
 pub use self::rule_sets::{RulesError, read_rule_sets};
 use crate::domain::agency::CreditCode;
 

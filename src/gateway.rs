@@ -4,6 +4,7 @@ mod admission;
 mod checkpoint_file;
 mod metrics;
 mod secrets;
+mod tiles;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use self::admission::Admission;
 pub use self::secrets::{SecretError, Secrets};
+use self::tiles::Tiles;
 use crate::access::{Directory, DirectoryError};
 use crate::audit::log::{self, OpenError};
 use crate::audit::note::VerifyingKey;
@@ -127,6 +129,7 @@ pub struct Gateway {
     enquirer: JoinHandle<()>,
     timer: JoinHandle<()>,
     metrics: Option<Metrics>,
+    tiles: Option<Tiles>,
     housekeeper: JoinHandle<()>,
     writer: JoinHandle<()>,
     store: Store,
@@ -157,6 +160,10 @@ impl Gateway {
         let address = config.gateway.listen;
         let (listener, address) = listen(address).await?;
         let metrics = match config.metrics.listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let tiles = match config.audit.tiles.listen {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
@@ -251,6 +258,9 @@ impl Gateway {
             let served = metrics::serve(listener, store.clone(), until_stopped(stopped.clone()));
             Metrics { address, server: tokio::spawn(served) }
         });
+        let tiles = tiles.map(|bound| {
+            Tiles::start(bound, &acceptor, Arc::clone(&intake), &config, until_stopped(stopped.clone()))
+        });
         let housekeeper = keep_house(
             opened.log.clone(),
             store.clone(),
@@ -274,6 +284,7 @@ impl Gateway {
             enquirer: tokio::spawn(enquirer.run(until_stopped(stopped.clone()))),
             timer: tokio::spawn(timer.run(until_stopped(stopped))),
             metrics,
+            tiles,
             housekeeper: tokio::spawn(housekeeper),
             writer: opened.writer,
             store,
@@ -290,6 +301,11 @@ impl Gateway {
     /// Where it answers `GET /metrics`, if it does.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref().map(|metrics| metrics.address)
+    }
+
+    /// Where it serves the published log, if it does.
+    pub fn tiles_address(&self) -> Option<SocketAddr> {
+        self.tiles.as_ref().map(|tiles| tiles.address)
     }
 
     /// The key that verifies its log.
@@ -326,6 +342,7 @@ impl Gateway {
             _ = &mut self.courier => "the courier",
             _ = &mut self.enquirer => "the enquirer",
             _ = &mut self.timer => "the timer",
+            () = Tiles::ended(&mut self.tiles) => "the published log's server",
             _ = &mut self.housekeeper => "the housekeeper",
             _ = &mut self.writer => "the audit log's writer",
         }
@@ -340,6 +357,9 @@ impl Gateway {
         let _ = tokio::time::timeout(drain, self.courier).await;
         let _ = tokio::time::timeout(drain, self.enquirer).await;
         let _ = tokio::time::timeout(drain, self.timer).await;
+        if let Some(tiles) = self.tiles {
+            tiles.drained().await;
+        }
         if let Some(metrics) = self.metrics {
             let _ = metrics.server.await;
         }

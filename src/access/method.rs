@@ -117,6 +117,14 @@ methods! {
         GetCheckpoint,
         /// Proves an entry.
         GetInclusionProof,
+        /// Proves that an earlier tree began a later one.
+        GetConsistencyProof,
+        /// Reads entries in a row.
+        GetEntries,
+        /// Reads a tile, here or from the published tiles.
+        GetTile,
+        /// Gets the proof of an entry to keep.
+        GetReceipt,
     }
 }
 

@@ -2,13 +2,18 @@
 
 mod listing;
 mod proofs;
+mod published;
+mod receipt;
 
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
 use self::listing::ListEntries;
-use self::proofs::{GetCheckpoint, GetEntry, GetInclusionProof};
+use self::proofs::{GetCheckpoint, GetConsistencyProof, GetEntry, GetInclusionProof};
+pub(super) use self::published::{Fetch, FetchResource};
+use self::published::{GetEntries, GetTile};
+use self::receipt::GetReceipt;
 use super::intake::Intake;
 use super::operation::Reading;
 use super::proto;
@@ -48,6 +53,34 @@ impl AuditService for Audit {
         request: Request<proto::GetInclusionProofRequest>,
     ) -> Result<Response<proto::GetInclusionProofResponse>, Status> {
         self.0.look_up::<GetInclusionProof>(request).await
+    }
+
+    async fn get_consistency_proof(
+        &self,
+        request: Request<proto::GetConsistencyProofRequest>,
+    ) -> Result<Response<proto::GetConsistencyProofResponse>, Status> {
+        self.0.look_up::<GetConsistencyProof>(request).await
+    }
+
+    async fn get_entries(
+        &self,
+        request: Request<proto::GetEntriesRequest>,
+    ) -> Result<Response<proto::GetEntriesResponse>, Status> {
+        self.0.look_up::<GetEntries>(request).await
+    }
+
+    async fn get_tile(
+        &self,
+        request: Request<proto::GetTileRequest>,
+    ) -> Result<Response<proto::GetTileResponse>, Status> {
+        self.0.look_up::<GetTile>(request).await
+    }
+
+    async fn get_receipt(
+        &self,
+        request: Request<proto::GetReceiptRequest>,
+    ) -> Result<Response<proto::GetReceiptResponse>, Status> {
+        self.0.look_up::<GetReceipt>(request).await
     }
 }
 

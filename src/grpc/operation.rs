@@ -112,6 +112,10 @@ witnessed!(
     GetEntryResponse,
     GetCheckpointResponse,
     GetInclusionProofResponse,
+    GetConsistencyProofResponse,
+    GetEntriesResponse,
+    GetTileResponse,
+    GetReceiptResponse,
 );
 
 /// Reading one request.
