@@ -10,5 +10,7 @@ pub mod log;
 pub mod merkle;
 pub mod note;
 pub mod proof;
+pub mod removal;
+pub mod secret;
 pub mod tile;
 pub mod verifier;

@@ -3,6 +3,8 @@
 mod admission;
 mod checkpoint_file;
 mod metrics;
+mod pseudonyms;
+mod remover;
 mod secrets;
 
 use std::net::SocketAddr;
@@ -17,6 +19,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use self::admission::Admission;
+pub use self::pseudonyms::RotationError;
+use self::remover::Remover;
 pub use self::secrets::{SecretError, Secrets};
 use crate::access::{Directory, DirectoryError};
 use crate::audit::log::{self, OpenError};
@@ -101,6 +105,9 @@ pub enum StartError {
     /// The audit log.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// The key of pseudonyms.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}: {source}; is another gateway running there?")]
     Listen {
@@ -126,6 +133,7 @@ pub struct Gateway {
     courier: JoinHandle<()>,
     enquirer: JoinHandle<()>,
     timer: JoinHandle<()>,
+    remover: JoinHandle<()>,
     metrics: Option<Metrics>,
     housekeeper: JoinHandle<()>,
     writer: JoinHandle<()>,
@@ -177,6 +185,8 @@ impl Gateway {
         )
         .await?;
 
+        let keys = &secrets.pseudonym;
+        pseudonyms::adopt(keys, (&store, &opened.log), &clock, &config.gateway.node, own.agency).await?;
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
         let dialler = Dialler::new(&credentials, clock.clone());
@@ -247,6 +257,13 @@ impl Gateway {
             own: own.agency,
             outbox,
         };
+        let remover = Remover {
+            store: store.clone(),
+            log: opened.log.clone(),
+            clock: clock.clone(),
+            node: config.gateway.node.clone(),
+            retention: config.retention.clone(),
+        };
         let metrics = metrics.map(|(listener, address)| {
             let served = metrics::serve(listener, store.clone(), until_stopped(stopped.clone()));
             Metrics { address, server: tokio::spawn(served) }
@@ -272,7 +289,8 @@ impl Gateway {
             server: tokio::spawn(server),
             courier: tokio::spawn(courier.run(until_stopped(stopped.clone()))),
             enquirer: tokio::spawn(enquirer.run(until_stopped(stopped.clone()))),
-            timer: tokio::spawn(timer.run(until_stopped(stopped))),
+            timer: tokio::spawn(timer.run(until_stopped(stopped.clone()))),
+            remover: tokio::spawn(remover.run(until_stopped(stopped))),
             metrics,
             housekeeper: tokio::spawn(housekeeper),
             writer: opened.writer,
@@ -326,6 +344,7 @@ impl Gateway {
             _ = &mut self.courier => "the courier",
             _ = &mut self.enquirer => "the enquirer",
             _ = &mut self.timer => "the timer",
+            _ = &mut self.remover => "the remover",
             _ = &mut self.housekeeper => "the housekeeper",
             _ = &mut self.writer => "the audit log's writer",
         }
@@ -340,6 +359,7 @@ impl Gateway {
         let _ = tokio::time::timeout(drain, self.courier).await;
         let _ = tokio::time::timeout(drain, self.enquirer).await;
         let _ = tokio::time::timeout(drain, self.timer).await;
+        let _ = tokio::time::timeout(drain, self.remover).await;
         if let Some(metrics) = self.metrics {
             let _ = metrics.server.await;
         }

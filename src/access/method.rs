@@ -117,6 +117,14 @@ methods! {
         GetCheckpoint,
         /// Proves an entry.
         GetInclusionProof,
+        /// Opens what an entry only commits to.
+        OpenEntry,
+        /// Erases a person, or a period.
+        EraseRecords,
+        /// Removes what is past its retention.
+        PruneLog,
+        /// Reads how far a removal is.
+        GetRemoval,
     }
 }
 
