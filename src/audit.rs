@@ -12,5 +12,7 @@ pub mod note;
 pub mod proof;
 pub mod published;
 pub mod receipt;
+pub mod removal;
+pub mod secret;
 pub mod tile;
 pub mod verifier;

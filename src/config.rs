@@ -4,6 +4,7 @@
 //! relative to the file's folder.
 
 mod audit;
+mod retention;
 mod rule_sets;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 pub use self::audit::{AuditSection, TilesSection};
+pub use self::retention::RetentionSection;
 pub use self::rule_sets::{RulesError, read_rule_sets};
 use crate::domain::agency::CreditCode;
 
@@ -56,6 +58,9 @@ pub struct Config {
     /// Metrics.
     #[serde(default)]
     pub metrics: MetricsSection,
+    /// How long is kept what.
+    #[serde(default)]
+    pub retention: RetentionSection,
 }
 
 /// `[gateway]`
@@ -106,6 +111,9 @@ pub struct KeysSection {
     pub body: PathBuf,
     /// Makes pseudonyms (64 hex digits).
     pub pseudonym: PathBuf,
+    /// Keys that made pseudonyms before, newest first: they still find what they named.
+    #[serde(default)]
+    pub pseudonym_earlier: Vec<PathBuf>,
 }
 
 /// `[limits]`
@@ -354,6 +362,7 @@ impl Config {
         ]
         .into_iter()
         .chain(&mut tls.revocations)
+        .chain(&mut keys.pseudonym_earlier)
         .chain(&mut config.audit.checkpoint)
         .chain(&mut config.eligibility.rules)
         .chain(&mut config.clocks.rules)
@@ -366,6 +375,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), &'static str> {
+        self.retention.check()?;
         let (limits, delivery) = (&self.limits, &self.delivery);
         if delivery.lease <= delivery.attempt {
             return Err(

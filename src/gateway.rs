@@ -3,6 +3,8 @@
 mod admission;
 mod checkpoint_file;
 mod metrics;
+mod pseudonyms;
+mod remover;
 mod secrets;
 mod tiles;
 
@@ -18,6 +20,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use self::admission::Admission;
+pub use self::pseudonyms::RotationError;
+use self::remover::Remover;
 pub use self::secrets::{SecretError, Secrets};
 use self::tiles::Tiles;
 use crate::access::{Directory, DirectoryError};
@@ -103,6 +107,9 @@ pub enum StartError {
     /// The audit log.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// The key of pseudonyms.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}: {source}; is another gateway running there?")]
     Listen {
@@ -128,6 +135,7 @@ pub struct Gateway {
     courier: JoinHandle<()>,
     enquirer: JoinHandle<()>,
     timer: JoinHandle<()>,
+    remover: JoinHandle<()>,
     metrics: Option<Metrics>,
     tiles: Option<Tiles>,
     housekeeper: JoinHandle<()>,
@@ -184,6 +192,8 @@ impl Gateway {
         )
         .await?;
 
+        let keys = &secrets.pseudonym;
+        pseudonyms::adopt(keys, (&store, &opened.log), &clock, &config.gateway.node, own.agency).await?;
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
         let dialler = Dialler::new(&credentials, clock.clone()).gathering();
@@ -254,6 +264,13 @@ impl Gateway {
             own: own.agency,
             outbox,
         };
+        let remover = Remover {
+            store: store.clone(),
+            log: opened.log.clone(),
+            clock: clock.clone(),
+            node: config.gateway.node.clone(),
+            retention: config.retention.clone(),
+        };
         let metrics = metrics.map(|(listener, address)| {
             let served = metrics::serve(listener, store.clone(), until_stopped(stopped.clone()));
             Metrics { address, server: tokio::spawn(served) }
@@ -282,7 +299,8 @@ impl Gateway {
             server: tokio::spawn(server),
             courier: tokio::spawn(courier.run(until_stopped(stopped.clone()))),
             enquirer: tokio::spawn(enquirer.run(until_stopped(stopped.clone()))),
-            timer: tokio::spawn(timer.run(until_stopped(stopped))),
+            timer: tokio::spawn(timer.run(until_stopped(stopped.clone()))),
+            remover: tokio::spawn(remover.run(until_stopped(stopped))),
             metrics,
             tiles,
             housekeeper: tokio::spawn(housekeeper),
@@ -343,6 +361,7 @@ impl Gateway {
             _ = &mut self.enquirer => "the enquirer",
             _ = &mut self.timer => "the timer",
             () = Tiles::ended(&mut self.tiles) => "the published log's server",
+            _ = &mut self.remover => "the remover",
             _ = &mut self.housekeeper => "the housekeeper",
             _ = &mut self.writer => "the audit log's writer",
         }
@@ -360,6 +379,7 @@ impl Gateway {
         if let Some(tiles) = self.tiles {
             tiles.drained().await;
         }
+        let _ = tokio::time::timeout(drain, self.remover).await;
         if let Some(metrics) = self.metrics {
             let _ = metrics.server.await;
         }

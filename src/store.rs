@@ -12,6 +12,7 @@ mod exchanges;
 mod lock;
 mod log;
 mod outcomes;
+mod removals;
 mod rows;
 mod seal;
 mod verifications;
@@ -36,6 +37,9 @@ pub use self::events::EventRecord;
 pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::lock::DatabaseLock;
 pub use self::outcomes::Claim;
+pub use self::removals::{
+    NewRemoval, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep, RemovedRecord, Standing,
+};
 pub use self::seal::{Sealer, UnsealError};
 pub use self::verifications::{NewVerification, VerificationRecord, VerificationStep};
 
@@ -141,7 +145,8 @@ impl Store {
             .test_before_acquire(false)
             .idle_timeout(None)
             .max_lifetime(None)
-            .connect_with(options.clone())
+            // What is deleted is overwritten, and not only unlinked.
+            .connect_with(options.clone().pragma("secure_delete", "ON"))
             .await
             .map_err(open_error)?;
         refuse_old_sqlite(&writer).await?;
@@ -237,6 +242,7 @@ fn migrations() -> Migrator {
         step(3, "verifications", include_str!("../migrations/sqlite/0003_verifications.sql")),
         step(4, "attachments", include_str!("../migrations/sqlite/0004_attachments.sql")),
         step(5, "events", include_str!("../migrations/sqlite/0005_events.sql")),
+        step(8, "erasure", include_str!("../migrations/sqlite/0008_erasure.sql")),
     ])
 }
 

@@ -12,6 +12,7 @@ use super::status::Refusal;
 use super::wire::{ContextFields, EnvelopeFields};
 use crate::access::Method;
 use crate::audit::entry::AgreementReference;
+use crate::audit::removal::Removal;
 use crate::domain::agency::{CreditCode, MatterId, PurposeCode};
 use crate::domain::envelope::{Operator, auditable};
 use crate::domain::exchange::{DeliveryId, ExchangeId, RequestId};
@@ -116,6 +117,10 @@ witnessed!(
     GetEntriesResponse,
     GetTileResponse,
     GetReceiptResponse,
+    OpenEntryResponse,
+    EraseRecordsResponse,
+    PruneLogResponse,
+    GetRemovalResponse,
 );
 
 /// Reading one request.
@@ -144,6 +149,10 @@ pub(crate) struct Facts {
     pub(crate) delivery: Option<DeliveryId>,
     /// The person concerned; leaves as a pseudonym only.
     pub(crate) subject: Option<IdDocument>,
+    /// The person concerned, where only the pseudonym is known.
+    pub(crate) pseudonym: Option<String>,
+    /// What is to be removed.
+    pub(crate) removal: Option<Removal>,
     pub(crate) agreement: Option<AgreementReference>,
 }
 

@@ -238,6 +238,7 @@ fn interrupted(orphan: &Orphan, now: Timestamp) -> Entry {
         request_commitment: None,
         response_commitment: None,
         operator_name: None,
+        subject_commitment: None,
         duration_us: None,
         items: None,
         code: None,

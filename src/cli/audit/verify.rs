@@ -53,6 +53,7 @@ impl Verify {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let report = verify_path(&self.path, &key, &earlier).await?;
+        let removed: Vec<String> = report.removed.iter().map(ToString::to_string).collect();
         let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
         if self.json {
             say_json(&json!({
@@ -62,6 +63,7 @@ impl Verify {
                 "verified_entries": report.verified_entries,
                 "earlier_checkpoints": report.earlier_checked,
                 "findings": findings,
+                "removed": removed,
             }));
         } else {
             say(format_args!("checkpoint signed by {}", key.name()));
@@ -69,6 +71,9 @@ impl Verify {
             say(format_args!("{} entries hashed again and found as signed", report.verified_entries));
             if report.earlier_checked > 0 {
                 say(format_args!("{} earlier checkpoint(s) are contained", report.earlier_checked));
+            }
+            for removed in &removed {
+                say(removed);
             }
             for finding in &findings {
                 say(format_args!("WRONG: {finding}"));
@@ -116,8 +121,12 @@ pub(crate) async fn verify_path(
     loop {
         let chunk = store.entries_with_hashes(next, CHUNK).await?;
         let Some(last) = chunk.last() else { break };
+        let first = next;
         next = last.index + 1;
         chunk.iter().for_each(|stored| verifier.feed(stored));
+        for index in store.entries_without_salts(first, next).await? {
+            verifier.note_missing_salt(index);
+        }
     }
     store.close().await;
     Ok(verifier.finish())
