@@ -5,6 +5,8 @@ mod key;
 mod list;
 mod show;
 mod verify;
+mod verify_fork;
+mod witnesses;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,6 +35,8 @@ pub(super) enum Audit {
     Export(export::Export),
     /// Verify a database file or an export, offline, with nothing but the log's public key.
     Verify(verify::Verify),
+    /// Prove from two signed checkpoints that a log has two histories.
+    VerifyFork(verify_fork::VerifyFork),
     /// Print the log's public key in signed-note form.
     Key(key::Key),
 }
@@ -55,6 +59,7 @@ impl Audit {
             Self::Show(command) => command.run().await,
             Self::Export(command) => command.run().await,
             Self::Verify(command) => command.run().await,
+            Self::VerifyFork(command) => command.run(),
             Self::Key(command) => command.run(),
         }
     }
