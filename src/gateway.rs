@@ -177,6 +177,10 @@ impl Gateway {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
+        let witness = match &config.witness {
+            Some(section) => Some(Witness::start(section, &credentials, clock.clone()).await?),
+            None => None,
+        };
 
         let store = Store::open(&config.store.database, Sealer::new(&secrets.body)).await?;
         let store = store.with_clocks(Arc::clone(&clocks));
@@ -205,10 +209,6 @@ impl Gateway {
             rollback::confess(&opened.log, &clock, &config.gateway.node, stored).await;
         }
         witnesses.take_stock(&opened.log).await;
-        let witness = match &config.witness {
-            Some(section) => Some(Witness::start(section, &credentials, clock.clone()).await?),
-            None => None,
-        };
 
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
@@ -359,6 +359,9 @@ impl Gateway {
         let rules = read_rules(&self.config)?;
         self.acceptor.replace_credentials(&credentials);
         self.dialler.replace_credentials(&credentials);
+        if let Some(witness) = &self.witness {
+            witness.replace_credentials(&credentials);
+        }
         self.directory.store(Arc::new(directory));
         self.rules.store(Arc::new(rules));
         Ok(())
