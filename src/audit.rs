@@ -5,7 +5,9 @@
 //! check the log with tools that nobody here wrote.
 
 pub mod checkpoint;
+pub mod cosignature;
 pub mod entry;
+pub mod fork;
 pub mod log;
 pub mod merkle;
 pub mod note;
@@ -16,3 +18,5 @@ pub mod removal;
 pub mod secret;
 pub mod tile;
 pub mod verifier;
+pub mod witness;
+pub mod witnessed;

@@ -6,6 +6,7 @@
 mod audit;
 mod retention;
 mod rule_sets;
+mod witness;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,9 +15,10 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
-pub use self::audit::{AuditSection, TilesSection};
+pub use self::audit::{AuditSection, TilesSection, WitnessEntry, WitnessesSection};
 pub use self::retention::RetentionSection;
 pub use self::rule_sets::{RulesError, read_rule_sets};
+pub use self::witness::{WitnessConfig, WitnessSection, WitnessedLog};
 use crate::domain::agency::CreditCode;
 
 /// Prefix of variables that overlay the file.
@@ -61,6 +63,8 @@ pub struct Config {
     /// How long is kept what.
     #[serde(default)]
     pub retention: RetentionSection,
+    /// Being a witness of other parties' logs.
+    pub witness: Option<WitnessSection>,
 }
 
 /// `[gateway]`
@@ -364,6 +368,7 @@ impl Config {
         .chain(&mut tls.revocations)
         .chain(&mut keys.pseudonym_earlier)
         .chain(&mut config.audit.checkpoint)
+        .chain(config.witness.iter_mut().flat_map(WitnessSection::files))
         .chain(&mut config.eligibility.rules)
         .chain(&mut config.clocks.rules)
         .chain(&mut config.clocks.holidays)
@@ -397,6 +402,7 @@ impl Config {
         if limits.keep_outcomes < Duration::from_secs(7 * 86_400) {
             return Err("limits.keep_outcomes must be at least 7 days (\"168h\")");
         }
+        self.audit.witnesses.check()?;
         if limits.calls == 0
             || limits.calls_per_agency == 0
             || self.audit.queue == 0

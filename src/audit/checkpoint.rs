@@ -53,6 +53,11 @@ impl Checkpoint {
         parse(&note[..=before.len()], before.split('\n').next().unwrap_or_default())
     }
 
+    /// The origin that a note's first line names; nothing is verified yet.
+    pub fn origin_of(note: &str) -> Option<&str> {
+        note.lines().next().filter(|line| !line.is_empty())
+    }
+
     fn text(&self) -> String {
         let mut text = format!("{}\n{}\n{}\n", self.origin, self.size, self.root.to_base64());
         for extension in &self.extensions {

@@ -9,6 +9,8 @@ mod removal;
 mod show;
 mod tiles;
 mod verify;
+mod verify_fork;
+mod witnesses;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -47,6 +49,8 @@ pub(super) enum Audit {
     Erase(removal::Erase),
     /// Remove what is past its retention, as the operator: hashes stay, the log still verifies.
     Prune(removal::Prune),
+    /// Prove from two signed checkpoints that a log has two histories.
+    VerifyFork(verify_fork::VerifyFork),
     /// Print the log's public key in signed-note form.
     Key(key::Key),
 }
@@ -73,6 +77,7 @@ impl Audit {
             Self::Open(command) => command.run().await,
             Self::Erase(command) => command.run().await,
             Self::Prune(command) => command.run().await,
+            Self::VerifyFork(command) => command.run(),
             Self::Key(command) => command.run(),
         }
     }

@@ -8,10 +8,11 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::export::{read_checkpoint, read_entries};
+use super::export::{read_checkpoints, read_entries};
 use super::read_key;
 use super::receipt::{read_receipt, verify_receipt};
 use super::tiles::verify_folder;
+use super::witnesses::Trusted;
 use crate::audit::log::Storage as _;
 use crate::audit::note::VerifyingKey;
 use crate::audit::verifier::{Report, Verifier, verify_log};
@@ -29,6 +30,8 @@ pub(in crate::cli) struct Verify {
     /// An earlier checkpoint that you kept: the log must still contain it. May be given several times.
     #[arg(long = "checkpoint", value_name = "FILE")]
     checkpoints: Vec<PathBuf>,
+    #[command(flatten)]
+    trusted: Trusted,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -45,23 +48,29 @@ impl Verify {
             }
             return verify_receipt(&receipt, &key, self.json);
         }
-        let earlier = self
+        let mut earlier = self
             .checkpoints
             .iter()
             .map(|path| {
                 std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
             })
             .collect::<Result<Vec<_>, _>>()?;
+        earlier.extend(cosigned_in(&self.path).await?);
         let report = verify_path(&self.path, &key, &earlier).await?;
+        let witnessed = self.trusted.examine(&earlier, &key)?;
         let removed: Vec<String> = report.removed.iter().map(ToString::to_string).collect();
-        let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+        let mut findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+        findings.extend(witnessed.findings.iter().cloned());
+        findings.extend(witnessed.shortfall());
+        let is_sound = report.is_sound() && findings.is_empty();
         if self.json {
             say_json(&json!({
-                "sound": report.is_sound(),
+                "sound": is_sound,
                 "size": report.size,
                 "root": report.root.to_base64(),
                 "verified_entries": report.verified_entries,
                 "earlier_checkpoints": report.earlier_checked,
+                "witnessed": witnessed.json(),
                 "findings": findings,
                 "removed": removed,
             }));
@@ -75,17 +84,18 @@ impl Verify {
             for removed in &removed {
                 say(removed);
             }
+            witnessed.say();
             for finding in &findings {
                 say(format_args!("WRONG: {finding}"));
             }
-            if report.is_sound() {
+            if is_sound {
                 say("the log is sound");
             }
         }
-        if report.is_sound() {
+        if is_sound {
             Ok(())
         } else {
-            let count = report.findings.len() as u64 + report.findings_left_out;
+            let count = findings.len() as u64 + report.findings_left_out;
             Err(anyhow!("the log is not what was signed: {count} finding(s); keep this copy as evidence"))
         }
     }
@@ -96,6 +106,31 @@ const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 /// Entries read from a database at once.
 const CHUNK: u32 = 1024;
 
+fn is_database(path: &Path) -> anyhow::Result<bool> {
+    let mut magic = Vec::new();
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let begin = file.take(SQLITE_MAGIC.len() as u64).read_to_end(&mut magic);
+    begin.with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(magic == SQLITE_MAGIC)
+}
+
+/// The cosigned checkpoints that come with a log.
+async fn cosigned_in(path: &Path) -> anyhow::Result<Vec<String>> {
+    if path.is_dir() {
+        let file = path.join("checkpoint");
+        let note =
+            std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        return Ok(Some(note).filter(|note| note.matches("\n\u{2014} ").count() > 1).into_iter().collect());
+    }
+    if !is_database(path)? {
+        return Ok(read_checkpoints(path)?.1.into_iter().collect());
+    }
+    let store = Store::open_audit_log(path).await?;
+    let kept = store.cosignatures().await.context("the kept cosignatures cannot be read")?;
+    store.close().await;
+    Ok(kept.into_iter().map(|kept| kept.checkpoint + &kept.line).collect())
+}
+
 /// Verifies the log in a file or folder under the log's public key, and that it contains the earlier checkpoints.
 pub(crate) async fn verify_path(
     path: &Path,
@@ -105,12 +140,8 @@ pub(crate) async fn verify_path(
     if path.is_dir() {
         return verify_folder(path, key, earlier);
     }
-    let mut magic = Vec::new();
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let begin = file.take(SQLITE_MAGIC.len() as u64).read_to_end(&mut magic);
-    begin.with_context(|| format!("cannot read {}", path.display()))?;
-    if magic != SQLITE_MAGIC {
-        let checkpoint = read_checkpoint(path)?;
+    if !is_database(path)? {
+        let (checkpoint, _) = read_checkpoints(path)?;
         return Ok(verify_log(read_entries(path)?, &checkpoint, key, earlier)?);
     }
     let store = Store::open_audit_log(path).await?;
