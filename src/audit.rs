@@ -10,5 +10,6 @@ pub mod log;
 pub mod merkle;
 pub mod note;
 pub mod proof;
+pub mod search;
 pub mod tile;
 pub mod verifier;

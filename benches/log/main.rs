@@ -4,6 +4,7 @@
 //! below `target/bench/logs`, for this and for other benchmarks.
 
 mod generator;
+mod search;
 mod world;
 
 use std::process::ExitCode;
@@ -58,5 +59,5 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     drop(opened.log);
     opened.writer.await?;
     store.close().await;
-    Ok(())
+    search::bench(&generator::kept_in()?, &kept, arguments.seed).await
 }
