@@ -26,7 +26,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Debug, Subcommand)]
 pub(super) enum Audit {
     /// List entries, as an auditor.
-    List(list::List),
+    List(Box<list::List>),
     /// Show one entry, and with --key prove that it is in the signed log.
     Show(show::Show),
     /// Write the whole log to a file that `audit verify` reads.
