@@ -15,6 +15,7 @@ pub mod proof;
 pub mod published;
 pub mod receipt;
 pub mod removal;
+pub mod search;
 pub mod secret;
 pub mod tile;
 pub mod verifier;

@@ -3,6 +3,7 @@
 mod admission;
 mod checkpoint_file;
 mod health;
+mod indexer;
 mod metrics;
 mod pseudonyms;
 mod remover;
@@ -56,7 +57,7 @@ use crate::identity::acceptor::Acceptor;
 use crate::identity::credentials::{Credentials, CredentialsError};
 use crate::identity::dialler::Dialler;
 use crate::identity::server::{Drained, serve};
-use crate::store::{AuditLog, DatabaseLock, Room, Sealer, Store, StoreError};
+use crate::store::{AuditLog, DatabaseLock, Room, Sealer, SearchIndex, Store, StoreError};
 use crate::witness::{Witness, WitnessError};
 
 /// How often the newest checkpoint is written outside the database, and old outcomes are looked for.
@@ -150,6 +151,7 @@ pub struct Gateway {
     enquirer: JoinHandle<()>,
     timer: JoinHandle<()>,
     remover: JoinHandle<()>,
+    indexer: JoinHandle<()>,
     metrics: Option<Metrics>,
     tiles: Option<Tiles>,
     housekeeper: JoinHandle<()>,
@@ -230,8 +232,10 @@ impl Gateway {
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
         let peers = Peers::new(dialler.clone());
+        let index = SearchIndex::beside(&config.store.database, store.clone());
         let intake = Arc::new(Intake {
             store: store.clone(),
+            index: index.clone(),
             log: opened.log.clone(),
             directory: Arc::clone(&directory),
             peers: peers.clone(),
@@ -326,6 +330,7 @@ impl Gateway {
             config.attachments.keep_unfinished,
             until_stopped(stopped.clone()),
         );
+        let indexer = indexer::spawn(index, &opened.log, until_stopped(stopped.clone()));
         Ok(Self {
             address,
             log: opened.log,
@@ -340,6 +345,7 @@ impl Gateway {
             enquirer: tokio::spawn(enquirer.run(until_stopped(stopped.clone()))),
             timer: tokio::spawn(timer.run(until_stopped(stopped.clone()))),
             remover: tokio::spawn(remover.run(until_stopped(stopped))),
+            indexer,
             metrics,
             tiles,
             housekeeper: tokio::spawn(housekeeper),
@@ -431,6 +437,7 @@ impl Gateway {
             tiles.drained().await;
         }
         let _ = tokio::time::timeout(drain, self.remover).await;
+        let _ = tokio::time::timeout(drain, self.indexer).await;
         if let Some(metrics) = self.metrics {
             let _ = metrics.server.await;
         }

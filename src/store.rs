@@ -16,6 +16,7 @@ mod outcomes;
 mod removals;
 mod rows;
 mod seal;
+mod search;
 mod verifications;
 
 use std::path::{Path, PathBuf};
@@ -43,6 +44,7 @@ pub use self::removals::{
     NewRemoval, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep, RemovedRecord, Standing,
 };
 pub use self::seal::{Sealer, UnsealError};
+pub use self::search::{Page, PageOf, SearchError, SearchIndex};
 pub use self::verifications::{NewVerification, VerificationRecord, VerificationStep};
 
 use self::events::Followers;

@@ -55,6 +55,9 @@ pub struct Entry {
     /// Messages that a stream gave, in the entry that ends it.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "decimal")]
     pub items: Option<u64>,
+    /// Kind of the exchange or question, such as `FEE_WAIVER`, where the call is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Cow<'static, str>>,
     /// Articles relied on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legal_basis: Vec<String>,
@@ -100,6 +103,9 @@ pub struct Entry {
     pub response_commitment: Option<Commitment>,
     /// Version of this schema: "1".
     pub schema: Cow<'static, str>,
+    /// What a search of the log was by: the names of the keys, such as `caller,code`, never their values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<String>,
     /// Service, such as `legalaid.exchange.v1.ExchangeService`.
     pub service: Cow<'static, str>,
     /// Keyed pseudonym of the person concerned.
@@ -229,6 +235,7 @@ impl Entry {
             request: None,
             exchange: None,
             delivery: None,
+            kind: None,
             matter: None,
             subject: None,
             subject_commitment: None,
@@ -240,6 +247,7 @@ impl Entry {
             request_index: None,
             duration_us: None,
             items: None,
+            search: None,
             node: node.to_owned(),
             trace: None,
         }
@@ -348,6 +356,7 @@ mod tests {
             duration_us: Some(0),
             exchange: Some(Uuid::from_u128(2)),
             items: Some(3),
+            kind: Some(text.into()),
             matter: some(),
             operator: some(),
             operator_name: Some(Commitment(text.to_owned())),
@@ -365,6 +374,7 @@ mod tests {
             request: Some(Uuid::from_u128(3)),
             request_commitment: Some(Commitment(text.to_owned())),
             response_commitment: Some(Commitment(text.to_owned())),
+            search: some(),
             subject: some(),
             subject_commitment: Some(Commitment(text.to_owned())),
             trace: some(),

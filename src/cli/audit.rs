@@ -32,7 +32,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Debug, Subcommand)]
 pub(super) enum Audit {
     /// List entries, as an auditor.
-    List(list::List),
+    List(Box<list::List>),
     /// Show one entry, and with --key prove that it is in the signed log.
     Show(show::Show),
     /// Write the whole log to a file, or as a folder that any web server can publish; `audit verify` reads both.

@@ -35,12 +35,14 @@ use crate::domain::eligibility::RuleSets;
 use crate::domain::exchange::RequestId;
 use crate::domain::violation::Violations;
 use crate::entropy;
-use crate::store::{AuditLog, Effect, Store, StoreError};
+use crate::store::{AuditLog, Effect, SearchIndex, Store, StoreError};
 
 /// Everything that calls are carried out with.
 pub struct Intake {
     /// The database.
     pub store: Store,
+    /// By what the log's entries are found.
+    pub index: SearchIndex,
     /// The audit log.
     pub log: AuditLog,
     /// Agencies and agreements.
@@ -484,6 +486,7 @@ impl Intake {
             entry.subject.clone_from(&facts.pseudonym);
         }
         entry.removal = facts.removal.clone().map(Box::new);
+        entry.search.clone_from(&facts.search);
         self.name_things(&mut entry, facts);
         if phase != Phase::Request {
             entry.duration_us = Some(call.elapsed_us());
@@ -516,6 +519,7 @@ impl Intake {
         entry.request = facts.request_id.map(|id| id.uuid());
         entry.exchange = facts.exchange.map(|id| id.uuid());
         entry.delivery = facts.delivery.map(|id| id.uuid());
+        entry.kind = facts.kind.map(|kind| kind.as_str().into());
     }
 }
 

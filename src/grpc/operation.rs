@@ -15,7 +15,7 @@ use crate::audit::entry::AgreementReference;
 use crate::audit::removal::Removal;
 use crate::domain::agency::{CreditCode, MatterId, PurposeCode};
 use crate::domain::envelope::{Operator, auditable};
-use crate::domain::exchange::{DeliveryId, ExchangeId, RequestId};
+use crate::domain::exchange::{DeliveryId, ExchangeId, Kind, RequestId};
 use crate::domain::person::IdDocument;
 use crate::domain::violation::Violations;
 use crate::store::Effect;
@@ -153,6 +153,10 @@ pub(crate) struct Facts {
     pub(crate) pseudonym: Option<String>,
     /// What is to be removed.
     pub(crate) removal: Option<Removal>,
+    /// Kind of the exchange or question.
+    pub(crate) kind: Option<Kind>,
+    /// What a search was by: names of keys.
+    pub(crate) search: Option<String>,
     pub(crate) agreement: Option<AgreementReference>,
 }
 
@@ -164,6 +168,7 @@ impl Facts {
             counterpart: self.counterpart,
             exchange: self.exchange,
             delivery: self.delivery,
+            kind: self.kind,
             ..Self::default()
         }
     }
@@ -177,6 +182,7 @@ impl Facts {
         self.matter.clone_from(&envelope.matter_id);
         self.counterpart = envelope.recipient.flatten();
         self.exchange = envelope.in_reply_to.flatten();
+        self.kind = envelope.kind;
     }
 
     /// Takes what could be read of a call context.
