@@ -13,6 +13,7 @@ mod lock;
 mod log;
 mod outcomes;
 mod rows;
+mod scan;
 mod seal;
 mod verifications;
 
@@ -36,6 +37,7 @@ pub use self::events::EventRecord;
 pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::lock::DatabaseLock;
 pub use self::outcomes::Claim;
+pub use self::scan::Extent;
 pub use self::seal::{Sealer, UnsealError};
 pub use self::verifications::{NewVerification, VerificationRecord, VerificationStep};
 

@@ -1,6 +1,7 @@
 //! `audit`: reads, exports and verifies the log.
 
 mod export;
+mod fsck;
 mod key;
 mod list;
 mod show;
@@ -33,6 +34,9 @@ pub(super) enum Audit {
     Export(export::Export),
     /// Verify a database file or an export, offline, with nothing but the log's public key.
     Verify(verify::Verify),
+    /// Recompute the whole tree from the stored entries: every entry, every tile, head and checkpoint. Fast, in constant
+    /// memory, and also while the gateway runs.
+    Fsck(fsck::Fsck),
     /// Print the log's public key in signed-note form.
     Key(key::Key),
 }
@@ -55,6 +59,7 @@ impl Audit {
             Self::Show(command) => command.run().await,
             Self::Export(command) => command.run().await,
             Self::Verify(command) => command.run().await,
+            Self::Fsck(command) => command.run().await,
             Self::Key(command) => command.run(),
         }
     }

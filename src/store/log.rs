@@ -183,7 +183,7 @@ impl Store {
     }
 }
 
-fn hash(bytes: &[u8], table: &'static str, column: &'static str) -> Result<Hash, StoreError> {
+pub(super) fn hash(bytes: &[u8], table: &'static str, column: &'static str) -> Result<Hash, StoreError> {
     let bytes: [u8; 32] = bytes.try_into().map_err(|_| StoreError::Inconsistent { table, column })?;
     Ok(Hash::from_bytes(bytes))
 }
