@@ -111,8 +111,8 @@ impl Ledger {
         assert!(found.report.is_sound(), "{:?}", found.report.findings);
         assert_eq!(found.report.earlier_checked, checkpoints.len() as u64, "signed what is not stored");
         assert!(found.ends().values().all(|ends| ends.len() == 1), "{:?}", found.ends());
-        let answers = self.answers.lock().unwrap();
-        for (index, request_id) in &*answers {
+        let answers = self.answers.lock().unwrap().clone();
+        for (index, request_id) in &answers {
             let entry = &found.entries[usize::try_from(*index).unwrap()];
             assert!(matches!(entry.phase, Phase::Response | Phase::Read), "{index}: {entry:?}");
             assert_eq!(&entry.request.unwrap().to_string(), request_id, "{index}");
@@ -178,7 +178,10 @@ async fn verify(folder: &Folder, ledger: &Ledger, refused: Refused) -> Result<()
     loop {
         let request = centre.request(question.clone(), DEADLINE);
         match centre.verification().verify_low_income(request).await {
-            Ok(answer) => return Ok(ledger.note(id, answer.into_inner().audit)),
+            Ok(answer) => {
+                ledger.note(id, answer.into_inner().audit);
+                return Ok(());
+            }
             Err(status) => refused.again(ledger, &status).await?,
         }
     }
@@ -191,7 +194,10 @@ async fn submit(folder: &Folder, ledger: &Ledger, refused: Refused) -> Result<()
     loop {
         let request = centre.request(fee_waiver.clone(), DEADLINE);
         match centre.exchanges().submit_exchange(request).await {
-            Ok(answer) => return Ok(ledger.note(id, answer.into_inner().audit)),
+            Ok(answer) => {
+                ledger.note(id, answer.into_inner().audit);
+                return Ok(());
+            }
             Err(status) => refused.again(ledger, &status).await?,
         }
     }
@@ -208,7 +214,8 @@ async fn checkpoint(folder: &Folder, ledger: &Ledger, refused: Refused) -> Resul
             Ok(answer) => {
                 let answer = answer.into_inner();
                 ledger.checkpoints.lock().unwrap().push(answer.checkpoint);
-                return Ok(ledger.note(id, answer.audit));
+                ledger.note(id, answer.audit);
+                return Ok(());
             }
             Err(status) => refused.again(ledger, &status).await?,
         }
@@ -244,8 +251,8 @@ struct Faulty {
     unreadable: Mutex<bool>,
 }
 
-fn failed(error: impl ToString) -> io::Error {
-    io::Error::other(error.to_string())
+fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::other(error)
 }
 
 impl Storage for Faulty {
