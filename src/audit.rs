@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod cosignature;
 pub mod entry;
 pub mod fork;
+pub mod fsck;
 pub mod log;
 pub mod merkle;
 pub mod note;

@@ -15,6 +15,7 @@ mod log;
 mod outcomes;
 mod removals;
 mod rows;
+mod scan;
 mod seal;
 mod search;
 mod verifications;
@@ -43,6 +44,7 @@ pub use self::outcomes::Claim;
 pub use self::removals::{
     NewRemoval, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep, RemovedRecord, Standing,
 };
+pub use self::scan::Extent;
 pub use self::seal::{Sealer, UnsealError};
 pub use self::search::{Page, PageOf, SearchError, SearchIndex};
 pub use self::verifications::{NewVerification, VerificationRecord, VerificationStep};

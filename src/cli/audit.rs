@@ -1,6 +1,7 @@
 //! `audit`: reads, exports and verifies the log.
 
 mod export;
+mod fsck;
 mod key;
 mod list;
 mod open;
@@ -51,6 +52,9 @@ pub(super) enum Audit {
     Prune(removal::Prune),
     /// Prove from two signed checkpoints that a log has two histories.
     VerifyFork(verify_fork::VerifyFork),
+    /// Recompute the whole tree from the stored entries: every entry, every tile, head and checkpoint. Fast, in constant
+    /// memory, and also while the gateway runs.
+    Fsck(fsck::Fsck),
     /// Print the log's public key in signed-note form.
     Key(key::Key),
 }
@@ -78,6 +82,7 @@ impl Audit {
             Self::Erase(command) => command.run().await,
             Self::Prune(command) => command.run().await,
             Self::VerifyFork(command) => command.run(),
+            Self::Fsck(command) => command.run().await,
             Self::Key(command) => command.run(),
         }
     }
