@@ -6,6 +6,7 @@
 
 pub mod checkpoint;
 pub mod entry;
+pub mod findings;
 pub mod log;
 pub mod merkle;
 pub mod note;

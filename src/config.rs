@@ -4,6 +4,7 @@
 //! relative to the file's folder.
 
 mod audit;
+mod findings;
 mod rule_sets;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 pub use self::audit::AuditSection;
+pub use self::findings::FindingsSection;
 pub use self::rule_sets::{RulesError, read_rule_sets};
 use crate::domain::agency::CreditCode;
 
@@ -35,6 +37,9 @@ pub struct Config {
     /// The audit log.
     #[serde(default)]
     pub audit: AuditSection,
+    /// What is looked for in it.
+    #[serde(default)]
+    pub findings: FindingsSection,
     /// Limits.
     #[serde(default)]
     pub limits: LimitsSection,

@@ -188,6 +188,14 @@ pseudonym = "keys/pseudonym.key"
 checkpoint = "checkpoint"           # newest checkpoint outside the database: a restored backup is noticed
 # queue = 4096
 
+[findings]                          # what `audit findings` speaks of: docs/findings.md
+# office_from = "08:00"
+# office_until = "18:00"
+# look_back_days = 90
+# traffic = 100
+# bulk_look_ups = {{ threshold = 200, window = "1h" }}
+# out_of_hours = {{ on = true, threshold = 3 }}
+
 [limits]
 # calls = 2048
 # calls_per_agency = 512
@@ -389,7 +397,14 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::PullDeliveries,
             M::AcknowledgeDelivery,
         ];
-        let auditing = [M::ListEntries, M::GetEntry, M::GetCheckpoint, M::GetInclusionProof];
+        let auditing = [
+            M::ListEntries,
+            M::GetEntry,
+            M::GetCheckpoint,
+            M::GetInclusionProof,
+            M::ListFindings,
+            M::MarkFinding,
+        ];
         Ok(DirectoryFile {
             agencies: vec![
                 agency(centre, "模拟法律援助中心", AgencyKind::LegalAidCentre, "331004", None)?,

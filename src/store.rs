@@ -9,6 +9,7 @@ mod deliveries;
 mod effect;
 mod events;
 mod exchanges;
+mod finding_marks;
 mod lock;
 mod log;
 mod outcomes;
@@ -34,6 +35,7 @@ pub use self::effect::{
 };
 pub use self::events::EventRecord;
 pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
+pub use self::finding_marks::{Mark, MarkRecord, NewMark};
 pub use self::lock::DatabaseLock;
 pub use self::outcomes::Claim;
 pub use self::seal::{Sealer, UnsealError};
@@ -237,6 +239,7 @@ fn migrations() -> Migrator {
         step(3, "verifications", include_str!("../migrations/sqlite/0003_verifications.sql")),
         step(4, "attachments", include_str!("../migrations/sqlite/0004_attachments.sql")),
         step(5, "events", include_str!("../migrations/sqlite/0005_events.sql")),
+        step(10, "finding_marks", include_str!("../migrations/sqlite/0010_finding_marks.sql")),
     ])
 }
 

@@ -117,6 +117,10 @@ methods! {
         GetCheckpoint,
         /// Proves an entry.
         GetInclusionProof,
+        /// Looks for what is odd in the log.
+        ListFindings: ServerStream,
+        /// Marks a finding normal or an incident.
+        MarkFinding,
     }
 }
 

@@ -48,6 +48,9 @@ pub struct Entry {
     /// The exchange concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exchange: Option<Uuid>,
+    /// The finding that an auditor marks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finding: Option<Uuid>,
     /// Identifier of the entry (UUID version 7).
     pub id: Uuid,
     /// Messages that a stream gave, in the entry that ends it.
@@ -221,6 +224,7 @@ impl Entry {
             request: None,
             exchange: None,
             delivery: None,
+            finding: None,
             matter: None,
             subject: None,
             request_commitment: None,
@@ -369,6 +373,7 @@ mod tests {
             delivery: Some(Uuid::from_u128(1)),
             duration_us: Some(0),
             exchange: Some(Uuid::from_u128(2)),
+            finding: Some(Uuid::from_u128(4)),
             items: Some(3),
             matter: some(),
             operator: some(),

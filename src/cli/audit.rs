@@ -1,8 +1,10 @@
 //! `audit`: reads, exports and verifies the log.
 
 mod export;
+mod findings;
 mod key;
 mod list;
+mod mark;
 mod show;
 mod verify;
 
@@ -33,6 +35,10 @@ pub(super) enum Audit {
     Export(export::Export),
     /// Verify a database file or an export, offline, with nothing but the log's public key.
     Verify(verify::Verify),
+    /// Look through the log for what is odd: bulk look-ups, closed matters, denials and more (docs/findings.md).
+    Findings(findings::Findings),
+    /// Mark a finding normal or an incident, with a comment.
+    Mark(mark::MarkCommand),
     /// Print the log's public key in signed-note form.
     Key(key::Key),
 }
@@ -55,6 +61,8 @@ impl Audit {
             Self::Show(command) => command.run().await,
             Self::Export(command) => command.run().await,
             Self::Verify(command) => command.run().await,
+            Self::Findings(command) => command.run().await,
+            Self::Mark(command) => command.run().await,
             Self::Key(command) => command.run(),
         }
     }

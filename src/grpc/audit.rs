@@ -1,15 +1,21 @@
 //! `AuditService`: the log as auditors read and prove it.
 
+mod findings;
 mod listing;
+mod marking;
 mod proofs;
 
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+pub use self::findings::FindingRules;
+use self::findings::ListFindings;
 use self::listing::ListEntries;
+use self::marking::MarkFinding;
 use self::proofs::{GetCheckpoint, GetEntry, GetInclusionProof};
 use super::intake::Intake;
+use super::intake::streams::Items;
 use super::operation::Reading;
 use super::proto;
 use super::proto::audit_service_server::AuditService;
@@ -48,6 +54,22 @@ impl AuditService for Audit {
         request: Request<proto::GetInclusionProofRequest>,
     ) -> Result<Response<proto::GetInclusionProofResponse>, Status> {
         self.0.look_up::<GetInclusionProof>(request).await
+    }
+
+    type ListFindingsStream = Items<proto::ListFindingsResponse>;
+
+    async fn list_findings(
+        &self,
+        request: Request<proto::ListFindingsRequest>,
+    ) -> Result<Response<Self::ListFindingsStream>, Status> {
+        self.0.carry_out_sending::<ListFindings>(request).await
+    }
+
+    async fn mark_finding(
+        &self,
+        request: Request<proto::MarkFindingRequest>,
+    ) -> Result<Response<proto::MarkFindingResponse>, Status> {
+        self.0.carry_out::<MarkFinding>(request).await
     }
 }
 

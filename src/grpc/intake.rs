@@ -16,6 +16,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Response, Status};
 
 use super::attachment::AttachmentLimits;
+use super::audit::FindingRules;
 use super::call::Call;
 use super::code_name;
 use super::operation::{Done, Effectful, Facts, Lookup, Operation, Reading, Witnessed};
@@ -24,6 +25,7 @@ use super::status::{LOG_INDEX_HEADER, Refusal};
 use super::wire::shanghai_day;
 use crate::access::Directory;
 use crate::audit::entry::{Decision, Entry, Phase, PseudonymKey, Salt};
+use crate::audit::findings::FindingId;
 use crate::audit::log::AppendError;
 use crate::clock::Clock;
 use crate::delivery::peers::Peers;
@@ -69,6 +71,8 @@ pub struct Intake {
     pub heartbeat: Duration,
     /// Bounds on attachments.
     pub attachments: AttachmentLimits,
+    /// Rules that look for what is odd in the log.
+    pub findings: FindingRules,
 }
 
 /// Whether an answer could be given.
@@ -497,6 +501,7 @@ impl Intake {
         entry.request = facts.request_id.map(|id| id.uuid());
         entry.exchange = facts.exchange.map(|id| id.uuid());
         entry.delivery = facts.delivery.map(|id| id.uuid());
+        entry.finding = facts.finding.map(FindingId::uuid);
     }
 }
 

@@ -12,6 +12,7 @@ use super::status::Refusal;
 use super::wire::{ContextFields, EnvelopeFields};
 use crate::access::Method;
 use crate::audit::entry::AgreementReference;
+use crate::audit::findings::FindingId;
 use crate::domain::agency::{CreditCode, MatterId, PurposeCode};
 use crate::domain::envelope::{Operator, auditable};
 use crate::domain::exchange::{DeliveryId, ExchangeId, RequestId};
@@ -112,6 +113,8 @@ witnessed!(
     GetEntryResponse,
     GetCheckpointResponse,
     GetInclusionProofResponse,
+    ListFindingsResponse,
+    MarkFindingResponse,
 );
 
 /// Reading one request.
@@ -138,6 +141,7 @@ pub(crate) struct Facts {
     pub(crate) counterpart: Option<CreditCode>,
     pub(crate) exchange: Option<ExchangeId>,
     pub(crate) delivery: Option<DeliveryId>,
+    pub(crate) finding: Option<FindingId>,
     /// The person concerned; leaves as a pseudonym only.
     pub(crate) subject: Option<IdDocument>,
     pub(crate) agreement: Option<AgreementReference>,
@@ -151,6 +155,7 @@ impl Facts {
             counterpart: self.counterpart,
             exchange: self.exchange,
             delivery: self.delivery,
+            finding: self.finding,
             ..Self::default()
         }
     }

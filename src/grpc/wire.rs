@@ -34,7 +34,7 @@ use crate::domain::money::Fen;
 use crate::domain::violation::Violations;
 
 /// Reads a mandatory enum value: not unspecified, and known to this version.
-fn word<P: TryFrom<i32>, D>(
+pub(crate) fn word<P: TryFrom<i32>, D>(
     violations: &mut Violations,
     field: &str,
     value: i32,
