@@ -1,6 +1,7 @@
 //! `audit`: reads, exports and verifies the log.
 
 mod export;
+mod filter;
 mod findings;
 mod key;
 mod list;
@@ -31,7 +32,7 @@ pub(super) enum Audit {
     List(list::List),
     /// Show one entry, and with --key prove that it is in the signed log.
     Show(show::Show),
-    /// Write the whole log to a file that `audit verify` reads.
+    /// Write the whole log to a file that `audit verify` reads, or with --format entries for other systems.
     Export(export::Export),
     /// Verify a database file or an export, offline, with nothing but the log's public key.
     Verify(verify::Verify),

@@ -1,4 +1,10 @@
-//! The export: one JSON object a line, a head, the entries in order, and the signed checkpoint at the end.
+//! The export: one JSON object a line, a head, the entries in order, and the signed checkpoint at the end. With
+//! `--format`, entries in forms that other systems read: see [`records`].
+
+mod csv;
+mod fhir;
+mod ocsf;
+mod records;
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Write as _};
@@ -10,6 +16,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use self::records::RecordOptions;
 use super::{Caller, DEADLINE};
 use crate::audit::merkle::Hash;
 use crate::audit::verifier::StoredEntry;
@@ -26,6 +33,8 @@ pub(in crate::cli) struct Export {
     /// The file to write; it must not be there yet.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    records: RecordOptions,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -34,6 +43,9 @@ pub(in crate::cli) struct Export {
 impl Export {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = AgencyClient::load(&self.caller.profile, Clock::system())?;
+        if let Some(export) = self.records.export(&self.out)? {
+            return export.run(&client, &self.caller.purpose, self.json).await;
+        }
         let mut writer = ExportWriter::create(&self.out)?;
         let size = fetch(&client, &self.caller.purpose, &mut writer).await?;
         writer.finish()?;

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::filter::FilterOptions;
 use super::{Caller, DEADLINE, entry_json};
 use crate::audit::entry::Entry;
 use crate::cli::output::{explain, list, say, say_json};
@@ -16,33 +17,8 @@ use crate::grpc::proto;
 pub(in crate::cli) struct List {
     #[command(flatten)]
     caller: Caller,
-    /// Recorded at or after, such as 2026-11-22T08:00:00Z.
-    #[arg(long)]
-    from: Option<jiff::Timestamp>,
-    /// Recorded before.
-    #[arg(long)]
-    before: Option<jiff::Timestamp>,
-    /// Calling agency.
-    #[arg(long, default_value = "")]
-    agency: String,
-    /// Counterpart agency.
-    #[arg(long, default_value = "")]
-    counterpart: String,
-    /// Method, such as SubmitExchange.
-    #[arg(long, default_value = "")]
-    method: String,
-    /// Exchange.
-    #[arg(long, default_value = "")]
-    exchange: String,
-    /// Matter.
-    #[arg(long, default_value = "")]
-    matter: String,
-    /// Phase: REQUEST, RESPONSE, READ, REFUSED, HANDSHAKE_REFUSED, INTERRUPTED or EVENT.
-    #[arg(long, default_value = "")]
-    phase: String,
-    /// gRPC code, such as PERMISSION_DENIED.
-    #[arg(long, default_value = "")]
-    code: String,
+    #[command(flatten)]
+    filter: FilterOptions,
     /// At most so many.
     #[arg(long, default_value_t = 50)]
     limit: usize,
@@ -54,17 +30,7 @@ pub(in crate::cli) struct List {
 impl List {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = AgencyClient::load(&self.caller.profile, Clock::system())?;
-        let filter = proto::EntryFilter {
-            recorded_from: self.from.map(crate::grpc::wire::timestamp),
-            recorded_before: self.before.map(crate::grpc::wire::timestamp),
-            caller: self.agency,
-            counterpart: self.counterpart,
-            method: self.method,
-            exchange_id: self.exchange,
-            matter_id: self.matter,
-            phase: self.phase,
-            code: self.code,
-        };
+        let filter = self.filter.on_wire();
         let mut entries = Vec::new();
         let mut page_token = String::new();
         loop {
