@@ -7,6 +7,7 @@
 pub mod checkpoint;
 pub mod cosignature;
 pub mod entry;
+pub mod findings;
 pub mod fork;
 pub mod fsck;
 pub mod log;

@@ -4,6 +4,7 @@
 //! relative to the file's folder.
 
 mod audit;
+mod findings;
 mod retention;
 mod rule_sets;
 mod witness;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 pub use self::audit::{AuditSection, TilesSection, WitnessEntry, WitnessesSection};
+pub use self::findings::FindingsSection;
 pub use self::retention::RetentionSection;
 pub use self::rule_sets::{RulesError, read_rule_sets};
 pub use self::witness::{WitnessConfig, WitnessSection, WitnessedLog};
@@ -39,6 +41,9 @@ pub struct Config {
     /// The audit log.
     #[serde(default)]
     pub audit: AuditSection,
+    /// What is looked for in it.
+    #[serde(default)]
+    pub findings: FindingsSection,
     /// Limits.
     #[serde(default)]
     pub limits: LimitsSection,

@@ -17,6 +17,7 @@ pub mod eligibility;
 pub mod envelope;
 pub mod exchange;
 pub mod fee_waiver;
+pub mod findings;
 pub mod judicial_relief;
 pub mod law;
 pub mod lawyer;

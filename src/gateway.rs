@@ -51,7 +51,8 @@ use crate::grpc::proto::eligibility_service_server::EligibilityServiceServer;
 use crate::grpc::proto::exchange_service_server::ExchangeServiceServer;
 use crate::grpc::proto::verification_service_server::VerificationServiceServer;
 use crate::grpc::{
-    AttachmentLimits, Attachments, Audit, Eligibility, Exchanges, Front, Intake, Paces, Verification,
+    AttachmentLimits, Attachments, Audit, Eligibility, Exchanges, FindingRules, Front, Intake, Paces,
+    Verification,
 };
 use crate::identity::acceptor::Acceptor;
 use crate::identity::credentials::{Credentials, CredentialsError};
@@ -258,6 +259,7 @@ impl Gateway {
                     bytes: config.attachments.most_bytes_per_agency,
                 },
             },
+            findings: FindingRules::new(config.findings.settings.clone()),
         });
         let enquirer = Enquirer {
             store: store.clone(),

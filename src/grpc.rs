@@ -32,7 +32,7 @@ mod whole_stream;
 pub(crate) mod wire;
 
 pub use self::attachment::{AttachmentLimits, Attachments};
-pub use self::audit::Audit;
+pub use self::audit::{Audit, FindingRules};
 pub(crate) use self::code::code_name;
 pub use self::eligibility::Eligibility;
 pub use self::exchange::Exchanges;

@@ -212,6 +212,14 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # address = "host:port"
 # server_name = "host"
 
+[findings]                          # what `audit findings` speaks of: docs/findings.md
+# office_from = "08:00"
+# office_until = "18:00"
+# look_back_days = 90
+# traffic = 100
+# bulk_look_ups = {{ threshold = 200, window = "1h" }}
+# out_of_hours = {{ on = true, threshold = 3 }}
+
 [limits]
 # calls = 2048
 # calls_per_agency = 512
@@ -442,6 +450,8 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::GetTile,
             M::GetReceipt,
             M::OpenEntry,
+            M::ListFindings,
+            M::MarkFinding,
         ];
         let managing = [M::EraseRecords, M::PruneLog, M::GetRemoval];
         Ok(DirectoryFile {

@@ -10,6 +10,7 @@ mod deliveries;
 mod effect;
 mod events;
 mod exchanges;
+mod finding_marks;
 mod lock;
 mod log;
 mod outcomes;
@@ -39,6 +40,7 @@ pub use self::effect::{
 };
 pub use self::events::EventRecord;
 pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
+pub use self::finding_marks::{Mark, MarkRecord, NewMark};
 pub use self::lock::DatabaseLock;
 pub use self::outcomes::Claim;
 pub use self::removals::{
@@ -250,6 +252,7 @@ fn migrations() -> Migrator {
         step(5, "events", include_str!("../migrations/sqlite/0005_events.sql")),
         step(7, "witnesses", include_str!("../migrations/sqlite/0007_witnesses.sql")),
         step(8, "erasure", include_str!("../migrations/sqlite/0008_erasure.sql")),
+        step(10, "finding_marks", include_str!("../migrations/sqlite/0010_finding_marks.sql")),
     ])
 }
 

@@ -813,6 +813,19 @@ fn samples(scene: &Scene) -> Vec<Sample> {
             Method::GetReceipt,
             &proto::GetReceiptRequest { context: context(auditor, inspecting), index: 0 },
         ),
+        Sample::of(
+            Method::ListFindings,
+            &proto::ListFindingsRequest { context: context(auditor, inspecting), ..Default::default() },
+        ),
+        Sample::of(
+            Method::MarkFinding,
+            &proto::MarkFindingRequest {
+                context: context(auditor, inspecting),
+                finding_id: "00000000-0000-8000-8000-000000000000".to_owned(),
+                mark: proto::FindingMarkKind::Normal.into(),
+                comment: "一次批量复核".to_owned(),
+            },
+        ),
     ];
     for arm in arms(scene) {
         let exchange = proto::Exchange {

@@ -361,13 +361,25 @@ async fn an_exchange_of_others_looks_to_a_third_agency_like_one_that_does_not_ex
         async move { third.audit().get_receipt(request).await.err().unwrap() }
     };
     assert_same_refusal(&receipt(0).await, &receipt(1_000_000).await);
-    tried.extend([Method::GetEntry, Method::GetReceipt]);
+    let mark = |finding_id: &str| {
+        let request = proto::MarkFindingRequest {
+            context: Some(third.context(purposes::AUDIT_INSPECTION)),
+            finding_id: finding_id.to_owned(),
+            mark: proto::FindingMarkKind::Normal.into(),
+            comment: "x".to_owned(),
+        };
+        let third = &third;
+        async move { third.audit().mark_finding(request).await.err().unwrap() }
+    };
+    let no_finding = "00000000-0000-8000-8000-000000000000";
+    assert_same_refusal(&mark(no_finding).await, &mark("no id").await);
+    tried.extend([Method::GetEntry, Method::GetReceipt, Method::MarkFinding]);
 
     // These take no id of anything that exists.
     use Method::{AssessEligibility, BatchVerify, VerifyLowIncome, VerifyPovertyHousehold};
     use Method::{GetCheckpoint, GetConsistencyProof, GetEntries, GetInclusionProof, GetTile, ListEntries};
     tried.extend([AssessEligibility, BatchVerify, VerifyLowIncome, VerifyPovertyHousehold]);
-    tried.extend([ListEntries, GetCheckpoint, GetInclusionProof]);
+    tried.extend([ListEntries, GetCheckpoint, GetInclusionProof, Method::ListFindings]);
     tried.extend([GetConsistencyProof, GetEntries, GetTile]);
     for method in Method::ALL {
         assert!(tried.contains(method), "{method:?} is not tried with foreign ids");

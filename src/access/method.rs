@@ -133,6 +133,10 @@ methods! {
         PruneLog,
         /// Reads how far a removal is.
         GetRemoval,
+        /// Looks for what is odd in the log.
+        ListFindings: ServerStream,
+        /// Marks a finding normal or an incident.
+        MarkFinding,
     }
 }
 

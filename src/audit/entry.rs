@@ -50,6 +50,9 @@ pub struct Entry {
     /// The exchange concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exchange: Option<Uuid>,
+    /// The finding that an auditor marks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finding: Option<Uuid>,
     /// Identifier of the entry (UUID version 7).
     pub id: Uuid,
     /// Messages that a stream gave, in the entry that ends it.
@@ -236,6 +239,7 @@ impl Entry {
             exchange: None,
             delivery: None,
             kind: None,
+            finding: None,
             matter: None,
             subject: None,
             subject_commitment: None,
@@ -355,6 +359,7 @@ mod tests {
             delivery: Some(Uuid::from_u128(1)),
             duration_us: Some(0),
             exchange: Some(Uuid::from_u128(2)),
+            finding: Some(Uuid::from_u128(4)),
             items: Some(3),
             kind: Some(text.into()),
             matter: some(),

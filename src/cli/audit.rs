@@ -1,9 +1,12 @@
 //! `audit`: reads, exports and verifies the log.
 
 mod export;
+mod filter;
+mod findings;
 mod fsck;
 mod key;
 mod list;
+mod mark;
 mod open;
 mod receipt;
 mod removal;
@@ -36,7 +39,8 @@ pub(super) enum Audit {
     List(Box<list::List>),
     /// Show one entry, and with --key prove that it is in the signed log.
     Show(show::Show),
-    /// Write the whole log to a file, or as a folder that any web server can publish; `audit verify` reads both.
+    /// Write the whole log to a file or as a folder that any web server can publish, or with --format entries for other
+    /// systems; `audit verify` reads the whole log's.
     Export(export::Export),
     /// Get the proof of one entry, to keep and to check years later.
     ///
@@ -55,6 +59,10 @@ pub(super) enum Audit {
     /// Recompute the whole tree from the stored entries: every entry, every tile, head and checkpoint. Fast, in constant
     /// memory, and also while the gateway runs.
     Fsck(fsck::Fsck),
+    /// Look through the log for what is odd: bulk look-ups, closed matters, denials and more (docs/findings.md).
+    Findings(findings::Findings),
+    /// Mark a finding normal or an incident, with a comment.
+    Mark(mark::MarkCommand),
     /// Print the log's public key in signed-note form.
     Key(key::Key),
 }
@@ -83,6 +91,8 @@ impl Audit {
             Self::Prune(command) => command.run().await,
             Self::VerifyFork(command) => command.run(),
             Self::Fsck(command) => command.run().await,
+            Self::Findings(command) => command.run().await,
+            Self::Mark(command) => command.run().await,
             Self::Key(command) => command.run(),
         }
     }

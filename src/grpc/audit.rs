@@ -1,6 +1,8 @@
 //! `AuditService`: the log as auditors read and prove it.
 
+mod findings;
 mod listing;
+mod marking;
 mod opening;
 mod proofs;
 mod published;
@@ -11,7 +13,10 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+pub use self::findings::FindingRules;
+use self::findings::ListFindings;
 use self::listing::ListEntries;
+use self::marking::MarkFinding;
 use self::opening::OpenEntry;
 use self::proofs::{GetCheckpoint, GetConsistencyProof, GetEntry, GetInclusionProof};
 pub(super) use self::published::{Fetch, FetchResource};
@@ -19,6 +24,7 @@ use self::published::{GetEntries, GetTile};
 use self::receipt::GetReceipt;
 use self::removal::{EraseRecords, GetRemoval, PruneLog};
 use super::intake::Intake;
+use super::intake::streams::Items;
 use super::operation::Reading;
 use super::proto;
 use super::proto::audit_service_server::AuditService;
@@ -113,6 +119,22 @@ impl AuditService for Audit {
         request: Request<proto::GetRemovalRequest>,
     ) -> Result<Response<proto::GetRemovalResponse>, Status> {
         self.0.look_up::<GetRemoval>(request).await
+    }
+
+    type ListFindingsStream = Items<proto::ListFindingsResponse>;
+
+    async fn list_findings(
+        &self,
+        request: Request<proto::ListFindingsRequest>,
+    ) -> Result<Response<Self::ListFindingsStream>, Status> {
+        self.0.carry_out_sending::<ListFindings>(request).await
+    }
+
+    async fn mark_finding(
+        &self,
+        request: Request<proto::MarkFindingRequest>,
+    ) -> Result<Response<proto::MarkFindingResponse>, Status> {
+        self.0.carry_out::<MarkFinding>(request).await
     }
 }
 

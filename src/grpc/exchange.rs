@@ -353,7 +353,9 @@ impl Effectful for RespondToExchange {
         let response = proto::RespondToExchangeResponse { exchange: Some(exchange_of(&after)), audit: None };
         let mut effects = vec![Effect::AddMessage(Box::new(add))];
         effects.extend(named_digests(intake, after.exchange_id, call, &task.wire));
-        Ok(Done { response, effects, reason: None, exchange: Some(after.exchange_id) })
+        // An auditor sees from the log alone that the exchange has ended.
+        let reason = to.is_final().then_some(to.as_str());
+        Ok(Done { response, effects, reason, exchange: Some(after.exchange_id) })
     }
 }
 

@@ -16,6 +16,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Response, Status};
 
 use super::attachment::AttachmentLimits;
+use super::audit::FindingRules;
 use super::call::Call;
 use super::code_name;
 use super::operation::{Done, Effectful, Facts, Lookup, Operation, Reading, Witnessed};
@@ -24,6 +25,7 @@ use super::status::{LOG_INDEX_HEADER, Refusal};
 use super::wire::shanghai_day;
 use crate::access::Directory;
 use crate::audit::entry::{Decision, Entry, Field, Phase, PseudonymKey, Salt};
+use crate::audit::findings::FindingId;
 use crate::audit::log::AppendError;
 use crate::audit::secret::subject_bytes;
 use crate::audit::witnessed::Standing;
@@ -75,6 +77,8 @@ pub struct Intake {
     pub witnesses: tokio::sync::watch::Receiver<Standing>,
     /// Bounds on attachments.
     pub attachments: AttachmentLimits,
+    /// Rules that look for what is odd in the log.
+    pub findings: FindingRules,
 }
 
 /// Whether an answer could be given.
@@ -520,6 +524,7 @@ impl Intake {
         entry.exchange = facts.exchange.map(|id| id.uuid());
         entry.delivery = facts.delivery.map(|id| id.uuid());
         entry.kind = facts.kind.map(|kind| kind.as_str().into());
+        entry.finding = facts.finding.map(FindingId::uuid);
     }
 }
 

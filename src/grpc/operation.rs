@@ -12,6 +12,7 @@ use super::status::Refusal;
 use super::wire::{ContextFields, EnvelopeFields};
 use crate::access::Method;
 use crate::audit::entry::AgreementReference;
+use crate::audit::findings::FindingId;
 use crate::audit::removal::Removal;
 use crate::domain::agency::{CreditCode, MatterId, PurposeCode};
 use crate::domain::envelope::{Operator, auditable};
@@ -121,6 +122,8 @@ witnessed!(
     EraseRecordsResponse,
     PruneLogResponse,
     GetRemovalResponse,
+    ListFindingsResponse,
+    MarkFindingResponse,
 );
 
 /// Reading one request.
@@ -147,6 +150,7 @@ pub(crate) struct Facts {
     pub(crate) counterpart: Option<CreditCode>,
     pub(crate) exchange: Option<ExchangeId>,
     pub(crate) delivery: Option<DeliveryId>,
+    pub(crate) finding: Option<FindingId>,
     /// The person concerned; leaves as a pseudonym only.
     pub(crate) subject: Option<IdDocument>,
     /// The person concerned, where only the pseudonym is known.
@@ -169,6 +173,7 @@ impl Facts {
             exchange: self.exchange,
             delivery: self.delivery,
             kind: self.kind,
+            finding: self.finding,
             ..Self::default()
         }
     }

@@ -6,6 +6,7 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::clocks::{Move, is_due, move_clocks, raise_overdue, start_clocks};
+use super::finding_marks::{self, NewMark};
 use super::removals::{self, NewRemoval, RemovalEnd, RemovalStep};
 use super::verifications::{self, NewVerification, VerificationStep};
 use super::{StoreError, attachments, events, signed};
@@ -141,6 +142,8 @@ pub enum Effect {
     },
     /// Deems an exchange withdrawn, because no supplement came in time.
     DeemWithdrawn(Box<DeemedWithdrawal>),
+    /// Keeps an auditor's mark of a finding.
+    MarkFinding(Box<NewMark>),
 }
 
 /// How an attempt to deliver ended.
@@ -348,6 +351,7 @@ async fn apply_one(
             removals::adopt_key(connection, fingerprint, *at).await.map(Ok)
         }
         Effect::DeemWithdrawn(withdrawal) => deem_withdrawn(connection, clocks, withdrawal).await,
+        Effect::MarkFinding(mark) => finding_marks::mark(connection, mark).await.map(Ok),
     }
 }
 

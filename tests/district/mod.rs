@@ -78,7 +78,12 @@ impl Scene {
 
     /// Starts everything after `edit` has changed the gateway's configuration.
     pub(crate) async fn start_configured(edit: impl FnOnce(String) -> String) -> Self {
-        let (temporary, clock) = (TempDir::new().unwrap(), Clock::system());
+        Self::start_configured_at(Clock::system(), edit).await
+    }
+
+    /// The same, at a time of the test's own.
+    pub(crate) async fn start_configured_at(clock: Clock, edit: impl FnOnce(String) -> String) -> Self {
+        let temporary = TempDir::new().unwrap();
         let folder = temporary.path().join("district");
         District::prepare(&folder, Script::TakeOnly, &clock).unwrap();
         let path = folder.join("gateway.toml");
@@ -91,7 +96,13 @@ impl Scene {
 
     /// Ends everything in order and starts it again.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_after(async |_| ()).await
+    }
+
+    /// The same; while the gateway stands still, `meanwhile` works on its folder.
+    pub(crate) async fn restart_after(self, meanwhile: impl AsyncFnOnce(&Path)) -> Self {
         self.district.stop().await;
+        meanwhile(&self.folder).await;
         let district = District::open(&self.folder, self.clock.clone()).await.unwrap();
         Self { district, ..self }
     }

@@ -1,4 +1,10 @@
-//! The export: one JSON object a line, a head, the entries in order, and the signed checkpoint at the end.
+//! The export: one JSON object a line, a head, the entries in order, and the signed checkpoint at the end. With
+//! `--format`, entries in forms that other systems read: see [`records`].
+
+mod csv;
+mod fhir;
+mod ocsf;
+mod records;
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Write as _};
@@ -10,6 +16,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use self::records::RecordOptions;
 use super::tiles::{Published, publish};
 use super::{Caller, DEADLINE};
 use crate::audit::merkle::Hash;
@@ -31,6 +38,8 @@ pub(in crate::cli) struct Export {
     /// to date.
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     tiles: Option<PathBuf>,
+    #[command(flatten)]
+    records: RecordOptions,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -46,6 +55,9 @@ impl Export {
             self.report(folder, &told, &words);
         }
         if let Some(file) = &self.out {
+            if let Some(export) = self.records.export(file)? {
+                return export.run(&client, &self.caller.purpose, self.json).await;
+            }
             let mut writer = ExportWriter::create(file)?;
             let size = fetch(&client, &self.caller.purpose, &mut writer).await?;
             writer.finish()?;
