@@ -189,6 +189,14 @@ pub enum DirectoryError {
     /// Its batches would not move, or without bounds.
     #[error("agreement {0}: batch takes at_once of 1 to 256 and per_second of 1 to 10000")]
     BatchOutOfBounds(String),
+    /// It lets a party see or move the deliveries of others.
+    #[error("agreement {agreement} allows {method:?} to an agency whose kind is not operator")]
+    OperatorsOnly {
+        /// The agreement.
+        agreement: String,
+        /// The method.
+        method: Method,
+    },
     /// It ends before it begins.
     #[error("agreement {0} ends before it begins")]
     EndsBeforeItBegins(String),
@@ -254,6 +262,16 @@ impl Directory {
                 return Err(DirectoryError::UnknownAgency {
                     agreement: agreement.id.clone(),
                     agency: *agency,
+                });
+            }
+            let is_operator =
+                directory.agency(&agreement.caller).map(|agency| agency.kind) == Some(AgencyKind::Operator);
+            if let Some(method) =
+                agreement.methods.iter().find(|method| method.is_the_operators() && !is_operator)
+            {
+                return Err(DirectoryError::OperatorsOnly {
+                    agreement: agreement.id.clone(),
+                    method: *method,
                 });
             }
             directory.agreements.entry(agreement.caller).or_default().push(agreement);
@@ -408,6 +426,23 @@ mod tests {
                 on.parse().unwrap(),
             )
             .map(|agreement| format!("{}/{}", agreement.id, agreement.version))
+    }
+
+    #[test]
+    fn the_operators_methods_are_for_operators_only() {
+        let mut file = DirectoryFile {
+            agencies: directory().agencies.into_values().collect(),
+            agreements: directory().agreements.into_values().flatten().collect(),
+        };
+        file.agreements[0].methods.push(Method::ListDeliveries);
+        let error = Directory::build(file.clone()).unwrap_err();
+        assert!(error.to_string().contains("A-1 allows ListDeliveries"), "{error}");
+        for agency in &mut file.agencies {
+            if agency.code.as_str() == CENTRE {
+                agency.kind = AgencyKind::Operator;
+            }
+        }
+        Directory::build(file).unwrap();
     }
 
     #[test]

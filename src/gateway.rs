@@ -177,6 +177,14 @@ impl Gateway {
         )
         .await?;
 
+        let inboxes = inboxes(&directory.load());
+        let released = store.release_leases(&inboxes, clock.now()).await?;
+        if released > 0 {
+            tracing::info!(
+                released,
+                "deliveries that were on their way when the gateway ended are due again"
+            );
+        }
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
         let dialler = Dialler::new(&credentials, clock.clone()).gathering();
@@ -353,6 +361,12 @@ impl Gateway {
         drop(self.lock);
         drained
     }
+}
+
+/// Agencies that take push.
+fn inboxes(directory: &Directory) -> Vec<CreditCode> {
+    let with_endpoint = directory.agencies().filter(|agency| agency.endpoint.is_some());
+    with_endpoint.map(|agency| agency.code).collect()
 }
 
 fn read_credentials(config: &Config) -> Result<Credentials, StartError> {

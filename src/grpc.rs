@@ -12,6 +12,7 @@ mod attachment;
 mod audit;
 mod call;
 mod code;
+mod deliveries;
 mod eligibility;
 mod exchange;
 mod exchange_views;

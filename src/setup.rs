@@ -37,6 +37,8 @@ pub mod codes {
     pub const PROCURATORATE: &str = "11331004MB0000006A";
     /// The rural-revitalisation organ's registry of poverty households.
     pub const POVERTY_REGISTRY: &str = "11331000MB0000008N";
+    /// Whoever operates the gateway.
+    pub const OPERATOR: &str = "11331000MB0000007K";
     /// The auditor.
     pub const AUDITOR: &str = "11331000MB0000005D";
     /// A legal-aid centre in the next district.
@@ -59,6 +61,8 @@ pub mod purposes {
     pub const COUNSEL_ASSIGNMENT: &str = "COUNSEL_ASSIGNMENT";
     /// Cooperation between centres.
     pub const COOPERATION: &str = "COOPERATION";
+    /// Operating the gateway: its deliveries.
+    pub const GATEWAY_OPERATION: &str = "GATEWAY_OPERATION";
     /// Inspecting the audit log.
     pub const AUDIT_INSPECTION: &str = "AUDIT_INSPECTION";
 }
@@ -252,6 +256,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             ("registry", CreditCode::parse(codes::REGISTRY)?),
             ("poverty-registry", CreditCode::parse(codes::POVERTY_REGISTRY)?),
             ("auditor", CreditCode::parse(codes::AUDITOR)?),
+            ("operator", CreditCode::parse(codes::OPERATOR)?),
             ("neighbour", CreditCode::parse(codes::NEIGHBOUR)?),
             ("stranger", CreditCode::parse(codes::STRANGER)?),
         ];
@@ -345,6 +350,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             [codes::CENTRE, codes::COURT, codes::REGISTRY, codes::AUDITOR].map(CreditCode::parse);
         let (centre, court, registry, auditor) = (centre?, court?, registry?, auditor?);
         let procuratorate = CreditCode::parse(codes::PROCURATORATE)?;
+        let operator = CreditCode::parse(codes::OPERATOR)?;
         let neighbour = CreditCode::parse(codes::NEIGHBOUR)?;
         let poverty_registry = CreditCode::parse(codes::POVERTY_REGISTRY)?;
         let agreement =
@@ -389,6 +395,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::PullDeliveries,
             M::AcknowledgeDelivery,
         ];
+        let operating = [M::RedeliverExchange, M::ListDeliveries, M::GetDelivery, M::RetryDelivery];
         let auditing = [M::ListEntries, M::GetEntry, M::GetCheckpoint, M::GetInclusionProof];
         Ok(DirectoryFile {
             agencies: vec![
@@ -410,6 +417,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                     Some(self.poverty_registry),
                 )?,
                 agency(auditor, "模拟审计机关", AgencyKind::Auditor, "331000", None)?,
+                agency(operator, "模拟运维机构", AgencyKind::Operator, "331000", None)?,
                 agency(neighbour, "模拟邻区法律援助中心", AgencyKind::LegalAidCentre, "331002", None)?,
             ],
             agreements: vec![
@@ -429,6 +437,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                 agreement("DEV-CENTRE-COUNSEL", centre, &reading, &[court, procuratorate], assigning)?,
                 agreement("DEV-CENTRE-COOPERATION", centre, &submitting, &[neighbour], cooperating)?,
                 agreement("DEV-NEIGHBOUR-COOPERATION", neighbour, &submitting, &[centre], cooperating)?,
+                agreement("DEV-OPERATOR", operator, &operating, &[], &[purposes::GATEWAY_OPERATION])?,
                 agreement("DEV-AUDIT", auditor, &auditing, &[], &[purposes::AUDIT_INSPECTION])?,
             ],
         })

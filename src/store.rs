@@ -11,6 +11,7 @@ mod events;
 mod exchanges;
 mod lock;
 mod log;
+mod outbox;
 mod outcomes;
 mod rows;
 mod seal;
@@ -35,6 +36,7 @@ pub use self::effect::{
 pub use self::events::EventRecord;
 pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::lock::DatabaseLock;
+pub use self::outbox::{OutboxChange, OutboxFigures, OutboxFilter, OutboxRecord};
 pub use self::outcomes::Claim;
 pub use self::seal::{Sealer, UnsealError};
 pub use self::verifications::{NewVerification, VerificationRecord, VerificationStep};
@@ -237,6 +239,7 @@ fn migrations() -> Migrator {
         step(3, "verifications", include_str!("../migrations/sqlite/0003_verifications.sql")),
         step(4, "attachments", include_str!("../migrations/sqlite/0004_attachments.sql")),
         step(5, "events", include_str!("../migrations/sqlite/0005_events.sql")),
+        step(11, "deliveries", include_str!("../migrations/sqlite/0011_deliveries.sql")),
     ])
 }
 

@@ -13,7 +13,8 @@ use data_encoding::HEXLOWER;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 use crate::access::{Agency, Directory};
@@ -112,8 +113,8 @@ impl Courier {
         let directory = self.directory.load();
         let inboxes: Vec<_> = directory
             .agencies()
-            .filter(|agency| agency.endpoint.is_some() && directory.is_active(&agency.code))
             .map(|agency| agency.code)
+            .filter(|code| self.reachable(code).is_some())
             .collect();
         let due = self.store.recipients_due(&inboxes, self.clock.now()).await?;
         Ok(due.iter().filter_map(|code| directory.agency(code)).cloned().collect())
@@ -123,9 +124,10 @@ impl Courier {
     /// slows nobody else.
     async fn round(&self, agency: Agency) -> CreditCode {
         let at_once = u32::try_from(self.schedule.per_recipient).unwrap_or(u32::MAX);
-        // Asked each time: an agency may be suspended meanwhile.
-        while self.directory.load().is_active(&agency.code) {
-            let due = match self.store.due_deliveries(&agency.code, self.clock.now(), at_once).await {
+        let code = agency.code;
+        // Asked each time: an agency may be suspended meanwhile, move, or pull from now on.
+        while let Some(agency) = self.reachable(&code) {
+            let due = match self.store.due_deliveries(&code, self.clock.now(), at_once).await {
                 Ok(due) => due,
                 Err(error) => {
                     tracing::warn!(%error, "due deliveries cannot be read");
@@ -148,7 +150,14 @@ impl Courier {
                 break;
             }
         }
-        agency.code
+        code
+    }
+
+    /// An active agency that takes push.
+    fn reachable(&self, code: &CreditCode) -> Option<Agency> {
+        let directory = self.directory.load();
+        let agency = directory.agency(code).filter(|agency| agency.endpoint.is_some());
+        agency.filter(|_| directory.is_active(code)).cloned()
     }
 
     /// One attempt, with its two entries. Returns whether the delivery moved: if not, looking again at once would
@@ -190,7 +199,7 @@ impl Courier {
         let channel =
             agency.endpoint.as_ref().map(|endpoint| self.peers.channel(agency.code, agency.code, endpoint));
         let Some(Ok(channel)) = channel else {
-            return (self.retry(record, "INBOX_UNREACHABLE"), Code::Unavailable);
+            return (self.retry(record, "INBOX_UNREACHABLE", None), Code::Unavailable);
         };
         let mut request = tonic::Request::new(proto::DeliverRequest {
             delivery: Some(proto::Delivery {
@@ -206,29 +215,36 @@ impl Courier {
             Ok(Ok(answer)) if answer.get_ref().message_sha256 == message.sha256 => {
                 (DeliveryOutcome::Delivered, Code::Ok)
             }
-            Ok(Ok(_)) => (self.retry(record, "INBOX_DIGEST_DIFFERS"), Code::Internal),
-            Ok(Err(status)) => (self.retry(record, "INBOX_UNREACHABLE"), status.code()),
-            Err(_) => (self.retry(record, "INBOX_UNREACHABLE"), Code::DeadlineExceeded),
+            Ok(Ok(_)) => (self.retry(record, "INBOX_DIGEST_DIFFERS", None), Code::Internal),
+            // It has had this delivery before, and says so by a status.
+            Ok(Err(status)) if status.code() == Code::AlreadyExists => {
+                (DeliveryOutcome::Delivered, Code::AlreadyExists)
+            }
+            Ok(Err(status)) => {
+                (self.retry(record, failure(status.code()), wait_asked_for(&status)), status.code())
+            }
+            Err(_) => (self.retry(record, "INBOX_TIMED_OUT", None), Code::DeadlineExceeded),
         }
     }
 
-    /// Later, or given up for age.
-    fn retry(&self, record: &DeliveryRecord, reason: &'static str) -> DeliveryOutcome {
+    /// Later, or given up for age. The recipient may ask for a wait of its own.
+    fn retry(
+        &self,
+        record: &DeliveryRecord,
+        reason: &'static str,
+        asked: Option<Duration>,
+    ) -> DeliveryOutcome {
         let now = self.clock.now();
-        let age = now.duration_since(record.created);
+        let age = now.duration_since(record.since);
         if age >= SignedDuration::try_from(self.schedule.give_up_after).unwrap_or(SignedDuration::MAX) {
-            tracing::error!(
-                delivery = %record.delivery_id,
-                exchange = %record.exchange_id,
-                recipient = %record.recipient,
-                attempts = record.attempts + 1,
-                reason,
-                "delivery given up"
-            );
             return DeliveryOutcome::Dead { reason };
         }
         let Schedule { first_retry, longest_retry, .. } = self.schedule;
-        let wait = backoff(first_retry, longest_retry, record.attempts, entropy::bytes::<1>()[0]);
+        let attempts = record.attempts.saturating_sub(record.attempts_before);
+        let wait = match asked {
+            Some(asked) => asked.max(first_retry).min(longest_retry),
+            None => backoff(first_retry, longest_retry, attempts, entropy::bytes::<1>()[0]),
+        };
         DeliveryOutcome::Retry { due: now.checked_add(wait).unwrap_or(Timestamp::MAX), reason }
     }
 
@@ -261,7 +277,12 @@ impl Courier {
             let effects = if lease_lost { Vec::new() } else { vec![settle] };
             match self.log.conclude(entry, Salt(entropy::bytes()), effects).await {
                 // Ended already: a batch that seemed to fail became durable after all.
-                Ok(_) | Err(AppendError::AlreadyEnded) => return,
+                Ok(_) | Err(AppendError::AlreadyEnded) => {
+                    if let (DeliveryOutcome::Dead { reason }, false) = (outcome, lease_lost) {
+                        dead_letter(record, reason, now);
+                    }
+                    return;
+                }
                 Err(AppendError::Rejected(_)) => {
                     // The lease ran out, or the recipient acknowledged meanwhile: only the entry is left to write.
                     lease_lost = true;
@@ -284,6 +305,34 @@ impl Courier {
         entry.delivery = Some(record.delivery_id.uuid());
         entry
     }
+}
+
+/// Tells the operator what needs a hand.
+fn dead_letter(record: &DeliveryRecord, reason: &'static str, now: Timestamp) {
+    tracing::warn!(
+        exchange = %record.exchange_id,
+        delivery = %record.delivery_id,
+        recipient = %record.recipient,
+        age_s = now.duration_since(record.since).as_secs(),
+        attempts = record.attempts + 1,
+        reason,
+        "delivery given up; when the recipient is back: `exchange redeliver`"
+    );
+}
+
+/// What the log says of an attempt that the recipient answered with a status.
+fn failure(code: Code) -> &'static str {
+    match code {
+        Code::Unavailable | Code::Unknown | Code::Cancelled => "INBOX_UNREACHABLE",
+        Code::DeadlineExceeded => "INBOX_TIMED_OUT",
+        Code::ResourceExhausted => "INBOX_OVERLOADED",
+        _ => "INBOX_REFUSED",
+    }
+}
+
+/// The `google.rpc.RetryInfo` of a recipient that says when to come again.
+fn wait_asked_for(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info().and_then(|info| info.retry_delay)
 }
 
 /// Doubles from the first wait to the longest, give or take a quarter, so that what failed together is not tried

@@ -9,7 +9,7 @@ use tonic_types::{
 };
 
 use crate::access::Denial;
-use crate::domain::exchange::IllegalTransition;
+use crate::domain::exchange::{DeliveryState, IllegalTransition};
 use crate::domain::violation::Violation;
 
 /// The `domain` of every `google.rpc.ErrorInfo`.
@@ -34,6 +34,10 @@ pub(crate) enum Refusal {
     NoRegistry,
     /// The exchange's state does not allow it.
     IllegalTransition(IllegalTransition),
+    /// The delivery does not wait, but stands so.
+    NotWaiting(DeliveryState),
+    /// Nothing of the exchange was given up.
+    NothingGivenUp,
     /// The request id was used for something else.
     RequestIdReused,
     /// The same request id is being worked on.
@@ -146,6 +150,26 @@ impl Refusal {
                 error.to_string(),
                 error.description_zh(),
                 None,
+            ),
+            Self::NotWaiting(state) => say(
+                Code::FailedPrecondition,
+                "DELIVERY_DOES_NOT_WAIT",
+                match state {
+                    DeliveryState::Delivered => "the recipient has it: there is nothing to try again",
+                    DeliveryState::Dead => "it was given up: redeliver its exchange",
+                    _ => "it is on its way now; it waits again if that fails, or when its lease ends",
+                },
+                match state {
+                    DeliveryState::Delivered => "对方已收到，无需重试",
+                    DeliveryState::Dead => "已放弃投递，请对该事项重新投递",
+                    _ => "正在投递中；失败或者租约到期后方可重试",
+                },
+            ),
+            Self::NothingGivenUp => say(
+                Code::FailedPrecondition,
+                "NOTHING_GIVEN_UP",
+                "no delivery of this exchange was given up; what waits can be retried one by one",
+                "该事项没有已放弃的投递；等待中的投递可逐一重试",
             ),
             Self::RequestIdReused => say(
                 Code::AlreadyExists,

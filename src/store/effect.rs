@@ -6,6 +6,7 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::clocks::{Move, is_due, move_clocks, raise_overdue, start_clocks};
+use super::outbox::{self, OutboxChange};
 use super::verifications::{self, NewVerification, VerificationStep};
 use super::{StoreError, attachments, events, signed};
 use crate::audit::log::Batch;
@@ -127,6 +128,8 @@ pub enum Effect {
     },
     /// Deems an exchange withdrawn, because no supplement came in time.
     DeemWithdrawn(Box<DeemedWithdrawal>),
+    /// Does what an operator asks of the outbox.
+    Operate(OutboxChange),
 }
 
 /// How an attempt to deliver ended.
@@ -328,6 +331,7 @@ async fn apply_one(
             events::record(connection, exchange_id, Change::Overdue, 0, *at).await.map(Ok)
         }
         Effect::DeemWithdrawn(withdrawal) => deem_withdrawn(connection, clocks, withdrawal).await,
+        Effect::Operate(change) => outbox::apply(connection, clocks, change).await,
     }
 }
 
