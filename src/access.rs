@@ -80,6 +80,25 @@ pub struct Agreement {
     /// How fast batches may go; without it, as [`BatchTerms::default`] says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchTerms>,
+    /// How fast calls may come under it; without it, as fast as the gateway's own limits let them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateTerms>,
+}
+
+/// How fast calls may come under one agreement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateTerms {
+    /// Calls in a second, over any length of time; 1 to 100,000.
+    pub per_second: u32,
+    /// Calls that may come at once after a pause; 1 to 100,000.
+    pub burst: u32,
+}
+
+impl RateTerms {
+    fn is_sound(self) -> bool {
+        (1..=100_000).contains(&self.per_second) && (1..=100_000).contains(&self.burst)
+    }
 }
 
 /// How fast the questions of batches may go to a registry, over all streams under one agreement.
@@ -189,6 +208,9 @@ pub enum DirectoryError {
     /// Its batches would not move, or without bounds.
     #[error("agreement {0}: batch takes at_once of 1 to 256 and per_second of 1 to 10000")]
     BatchOutOfBounds(String),
+    /// Its calls would not pass, or without bounds.
+    #[error("agreement {0}: rate takes per_second and burst of 1 to 100000")]
+    RateOutOfBounds(String),
     /// It lets a party see or move the deliveries of others.
     #[error("agreement {agreement} allows {method:?} to an agency whose kind is not operator")]
     OperatorsOnly {
@@ -256,6 +278,9 @@ impl Directory {
             }
             if agreement.batch.is_some_and(|terms| !terms.is_sound()) {
                 return Err(DirectoryError::BatchOutOfBounds(agreement.id));
+            }
+            if agreement.rate.is_some_and(|terms| !terms.is_sound()) {
+                return Err(DirectoryError::RateOutOfBounds(agreement.id));
             }
             let named = std::iter::once(&agreement.caller).chain(&agreement.counterparts);
             if let Some(agency) = named.into_iter().find(|code| !directory.agencies.contains_key(code)) {
@@ -344,6 +369,17 @@ impl Directory {
         let of_caller = self.agreements.get(caller).map(Vec::as_slice).unwrap_or_default();
         let found = of_caller.iter().find(|found| found.id == agreement);
         found.and_then(|found| found.batch).unwrap_or_default()
+    }
+
+    /// The agreements in force on a day that name this caller and method, each with its rate.
+    pub fn rate_terms(
+        &self,
+        caller: &CreditCode,
+        method: Method,
+        on: Date,
+    ) -> impl Iterator<Item = (&str, Option<RateTerms>)> {
+        let in_force = self.naming(caller, method).filter(move |of| (of.from..=of.until).contains(&on));
+        in_force.map(|agreement| (agreement.id.as_str(), agreement.rate))
     }
 
     fn naming(&self, caller: &CreditCode, method: Method) -> impl Iterator<Item = &Agreement> {

@@ -3,11 +3,14 @@
 mod admission;
 mod checkpoint_file;
 mod metrics;
+mod outbox;
+mod readiness;
 mod secrets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,6 +18,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tonic_health::server::HealthReporter;
 
 use self::admission::Admission;
 pub use self::secrets::{SecretError, Secrets};
@@ -37,13 +41,14 @@ use crate::grpc::proto::exchange_service_server::ExchangeServiceServer;
 use crate::grpc::proto::verification_service_server::VerificationServiceServer;
 use crate::grpc::{
     AttachmentLimits, Attachments, Audit, CallLimits, Eligibility, Exchanges, Front, Intake, Paces,
-    Verification,
+    Verification, call_counts,
 };
 use crate::identity::acceptor::{Acceptor, AcceptorLimits};
 use crate::identity::credentials::{Credentials, CredentialsError};
 use crate::identity::dialler::Dialler;
 use crate::identity::server::{Drained, HttpLimits, serve};
 use crate::store::{AuditLog, DatabaseLock, Room, Sealer, Store, StoreError};
+use crate::telemetry::Attempts;
 
 /// How often the newest checkpoint is written outside the database, and old outcomes are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -121,12 +126,14 @@ pub struct Gateway {
     rules: Arc<ArcSwap<RuleSets>>,
     acceptor: Acceptor,
     dialler: Dialler,
+    certificate_ends: Arc<AtomicI64>,
     stop: watch::Sender<bool>,
     server: JoinHandle<Drained>,
     courier: JoinHandle<()>,
     enquirer: JoinHandle<()>,
     timer: JoinHandle<()>,
     metrics: Option<Metrics>,
+    readiness: JoinHandle<()>,
     housekeeper: JoinHandle<()>,
     writer: JoinHandle<()>,
     store: Store,
@@ -147,6 +154,7 @@ impl Gateway {
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         let credentials = read_credentials(&config)?;
         let own = credentials.own().clone();
+        let certificate_ends = Arc::new(AtomicI64::new(own.not_after.as_second()));
         let secrets = Secrets::load(&config.keys)?;
         let log_key = secrets.log.verifying_key().clone();
         let directory = Arc::new(ArcSwap::from_pointee(read_directory(&config)?));
@@ -177,14 +185,7 @@ impl Gateway {
         )
         .await?;
 
-        let inboxes = inboxes(&directory.load());
-        let released = store.release_leases(&inboxes, clock.now()).await?;
-        if released > 0 {
-            tracing::info!(
-                released,
-                "deliveries that were on their way when the gateway ended are due again"
-            );
-        }
+        outbox::release_leases(&store, &directory.load(), clock.now()).await?;
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
         let dialler = Dialler::new(&credentials, clock.clone()).gathering();
@@ -232,7 +233,12 @@ impl Gateway {
         };
         let acceptor =
             Acceptor::new(&credentials, Arc::new(admission), acceptor_limits(&config), clock.clone());
-        let service = Front::new(routes(&intake, &config).await, Arc::clone(&intake), call_limits(&config));
+        let (calls, attempts) = (Arc::new(call_counts()), Arc::<Attempts>::default());
+        let (routes, health) = routes(&intake, &config);
+        let (told, obstacle) = watch::channel(None);
+        readiness::tell(&health, None).await;
+        let readiness = readiness::keep(health, store.clone(), told, stopped.clone());
+        let service = Front::new(routes, Arc::clone(&intake), call_limits(&config), Arc::clone(&calls));
         let server =
             serve(listener, acceptor.clone(), service, http_limits(&config), until_stopped(stopped.clone()));
         let courier = Courier {
@@ -245,6 +251,7 @@ impl Gateway {
             own: own.clone(),
             outbox: Arc::clone(&outbox),
             schedule: schedule(&config),
+            attempts: Arc::clone(&attempts),
         };
         let timer = Timer {
             store: store.clone(),
@@ -256,8 +263,17 @@ impl Gateway {
             outbox,
         };
         let metrics = metrics.map(|(listener, address)| {
-            let served = metrics::serve(listener, store.clone(), until_stopped(stopped.clone()));
-            Metrics { address, server: tokio::spawn(served) }
+            let sources = metrics::Sources {
+                store: store.clone(),
+                log: opened.log.clone(),
+                clock: clock.clone(),
+                calls,
+                attempts,
+                lease: config.delivery.lease,
+                certificate_ends: Arc::clone(&certificate_ends),
+                obstacle,
+            };
+            Metrics { address, server: tokio::spawn(metrics::serve(listener, sources)) }
         });
         let housekeeper = keep_house(
             opened.log.clone(),
@@ -276,12 +292,14 @@ impl Gateway {
             rules,
             acceptor,
             dialler,
+            certificate_ends,
             stop,
             server: tokio::spawn(server),
             courier: tokio::spawn(courier.run(until_stopped(stopped.clone()))),
             enquirer: tokio::spawn(enquirer.run(until_stopped(stopped.clone()))),
             timer: tokio::spawn(timer.run(until_stopped(stopped))),
             metrics,
+            readiness: tokio::spawn(readiness),
             housekeeper: tokio::spawn(housekeeper),
             writer: opened.writer,
             store,
@@ -319,6 +337,7 @@ impl Gateway {
         let credentials = read_credentials(&self.config)?;
         let directory = read_directory(&self.config)?;
         let rules = read_rules(&self.config)?;
+        self.certificate_ends.store(credentials.own().not_after.as_second(), Ordering::Relaxed);
         self.acceptor.replace_credentials(&credentials);
         self.dialler.replace_credentials(&credentials);
         self.directory.store(Arc::new(directory));
@@ -339,18 +358,20 @@ impl Gateway {
         }
     }
 
-    /// Stops in order: no new calls, those in progress to their end within the drain limit, then the courier,
-    /// the log and the database.
+    /// Stops in order: no new calls; those in progress, and the courier's attempts, to their end within the drain
+    /// limit; then the log and the database. What the limit cuts off is found and ended at the next start.
     pub async fn stop(self) -> Drained {
         self.stop.send_replace(true);
-        let drained = self.server.await.unwrap_or(Drained { finished: 0, aborted: 0 });
         let drain = self.config.limits.drain;
-        let _ = tokio::time::timeout(drain, self.courier).await;
-        let _ = tokio::time::timeout(drain, self.enquirer).await;
-        let _ = tokio::time::timeout(drain, self.timer).await;
+        let within = |task| tokio::time::timeout(drain, task);
+        let (drained, ..) =
+            tokio::join!(self.server, within(self.courier), within(self.enquirer), within(self.timer));
+        let drained = drained.unwrap_or(Drained { finished: 0, aborted: 0 });
         if let Some(metrics) = self.metrics {
+            metrics.server.abort();
             let _ = metrics.server.await;
         }
+        let _ = self.readiness.await;
         let _ = self.housekeeper.await;
         // Its admission policy holds the log; the writer ends with the log's last holder.
         drop(self.acceptor);
@@ -361,12 +382,6 @@ impl Gateway {
         drop(self.lock);
         drained
     }
-}
-
-/// Agencies that take push.
-fn inboxes(directory: &Directory) -> Vec<CreditCode> {
-    let with_endpoint = directory.agencies().filter(|agency| agency.endpoint.is_some());
-    with_endpoint.map(|agency| agency.code).collect()
 }
 
 fn read_credentials(config: &Config) -> Result<Credentials, StartError> {
@@ -414,7 +429,7 @@ fn read_rules(config: &Config) -> Result<RuleSets, StartError> {
     Ok(read_rule_sets(config.eligibility.rules.as_deref())?)
 }
 
-async fn routes(intake: &Arc<Intake>, config: &Config) -> tonic::service::Routes {
+fn routes(intake: &Arc<Intake>, config: &Config) -> (tonic::service::Routes, HealthReporter) {
     let most = config.limits.message_bytes;
     let verification =
         VerificationServiceServer::new(Verification(Arc::clone(intake))).max_decoding_message_size(most);
@@ -425,17 +440,13 @@ async fn routes(intake: &Arc<Intake>, config: &Config) -> tonic::service::Routes
         AttachmentServiceServer::new(Attachments(Arc::clone(intake))).max_decoding_message_size(most);
     let audit = AuditServiceServer::new(Audit(Arc::clone(intake))).max_decoding_message_size(most);
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<VerificationServiceServer<Verification>>().await;
-    health.set_serving::<EligibilityServiceServer<Eligibility>>().await;
-    health.set_serving::<ExchangeServiceServer<Exchanges>>().await;
-    health.set_serving::<AttachmentServiceServer<Attachments>>().await;
-    health.set_serving::<AuditServiceServer<Audit>>().await;
-    tonic::service::Routes::new(verification)
+    let routes = tonic::service::Routes::new(verification)
         .add_service(eligibility)
         .add_service(exchange)
         .add_service(attachments)
         .add_service(audit)
-        .add_service(health_service)
+        .add_service(health_service);
+    (routes, health)
 }
 
 fn acceptor_limits(config: &Config) -> AcceptorLimits {

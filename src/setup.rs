@@ -238,7 +238,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # holidays = "holidays.toml"        # in the place of the built-in ones
 
 [metrics]
-# listen = "127.0.0.1:9464"         # GET /metrics for Prometheus; off unless set
+# listen = "127.0.0.1:9464"         # GET /metrics for Prometheus, GET /ready for balancers; off unless set
 "#
         )
     }
@@ -367,6 +367,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                     batch: methods
                         .contains(&Method::BatchVerify)
                         .then_some(BatchTerms { at_once: 16, per_second: 500 }),
+                    rate: None,
                 })
             };
         use Method as M;
@@ -478,6 +479,7 @@ const EMPTY_DIRECTORY: &str = "\
 # from = \"2026-01-01\"
 # until = \"2026-12-31\"
 # batch = { at_once = 16, per_second = 500 }   # how fast questions of BatchVerify go; 8 and 100 without it
+# rate = { per_second = 50, burst = 100 }      # how fast calls come under it; unlimited without it
 ";
 
 fn write<T: AsRef<[u8]> + ?Sized>(folder: &Path, name: &str, content: &T) -> Result<(), SetupError> {

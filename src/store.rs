@@ -44,6 +44,7 @@ pub use self::verifications::{NewVerification, VerificationRecord, VerificationS
 use self::events::Followers;
 use crate::audit::log::Log;
 use crate::domain::clocks::Clocks;
+use crate::telemetry::LogWrites;
 
 /// Oldest SQLite that is known not to lose committed WAL pages.
 const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
@@ -70,6 +71,7 @@ pub struct Store {
     sealer: Sealer,
     followers: Arc<Followers>,
     clocks: Arc<Clocks>,
+    writes: Arc<LogWrites>,
 }
 
 /// Why the store did not do what was asked.
@@ -155,7 +157,7 @@ impl Store {
             .await
             .map_err(open_error)?;
         let followers = Arc::new(Followers::load(&readers).await?);
-        Ok(Self { writer, readers, sealer, followers, clocks: Arc::default() })
+        Ok(Self { writer, readers, sealer, followers, clocks: Arc::default(), writes: Arc::default() })
     }
 
     /// The same, with the clocks that exchanges start from now on; without, none runs.
@@ -192,6 +194,7 @@ impl Store {
             sealer,
             followers: Arc::default(),
             clocks: Arc::default(),
+            writes: Arc::default(),
         })
     }
 
@@ -203,6 +206,24 @@ impl Store {
         let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         transaction.rollback().await?;
         Ok(())
+    }
+
+    /// Writes and makes durable what changes nothing, and so finds out whether the log can be written again.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub async fn try_write(&self) -> Result<(), StoreError> {
+        let mut connection = self.writer.acquire().await?;
+        let written = sqlx::query("UPDATE audit_head SET size = size").execute(&mut *connection).await;
+        let written = written.map(|_| ()).map_err(StoreError::from);
+        Self::discard_after_error(&mut connection, &written);
+        self.writes.set_failing(written.is_err());
+        written
+    }
+
+    /// How the audit log was written so far.
+    pub fn log_writes(&self) -> &LogWrites {
+        &self.writes
     }
 
     /// Gives up the writer's connection after an error; the next write opens a new one. On a write error SQLite

@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("config", "domain"),
     ("audit", "domain clock entropy"),
     ("access", "audit domain"),
-    ("store", "audit domain clock entropy"),
+    ("store", "audit domain clock entropy telemetry"),
     ("wire", "store domain contract"),
     ("identity", "access store audit domain clock entropy"),
     ("delivery", "identity wire access store audit domain contract clock entropy telemetry"),

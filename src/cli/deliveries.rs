@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn an_age_is_shown_in_its_two_largest_units() {
         let now = Timestamp::constant(1_000_000, 0);
-        let ago = |seconds| age(now, &prost_types::Timestamp { seconds: 1_000_000 - seconds, nanos: 0 });
+        let ago = |seconds: i64| age(now, &prost_types::Timestamp { seconds: 1_000_000 - seconds, nanos: 0 });
         assert_eq!(ago(7), "7s");
         assert_eq!(ago(130), "2m 10s");
         assert_eq!(ago(3 * 3600 + 120), "3h 2m");

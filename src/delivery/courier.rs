@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -28,6 +29,7 @@ use crate::grpc::proto::inbox_service_client::InboxServiceClient;
 use crate::grpc::{code_name, proto};
 use crate::identity::certificate::PeerCertificate;
 use crate::store::{AuditLog, DeliveryOutcome, DeliveryRecord, Effect, MessageRecord, Store, StoreError};
+use crate::telemetry::Attempts;
 
 /// How often the outbox is looked through when nothing wakes the courier: leases run out silently.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -73,6 +75,8 @@ pub struct Courier {
     pub outbox: Arc<Notify>,
     /// When and how often to try.
     pub schedule: Schedule,
+    /// Counts how attempts end.
+    pub attempts: Arc<Attempts>,
 }
 
 impl Courier {
@@ -278,6 +282,7 @@ impl Courier {
             match self.log.conclude(entry, Salt(entropy::bytes()), effects).await {
                 // Ended already: a batch that seemed to fail became durable after all.
                 Ok(_) | Err(AppendError::AlreadyEnded) => {
+                    self.count(outcome, lease_lost);
                     if let (DeliveryOutcome::Dead { reason }, false) = (outcome, lease_lost) {
                         dead_letter(record, reason, now);
                     }
@@ -294,6 +299,16 @@ impl Courier {
                 }
             }
         }
+    }
+
+    fn count(&self, outcome: DeliveryOutcome, lease_lost: bool) {
+        let counter = match outcome {
+            _ if lease_lost => &self.attempts.lease_lost,
+            DeliveryOutcome::Delivered => &self.attempts.delivered,
+            DeliveryOutcome::Retry { .. } => &self.attempts.retried,
+            DeliveryOutcome::Dead { .. } => &self.attempts.given_up,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     fn entry(&self, phase: Phase, occurred: Timestamp, record: &DeliveryRecord) -> Entry {

@@ -52,6 +52,8 @@ pub(crate) enum Refusal {
     Overloaded,
     /// Too many calls at once of this agency.
     AgencyOverloaded,
+    /// The agency calls faster than its agreement says; there is room again after this time.
+    TooFast(Duration),
     /// The agency is not active any more.
     AgencyNotActive,
     /// Not a gRPC request.
@@ -224,6 +226,15 @@ impl Refusal {
                     "本机构并发调用过多，请稍后重试",
                 ),
                 second,
+            ),
+            Self::TooFast(wait) => retry(
+                say(
+                    Code::ResourceExhausted,
+                    "RATE_EXCEEDED",
+                    "this agency calls faster than its agreement allows; try again after the time given",
+                    "调用频率超出协议约定，请按提示时间稍后重试",
+                ),
+                *wait,
             ),
             Self::AgencyNotActive => say(
                 Code::PermissionDenied,
