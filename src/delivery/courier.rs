@@ -4,9 +4,9 @@
 //! RESPONSE entry. If the gateway stops in between, the lease runs out and the delivery is made again: at least
 //! once on the way, and once in effect, because its id and digest stay the same.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -84,15 +84,20 @@ impl Courier {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let mut rounds = JoinSet::new();
-        let mut busy = HashSet::new();
+        let mut busy: HashMap<CreditCode, Arc<Notify>> = HashMap::new();
+        let stopping = Arc::new(AtomicBool::new(false));
         loop {
             match self.waiting().await {
                 Ok(waiting) => {
-                    for agency in waiting {
-                        if busy.insert(agency.code) {
-                            let courier = self.clone();
-                            rounds.spawn(async move { courier.round(agency).await });
+                    for recipient in waiting {
+                        if let Some(wake) = busy.get(&recipient) {
+                            wake.notify_one();
+                            continue;
                         }
+                        let (courier, wake) = (self.clone(), Arc::<Notify>::default());
+                        busy.insert(recipient, Arc::clone(&wake));
+                        let stopping = Arc::clone(&stopping);
+                        rounds.spawn(async move { courier.round(recipient, &wake, &stopping).await });
                     }
                 }
                 Err(error) => tracing::warn!(%error, "outbox cannot be read"),
@@ -109,52 +114,70 @@ impl Courier {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
+        stopping.store(true, Ordering::Relaxed);
         while rounds.join_next().await.is_some() {}
     }
 
     /// Agencies with an inbox for which something is due.
-    async fn waiting(&self) -> Result<Vec<Agency>, StoreError> {
+    async fn waiting(&self) -> Result<Vec<CreditCode>, StoreError> {
         let directory = self.directory.load();
         let inboxes: Vec<_> = directory
             .agencies()
             .map(|agency| agency.code)
             .filter(|code| self.reachable(code).is_some())
             .collect();
-        let due = self.store.recipients_due(&inboxes, self.clock.now()).await?;
-        Ok(due.iter().filter_map(|code| directory.agency(code)).cloned().collect())
+        self.store.recipients_due(&inboxes, self.clock.now()).await
     }
 
-    /// Delivers to one agency what is due now. Others have rounds of their own, so that a dead or slow agency
-    /// slows nobody else.
-    async fn round(&self, agency: Agency) -> CreditCode {
-        let at_once = u32::try_from(self.schedule.per_recipient).unwrap_or(u32::MAX);
-        let code = agency.code;
-        // Asked each time: an agency may be suspended meanwhile, move, or pull from now on.
-        while let Some(agency) = self.reachable(&code) {
-            let due = match self.store.due_deliveries(&code, self.clock.now(), at_once).await {
-                Ok(due) => due,
-                Err(error) => {
-                    tracing::warn!(%error, "due deliveries cannot be read");
-                    break;
+    /// Delivers to one agency what is due now, and what becomes due meanwhile: `wake` says so. Others have rounds of
+    /// their own, so that a dead or slow agency slows nobody else; and a slow attempt holds only its own place.
+    async fn round(&self, code: CreditCode, wake: &Notify, stopping: &AtomicBool) -> CreditCode {
+        let mut attempts = JoinSet::new();
+        let mut under_way = HashSet::new();
+        let mut is_stuck = false;
+        loop {
+            let goes_on = !is_stuck && !stopping.load(Ordering::Relaxed);
+            // Asked each time: an agency may be suspended meanwhile, move, or pull from now on.
+            let room = self.schedule.per_recipient.saturating_sub(under_way.len());
+            if let (Some(agency), 1.., true) = (self.reachable(&code), room, goes_on) {
+                // What was begun just now is due until its lease is durable.
+                let most = u32::try_from(self.schedule.per_recipient).unwrap_or(u32::MAX);
+                let due = match self.store.due_deliveries(&code, self.clock.now(), most).await {
+                    Ok(due) => due,
+                    Err(error) => {
+                        tracing::warn!(%error, "due deliveries cannot be read");
+                        Vec::new()
+                    }
+                };
+                let new = due.into_iter().filter(|record| !under_way.contains(&record.delivery_id));
+                for record in new.take(room).collect::<Vec<_>>() {
+                    under_way.insert(record.delivery_id);
+                    let (courier, agency) = (self.clone(), agency.clone());
+                    attempts.spawn(async move {
+                        let moved = courier.attempt(&agency, &record).await;
+                        (record.delivery_id, moved)
+                    });
                 }
-            };
-            if due.is_empty() {
-                break;
             }
-            let mut attempts = JoinSet::new();
-            for record in due {
-                let (courier, agency) = (self.clone(), agency.clone());
-                attempts.spawn(async move { courier.attempt(&agency, &record).await });
-            }
-            let mut any = false;
-            while let Some(attempted) = attempts.join_next().await {
-                any |= attempted.unwrap_or(false);
-            }
-            if !any {
-                break;
+            tokio::select! {
+                ended = attempts.join_next() => match ended {
+                    None => {
+                        if is_stuck {
+                            tokio::time::sleep(LOOK_EVERY).await;
+                        }
+                        return code;
+                    }
+                    Some(Ok((delivery, moved))) => {
+                        under_way.remove(&delivery);
+                        // Looking again at once would find it again: the next round does, after a pause.
+                        is_stuck |= !moved;
+                    }
+                    // Its lease runs out, and a later round has it.
+                    Some(Err(_)) => is_stuck = true,
+                },
+                () = wake.notified() => {}
             }
         }
-        code
     }
 
     /// An active agency that takes push.
