@@ -80,6 +80,25 @@ pub struct Agreement {
     /// How fast batches may go; without it, as [`BatchTerms::default`] says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchTerms>,
+    /// How fast calls may come under it; without it, as fast as the gateway's own limits let them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateTerms>,
+}
+
+/// How fast calls may come under one agreement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateTerms {
+    /// Calls in a second, over any length of time; 1 to 100,000.
+    pub per_second: u32,
+    /// Calls that may come at once after a pause; 1 to 100,000.
+    pub burst: u32,
+}
+
+impl RateTerms {
+    fn is_sound(self) -> bool {
+        (1..=100_000).contains(&self.per_second) && (1..=100_000).contains(&self.burst)
+    }
 }
 
 /// How fast the questions of batches may go to a registry, over all streams under one agreement.
@@ -189,6 +208,17 @@ pub enum DirectoryError {
     /// Its batches would not move, or without bounds.
     #[error("agreement {0}: batch takes at_once of 1 to 256 and per_second of 1 to 10000")]
     BatchOutOfBounds(String),
+    /// Its calls would not pass, or without bounds.
+    #[error("agreement {0}: rate takes per_second and burst of 1 to 100000")]
+    RateOutOfBounds(String),
+    /// It lets a party see or move the deliveries of others.
+    #[error("agreement {agreement} allows {method:?} to an agency whose kind is not operator")]
+    OperatorsOnly {
+        /// The agreement.
+        agreement: String,
+        /// The method.
+        method: Method,
+    },
     /// It ends before it begins.
     #[error("agreement {0} ends before it begins")]
     EndsBeforeItBegins(String),
@@ -249,11 +279,24 @@ impl Directory {
             if agreement.batch.is_some_and(|terms| !terms.is_sound()) {
                 return Err(DirectoryError::BatchOutOfBounds(agreement.id));
             }
+            if agreement.rate.is_some_and(|terms| !terms.is_sound()) {
+                return Err(DirectoryError::RateOutOfBounds(agreement.id));
+            }
             let named = std::iter::once(&agreement.caller).chain(&agreement.counterparts);
             if let Some(agency) = named.into_iter().find(|code| !directory.agencies.contains_key(code)) {
                 return Err(DirectoryError::UnknownAgency {
                     agreement: agreement.id.clone(),
                     agency: *agency,
+                });
+            }
+            let is_operator =
+                directory.agency(&agreement.caller).map(|agency| agency.kind) == Some(AgencyKind::Operator);
+            if let Some(method) =
+                agreement.methods.iter().find(|method| method.is_the_operators() && !is_operator)
+            {
+                return Err(DirectoryError::OperatorsOnly {
+                    agreement: agreement.id.clone(),
+                    method: *method,
                 });
             }
             directory.agreements.entry(agreement.caller).or_default().push(agreement);
@@ -338,6 +381,17 @@ impl Directory {
         let of_caller = self.agreements.get(caller).map(Vec::as_slice).unwrap_or_default();
         let found = of_caller.iter().find(|found| found.id == agreement);
         found.and_then(|found| found.batch).unwrap_or_default()
+    }
+
+    /// The agreements in force on a day that name this caller and method, each with its rate.
+    pub fn rate_terms(
+        &self,
+        caller: &CreditCode,
+        method: Method,
+        on: Date,
+    ) -> impl Iterator<Item = (&str, Option<RateTerms>)> {
+        let in_force = self.naming(caller, method).filter(move |of| (of.from..=of.until).contains(&on));
+        in_force.map(|agreement| (agreement.id.as_str(), agreement.rate))
     }
 
     fn naming(&self, caller: &CreditCode, method: Method) -> impl Iterator<Item = &Agreement> {
@@ -433,6 +487,23 @@ mod tests {
         assert_eq!(of(Method::VerifyLowIncome, "2026-06-01"), Ok("AID_ELIGIBILITY".to_owned()));
         assert_eq!(of(Method::VerifyLowIncome, "2027-01-01"), Err(Denial::NotInForce));
         assert_eq!(of(Method::GetTile, "2026-06-01"), Err(Denial::NoAgreement));
+    }
+
+    #[test]
+    fn the_operators_methods_are_for_operators_only() {
+        let mut file = DirectoryFile {
+            agencies: directory().agencies.into_values().collect(),
+            agreements: directory().agreements.into_values().flatten().collect(),
+        };
+        file.agreements[0].methods.push(Method::ListDeliveries);
+        let error = Directory::build(file.clone()).unwrap_err();
+        assert!(error.to_string().contains("A-1 allows ListDeliveries"), "{error}");
+        for agency in &mut file.agencies {
+            if agency.code.as_str() == CENTRE {
+                agency.kind = AgencyKind::Operator;
+            }
+        }
+        Directory::build(file).unwrap();
     }
 
     #[test]

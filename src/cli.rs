@@ -2,6 +2,7 @@
 
 mod attachment;
 mod audit;
+mod deliveries;
 mod demo;
 mod doctor;
 mod eligibility;
@@ -62,6 +63,9 @@ enum Command {
     /// Upload and download papers that belong to exchanges.
     #[command(subcommand)]
     Attachment(attachment::Attachment),
+    /// See what waits for delivery or was given up, and have it tried now, as the operator.
+    #[command(subcommand)]
+    Deliveries(deliveries::Deliveries),
     /// Read, export and verify the audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -96,6 +100,7 @@ impl Arguments {
                 Command::Eligibility(command) => command.run().await,
                 Command::Exchange(command) => command.run().await,
                 Command::Attachment(command) => command.run().await,
+                Command::Deliveries(command) => command.run().await,
                 Command::Audit(command) => command.run().await,
             }
         })

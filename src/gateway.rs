@@ -2,12 +2,15 @@
 
 mod admission;
 mod checkpoint_file;
-mod health;
+mod files;
 mod indexer;
 mod metrics;
+mod outbox;
 mod pseudonyms;
+mod readiness;
 mod remover;
 mod rollback;
+mod routes;
 mod secrets;
 mod settings;
 mod tiles;
@@ -16,6 +19,7 @@ mod witnesses;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -23,11 +27,13 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tonic_health::server::HealthReporter;
 
 use self::admission::Admission;
+pub use self::files::read_clocks;
+use self::files::{read_credentials, read_directory, read_rules};
 pub use self::pseudonyms::RotationError;
 use self::remover::Remover;
+use self::routes::routes;
 pub use self::secrets::{SecretError, Secrets};
 use self::settings::{acceptor_limits, call_limits, http_limits, patience, schedule};
 use self::tiles::Tiles;
@@ -37,28 +43,21 @@ use crate::access::{Directory, DirectoryError};
 use crate::audit::log::{self, OpenError};
 use crate::audit::note::VerifyingKey;
 use crate::clock::Clock;
-use crate::config::{Config, RulesError, read_rule_sets};
+use crate::config::{Config, RulesError};
 use crate::delivery::courier::Courier;
 use crate::delivery::enquirer::Enquirer;
 use crate::delivery::peers::Peers;
 use crate::delivery::timer::Timer;
 use crate::domain::agency::CreditCode;
-use crate::domain::clocks::{Clocks, ClocksError};
+use crate::domain::clocks::ClocksError;
 use crate::domain::eligibility::RuleSets;
-use crate::grpc::proto::attachment_service_server::AttachmentServiceServer;
-use crate::grpc::proto::audit_service_server::AuditServiceServer;
-use crate::grpc::proto::eligibility_service_server::EligibilityServiceServer;
-use crate::grpc::proto::exchange_service_server::ExchangeServiceServer;
-use crate::grpc::proto::verification_service_server::VerificationServiceServer;
-use crate::grpc::{
-    AttachmentLimits, Attachments, Audit, Eligibility, Exchanges, FindingRules, Front, Intake, Paces,
-    Verification,
-};
+use crate::grpc::{AttachmentLimits, FindingRules, Front, Intake, Paces, call_counts};
 use crate::identity::acceptor::Acceptor;
-use crate::identity::credentials::{Credentials, CredentialsError};
+use crate::identity::credentials::CredentialsError;
 use crate::identity::dialler::Dialler;
 use crate::identity::server::{Drained, serve};
 use crate::store::{AuditLog, DatabaseLock, Room, Sealer, SearchIndex, Store, StoreError};
+use crate::telemetry::Attempts;
 use crate::witness::{Witness, WitnessError};
 
 /// How often the newest checkpoint is written outside the database, and old outcomes are looked for.
@@ -146,6 +145,7 @@ pub struct Gateway {
     rules: Arc<ArcSwap<RuleSets>>,
     acceptor: Acceptor,
     dialler: Dialler,
+    certificate_ends: Arc<AtomicI64>,
     stop: watch::Sender<bool>,
     server: JoinHandle<Drained>,
     courier: JoinHandle<()>,
@@ -155,6 +155,7 @@ pub struct Gateway {
     indexer: JoinHandle<()>,
     metrics: Option<Metrics>,
     tiles: Option<Tiles>,
+    readiness: JoinHandle<()>,
     housekeeper: JoinHandle<()>,
     witnesses: JoinHandle<()>,
     /// Witness of others.
@@ -178,6 +179,7 @@ impl Gateway {
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         let credentials = read_credentials(&config)?;
         let own = credentials.own().clone();
+        let certificate_ends = Arc::new(AtomicI64::new(own.not_after.as_second()));
         let secrets = Secrets::load(&config.keys)?;
         let log_key = secrets.log.verifying_key().clone();
         let directory = Arc::new(ArcSwap::from_pointee(read_directory(&config)?));
@@ -230,6 +232,7 @@ impl Gateway {
 
         let keys = &secrets.pseudonym;
         pseudonyms::adopt(keys, (&store, &opened.log), &clock, &config.gateway.node, own.agency).await?;
+        outbox::release_leases(&store, &directory.load(), clock.now()).await?;
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
         let peers = Peers::new(dialler.clone());
@@ -280,8 +283,12 @@ impl Gateway {
         };
         let acceptor =
             Acceptor::new(&credentials, Arc::new(admission), acceptor_limits(&config), clock.clone());
-        let (routes, health) = routes(&intake, &config).await;
-        let service = Front::new(routes, Arc::clone(&intake), call_limits(&config));
+        let (calls, attempts) = (Arc::new(call_counts()), Arc::<Attempts>::default());
+        let (routes, health) = routes(&intake, &config);
+        let (told, obstacle) = watch::channel(None);
+        readiness::tell(&health, None).await;
+        let readiness = readiness::keep(health, store.clone(), witnesses.standing(), told, stopped.clone());
+        let service = Front::new(routes, Arc::clone(&intake), call_limits(&config), Arc::clone(&calls));
         let server =
             serve(listener, acceptor.clone(), service, http_limits(&config), until_stopped(stopped.clone()));
         let courier = Courier {
@@ -294,6 +301,7 @@ impl Gateway {
             own: own.clone(),
             outbox: Arc::clone(&outbox),
             schedule: schedule(&config),
+            attempts: Arc::clone(&attempts),
         };
         let timer = Timer {
             store: store.clone(),
@@ -312,16 +320,22 @@ impl Gateway {
             retention: config.retention.clone(),
         };
         let metrics = metrics.map(|(listener, address)| {
-            let served =
-                metrics::serve(listener, store.clone(), witnesses.standing(), until_stopped(stopped.clone()));
-            Metrics { address, server: tokio::spawn(served) }
+            let sources = metrics::Sources {
+                store: store.clone(),
+                log: opened.log.clone(),
+                clock: clock.clone(),
+                calls,
+                attempts,
+                lease: config.delivery.lease,
+                certificate_ends: Arc::clone(&certificate_ends),
+                obstacle,
+                witnesses: witnesses.standing(),
+            };
+            Metrics { address, server: tokio::spawn(metrics::serve(listener, sources)) }
         });
         let tiles = tiles.map(|bound| {
             Tiles::start(bound, &acceptor, Arc::clone(&intake), &config, until_stopped(stopped.clone()))
         });
-        let stopped_by_lag = witnesses.standing().borrow().stopped;
-        health::show(&health, stopped_by_lag).await;
-        tokio::spawn(health::follow(health, witnesses.standing()));
         let witnesses = witnesses.follow(opened.log.clone(), until_stopped(stopped.clone()));
         let housekeeper = keep_house(
             opened.log.clone(),
@@ -341,6 +355,7 @@ impl Gateway {
             rules,
             acceptor,
             dialler,
+            certificate_ends,
             stop,
             server: tokio::spawn(server),
             courier: tokio::spawn(courier.run(until_stopped(stopped.clone()))),
@@ -350,6 +365,7 @@ impl Gateway {
             indexer,
             metrics,
             tiles,
+            readiness: tokio::spawn(readiness),
             housekeeper: tokio::spawn(housekeeper),
             witnesses: tokio::spawn(witnesses),
             witness,
@@ -399,6 +415,7 @@ impl Gateway {
         let credentials = read_credentials(&self.config)?;
         let directory = read_directory(&self.config)?;
         let rules = read_rules(&self.config)?;
+        self.certificate_ends.store(credentials.own().not_after.as_second(), Ordering::Relaxed);
         self.acceptor.replace_credentials(&credentials);
         self.dialler.replace_credentials(&credentials);
         if let Some(witness) = &self.witness {
@@ -426,23 +443,29 @@ impl Gateway {
         }
     }
 
-    /// Stops in order: no new calls, those in progress to their end within the drain limit, then the courier,
-    /// the log and the database.
+    /// Stops in order: no new calls; those in progress, and the courier's attempts, to their end within the drain
+    /// limit; then the log and the database. What the limit cuts off is found and ended at the next start.
     pub async fn stop(self) -> Drained {
         self.stop.send_replace(true);
-        let drained = self.server.await.unwrap_or(Drained { finished: 0, aborted: 0 });
         let drain = self.config.limits.drain;
-        let _ = tokio::time::timeout(drain, self.courier).await;
-        let _ = tokio::time::timeout(drain, self.enquirer).await;
-        let _ = tokio::time::timeout(drain, self.timer).await;
         if let Some(tiles) = self.tiles {
             tiles.drained().await;
         }
-        let _ = tokio::time::timeout(drain, self.remover).await;
-        let _ = tokio::time::timeout(drain, self.indexer).await;
+        let within = |task| tokio::time::timeout(drain, task);
+        let (drained, ..) = tokio::join!(
+            self.server,
+            within(self.courier),
+            within(self.enquirer),
+            within(self.timer),
+            within(self.remover),
+            within(self.indexer)
+        );
+        let drained = drained.unwrap_or(Drained { finished: 0, aborted: 0 });
         if let Some(metrics) = self.metrics {
+            metrics.server.abort();
             let _ = metrics.server.await;
         }
+        let _ = self.readiness.await;
         let _ = self.housekeeper.await;
         let _ = self.witnesses.await;
         if let Some(witness) = self.witness {
@@ -459,70 +482,11 @@ impl Gateway {
     }
 }
 
-fn read_credentials(config: &Config) -> Result<Credentials, StartError> {
-    let tls = &config.tls;
-    let credentials = Credentials::load(&tls.certificate, &tls.private_key, &tls.authorities)?
-        .with_revocation_lists(&tls.revocations)?;
-    let (certificate, configured) = (credentials.own().agency, config.gateway.agency);
-    if certificate != configured {
-        return Err(StartError::WrongCertificate { certificate, configured });
-    }
-    Ok(credentials)
-}
-
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
-}
-
-/// Reads the clocks of the law, with the operator's own.
-///
-/// # Errors
-/// When a file cannot be read or contradicts itself.
-pub fn read_clocks(config: &Config) -> Result<Clocks, StartError> {
-    let read = |path: &Option<PathBuf>| {
-        let text = |path: &PathBuf| {
-            std::fs::read_to_string(path)
-                .map_err(|source| StartError::Unreadable { path: path.clone(), source })
-        };
-        path.as_ref().map(text).transpose()
-    };
-    let (rules, holidays) = (read(&config.clocks.rules)?, read(&config.clocks.holidays)?);
-    Ok(Clocks::load(rules.as_deref(), holidays.as_deref())?)
-}
-
-fn read_directory(config: &Config) -> Result<Directory, StartError> {
-    let path = &config.gateway.directory;
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| StartError::Unreadable { path: path.clone(), source })?;
-    Directory::parse(&text).map_err(|source| StartError::Directory { path: path.clone(), source })
-}
-
-fn read_rules(config: &Config) -> Result<RuleSets, StartError> {
-    Ok(read_rule_sets(config.eligibility.rules.as_deref())?)
-}
-
-async fn routes(intake: &Arc<Intake>, config: &Config) -> (tonic::service::Routes, HealthReporter) {
-    let most = config.limits.message_bytes;
-    let verification =
-        VerificationServiceServer::new(Verification(Arc::clone(intake))).max_decoding_message_size(most);
-    let eligibility =
-        EligibilityServiceServer::new(Eligibility(Arc::clone(intake))).max_decoding_message_size(most);
-    let exchange = ExchangeServiceServer::new(Exchanges(Arc::clone(intake))).max_decoding_message_size(most);
-    let attachments =
-        AttachmentServiceServer::new(Attachments(Arc::clone(intake))).max_decoding_message_size(most);
-    let audit = AuditServiceServer::new(Audit(Arc::clone(intake))).max_decoding_message_size(most);
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<AuditServiceServer<Audit>>().await;
-    let routes = tonic::service::Routes::new(verification)
-        .add_service(eligibility)
-        .add_service(exchange)
-        .add_service(attachments)
-        .add_service(audit)
-        .add_service(health_service);
-    (routes, health)
 }
 
 /// Returns when the witness has ended; never without one.

@@ -37,12 +37,12 @@ pub mod codes {
     pub const PROCURATORATE: &str = "11331004MB0000006A";
     /// The rural-revitalisation organ's registry of poverty households.
     pub const POVERTY_REGISTRY: &str = "11331000MB0000008N";
+    /// Whoever operates the gateway, and looks after its records.
+    pub const OPERATOR: &str = "11331000MB0000007K";
     /// The auditor.
     pub const AUDITOR: &str = "11331000MB0000005D";
     /// A legal-aid centre in the next district.
     pub const NEIGHBOUR: &str = "12331002MB0000010Q";
-    /// Who looks after the records of the gateway.
-    pub const OPERATOR: &str = "11331000MB00000112";
     /// Holds a certificate of the same authority, but is not enrolled.
     pub const STRANGER: &str = "12331004MB0000009G";
 }
@@ -61,6 +61,8 @@ pub mod purposes {
     pub const COUNSEL_ASSIGNMENT: &str = "COUNSEL_ASSIGNMENT";
     /// Cooperation between centres.
     pub const COOPERATION: &str = "COOPERATION";
+    /// Operating the gateway: its deliveries.
+    pub const GATEWAY_OPERATION: &str = "GATEWAY_OPERATION";
     /// Inspecting the audit log.
     pub const AUDIT_INSPECTION: &str = "AUDIT_INSPECTION";
     /// Erasing and pruning.
@@ -271,7 +273,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # methods = {{ SubmitExchange = 60 }}
 
 [metrics]
-# listen = "127.0.0.1:9464"         # GET /metrics for Prometheus; off unless set
+# listen = "127.0.0.1:9464"         # GET /metrics for Prometheus, GET /ready for balancers; off unless set
 
 # [witness]                         # cosigning other parties' logs, on a listener of its own
 # listen = "0.0.0.0:8444"
@@ -391,8 +393,8 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             [codes::CENTRE, codes::COURT, codes::REGISTRY, codes::AUDITOR].map(CreditCode::parse);
         let (centre, court, registry, auditor) = (centre?, court?, registry?, auditor?);
         let procuratorate = CreditCode::parse(codes::PROCURATORATE)?;
-        let neighbour = CreditCode::parse(codes::NEIGHBOUR)?;
         let operator = CreditCode::parse(codes::OPERATOR)?;
+        let neighbour = CreditCode::parse(codes::NEIGHBOUR)?;
         let poverty_registry = CreditCode::parse(codes::POVERTY_REGISTRY)?;
         let agreement =
             |id: &str, caller, methods: &[Method], counterparts: &[CreditCode], agreed: &[&str]| {
@@ -408,6 +410,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                     batch: methods
                         .contains(&Method::BatchVerify)
                         .then_some(BatchTerms { at_once: 16, per_second: 500 }),
+                    rate: None,
                 })
             };
         use Method as M;
@@ -454,6 +457,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::MarkFinding,
         ];
         let managing = [M::EraseRecords, M::PruneLog, M::GetRemoval];
+        let operating = [M::RedeliverExchange, M::ListDeliveries, M::GetDelivery, M::RetryDelivery];
         Ok(DirectoryFile {
             agencies: vec![
                 agency(centre, "模拟法律援助中心", AgencyKind::LegalAidCentre, "331004", None)?,
@@ -494,6 +498,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                 agreement("DEV-CENTRE-COUNSEL", centre, &reading, &[court, procuratorate], assigning)?,
                 agreement("DEV-CENTRE-COOPERATION", centre, &submitting, &[neighbour], cooperating)?,
                 agreement("DEV-NEIGHBOUR-COOPERATION", neighbour, &submitting, &[centre], cooperating)?,
+                agreement("DEV-OPERATOR", operator, &operating, &[], &[purposes::GATEWAY_OPERATION])?,
                 agreement("DEV-AUDIT", auditor, &auditing, &[], &[purposes::AUDIT_INSPECTION])?,
                 agreement("DEV-RECORDS", operator, &managing, &[], &[purposes::RECORDS_MANAGEMENT])?,
             ],
@@ -535,6 +540,7 @@ const EMPTY_DIRECTORY: &str = "\
 # from = \"2026-01-01\"
 # until = \"2026-12-31\"
 # batch = { at_once = 16, per_second = 500 }   # how fast questions of BatchVerify go; 8 and 100 without it
+# rate = { per_second = 50, burst = 100 }      # how fast calls come under it; unlimited without it
 ";
 
 fn write<T: AsRef<[u8]> + ?Sized>(folder: &Path, name: &str, content: &T) -> Result<(), SetupError> {

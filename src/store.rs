@@ -13,6 +13,7 @@ mod exchanges;
 mod finding_marks;
 mod lock;
 mod log;
+mod outbox;
 mod outcomes;
 mod removals;
 mod rows;
@@ -42,6 +43,7 @@ pub use self::events::EventRecord;
 pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::finding_marks::{Mark, MarkRecord, NewMark};
 pub use self::lock::DatabaseLock;
+pub use self::outbox::{OutboxChange, OutboxFigures, OutboxFilter, OutboxRecord};
 pub use self::outcomes::Claim;
 pub use self::removals::{
     NewRemoval, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep, RemovedRecord, Standing,
@@ -54,6 +56,7 @@ pub use self::verifications::{NewVerification, VerificationRecord, VerificationS
 use self::events::Followers;
 use crate::audit::log::Log;
 use crate::domain::clocks::Clocks;
+use crate::telemetry::LogWrites;
 
 /// Oldest SQLite that is known not to lose committed WAL pages.
 const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
@@ -80,6 +83,7 @@ pub struct Store {
     sealer: Sealer,
     followers: Arc<Followers>,
     clocks: Arc<Clocks>,
+    writes: Arc<LogWrites>,
 }
 
 /// Why the store did not do what was asked.
@@ -166,7 +170,7 @@ impl Store {
             .await
             .map_err(open_error)?;
         let followers = Arc::new(Followers::load(&readers).await?);
-        Ok(Self { writer, readers, sealer, followers, clocks: Arc::default() })
+        Ok(Self { writer, readers, sealer, followers, clocks: Arc::default(), writes: Arc::default() })
     }
 
     /// The same, with the clocks that exchanges start from now on; without, none runs.
@@ -203,6 +207,7 @@ impl Store {
             sealer,
             followers: Arc::default(),
             clocks: Arc::default(),
+            writes: Arc::default(),
         })
     }
 
@@ -214,6 +219,24 @@ impl Store {
         let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         transaction.rollback().await?;
         Ok(())
+    }
+
+    /// Writes and makes durable what changes nothing, and so finds out whether the log can be written again.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub async fn try_write(&self) -> Result<(), StoreError> {
+        let mut connection = self.writer.acquire().await?;
+        let written = sqlx::query("UPDATE audit_head SET size = size").execute(&mut *connection).await;
+        let written = written.map(|_| ()).map_err(StoreError::from);
+        Self::discard_after_error(&mut connection, &written);
+        self.writes.set_failing(written.is_err());
+        written
+    }
+
+    /// How the audit log was written so far.
+    pub fn log_writes(&self) -> &LogWrites {
+        &self.writes
     }
 
     /// Gives up the writer's connection after an error; the next write opens a new one. On a write error SQLite
@@ -253,6 +276,7 @@ fn migrations() -> Migrator {
         step(7, "witnesses", include_str!("../migrations/sqlite/0007_witnesses.sql")),
         step(8, "erasure", include_str!("../migrations/sqlite/0008_erasure.sql")),
         step(10, "finding_marks", include_str!("../migrations/sqlite/0010_finding_marks.sql")),
+        step(11, "deliveries", include_str!("../migrations/sqlite/0011_deliveries.sql")),
     ])
 }
 

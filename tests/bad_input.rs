@@ -648,6 +648,7 @@ fn samples(scene: &Scene) -> Vec<Sample> {
         Some(context)
     };
     let (own, inspecting) = (purposes::FEE_WAIVER, purposes::AUDIT_INSPECTION);
+    let (operator, operating) = (scene.district.client("operator").unwrap(), purposes::GATEWAY_OPERATION);
     let exchange_id = || REQUEST_ID.to_owned();
     let mut samples = vec![
         Sample::of(Method::VerifyLowIncome, &full_question(scene)),
@@ -784,6 +785,35 @@ fn samples(scene: &Scene) -> Vec<Sample> {
         Sample::of(
             Method::GetCheckpoint,
             &proto::GetCheckpointRequest { context: context(auditor, inspecting) },
+        ),
+        Sample::of(
+            Method::RedeliverExchange,
+            &proto::RedeliverExchangeRequest {
+                context: context(&operator, operating),
+                exchange_id: exchange_id(),
+                reason: proto::RedeliveryReason::RecipientBack.into(),
+            },
+        ),
+        Sample::of(
+            Method::ListDeliveries,
+            &proto::ListDeliveriesRequest {
+                context: context(&operator, operating),
+                state: proto::DeliveryState::Dead.into(),
+                recipient: codes::COURT.to_owned(),
+                created_before: Some(wire_time(scene.clock.now().as_second())),
+                ..Default::default()
+            },
+        ),
+        Sample::of(
+            Method::GetDelivery,
+            &proto::GetDeliveryRequest { context: context(&operator, operating), delivery_id: exchange_id() },
+        ),
+        Sample::of(
+            Method::RetryDelivery,
+            &proto::RetryDeliveryRequest {
+                context: context(&operator, operating),
+                delivery_id: exchange_id(),
+            },
         ),
         Sample::of(
             Method::GetInclusionProof,
@@ -1009,11 +1039,11 @@ impl Callers {
 
     /// Sends a message in a sample's place.
     async fn call(&mut self, sample: &Sample, message: &DynamicMessage) -> Result<(), Status> {
-        let raw = match sample.method {
-            Method::EraseRecords | Method::PruneLog | Method::GetRemoval => &self.operator,
-            method if method.service().ends_with("AuditService") => &self.auditor,
-            _ if sample.by_court => &self.court,
-            _ => &self.centre,
+        let raw = match sample.method.service().ends_with("AuditService") {
+            true => &self.auditor,
+            false if sample.method.is_the_operators() => &self.operator,
+            false if sample.by_court => &self.court,
+            false => &self.centre,
         };
         // A watch that is right goes on until its deadline.
         let watches = sample.method == Method::WatchExchanges;

@@ -321,8 +321,9 @@ async fn more_than_one_look_takes_in_is_raised_all_the_same() {
     let (centre, court) = (codes::CENTRE, codes::COURT);
     for insert in [
         format!(
-            "{numbers} INSERT INTO exchanges SELECT {id}, 'FEE_WAIVER', 'DELIVERED', '{centre}', '{court}', 'M-1', \
-             '331004', 1, 0, 0, NULL FROM numbers"
+            "{numbers} INSERT INTO exchanges (exchange_id, kind, state, sender, recipient, matter_id, region, messages, \
+             created_us, updated_us) SELECT {id}, 'FEE_WAIVER', 'DELIVERED', '{centre}', '{court}', 'M-1', '331004', 1, \
+             0, 0 FROM numbers"
         ),
         format!(
             "{numbers} INSERT INTO running_clocks SELECT {id}, 'FEE_WAIVER_DECISION', 1, '', 'C', 0, n, NULL, 0, \

@@ -381,7 +381,8 @@ async fn an_exchange_of_others_looks_to_a_third_agency_like_one_that_does_not_ex
     tried.extend([AssessEligibility, BatchVerify, VerifyLowIncome, VerifyPovertyHousehold]);
     tried.extend([ListEntries, GetCheckpoint, GetInclusionProof, Method::ListFindings]);
     tried.extend([GetConsistencyProof, GetEntries, GetTile]);
-    for method in Method::ALL {
+    // An agreement cannot give the operator's methods to a party.
+    for method in Method::ALL.iter().filter(|method| !method.is_the_operators()) {
         assert!(tried.contains(method), "{method:?} is not tried with foreign ids");
     }
 

@@ -99,6 +99,14 @@ methods! {
         AcknowledgeDelivery,
         /// Follows exchanges.
         WatchExchanges: ServerStream,
+        /// Has what was given up in an exchange delivered again.
+        RedeliverExchange,
+        /// Lists deliveries of all agencies.
+        ListDeliveries,
+        /// Reads a delivery of any agency.
+        GetDelivery,
+        /// Has a delivery that waits tried now.
+        RetryDelivery,
     }
     AttachmentService {
         /// Takes in an attachment.
@@ -141,6 +149,20 @@ methods! {
 }
 
 impl Method {
+    /// Whether it is for whoever runs the gateway, and no party.
+    pub const fn is_the_operators(self) -> bool {
+        matches!(
+            self,
+            Self::RedeliverExchange
+                | Self::ListDeliveries
+                | Self::GetDelivery
+                | Self::RetryDelivery
+                | Self::EraseRecords
+                | Self::PruneLog
+                | Self::GetRemoval
+        )
+    }
+
     /// The method at an HTTP/2 path such as `/legalaid.exchange.v1.AuditService/GetEntry`.
     pub fn at_path(path: &str) -> Option<Self> {
         let (service, name) = path.strip_prefix('/')?.split_once('/')?;

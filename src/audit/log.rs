@@ -259,6 +259,11 @@ impl<E, R> Log<E, R> {
         outcome.await.unwrap_or(Err(AppendError::Unavailable))
     }
 
+    /// How many entries wait for the writer.
+    pub fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     /// The newest signed state.
     pub fn head(&self) -> SignedHead {
         self.head.borrow().clone()

@@ -1,5 +1,6 @@
 //! `exchange`: submits, answers, reads and takes exchanges.
 
+mod redeliver;
 mod watch;
 
 use std::path::PathBuf;
@@ -38,6 +39,8 @@ pub(super) enum Exchange {
     Pull(Pull),
     /// Follow the changes of all exchanges of this agency, one line each, until interrupted.
     Watch(watch::Watch),
+    /// Have what was given up in an exchange delivered again, as the operator.
+    Redeliver(redeliver::Redeliver),
 }
 
 /// Arguments of every `exchange` command.
@@ -146,6 +149,7 @@ impl Exchange {
             Self::Respond(command) => command.run().await,
             Self::Pull(command) => command.run().await,
             Self::Watch(command) => command.run().await,
+            Self::Redeliver(command) => command.run().await,
         }
     }
 }
@@ -483,6 +487,6 @@ pub(super) fn what(message: &proto::ExchangeMessage) -> &'static str {
     }
 }
 
-fn show_time(at: &prost_types::Timestamp) -> String {
+pub(super) fn show_time(at: &prost_types::Timestamp) -> String {
     jiff::Timestamp::new(at.seconds, at.nanos).map(|at| format!("{at:.0}")).unwrap_or_default()
 }

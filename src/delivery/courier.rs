@@ -4,8 +4,9 @@
 //! RESPONSE entry. If the gateway stops in between, the lease runs out and the delivery is made again: at least
 //! once on the way, and once in effect, because its id and digest stay the same.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -13,7 +14,8 @@ use data_encoding::HEXLOWER;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 use crate::access::{Agency, Directory};
@@ -27,6 +29,7 @@ use crate::grpc::proto::inbox_service_client::InboxServiceClient;
 use crate::grpc::{code_name, proto};
 use crate::identity::certificate::PeerCertificate;
 use crate::store::{AuditLog, DeliveryOutcome, DeliveryRecord, Effect, MessageRecord, Store, StoreError};
+use crate::telemetry::Attempts;
 
 /// How often the outbox is looked through when nothing wakes the courier: leases run out silently.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -72,6 +75,8 @@ pub struct Courier {
     pub outbox: Arc<Notify>,
     /// When and how often to try.
     pub schedule: Schedule,
+    /// Counts how attempts end.
+    pub attempts: Arc<Attempts>,
 }
 
 impl Courier {
@@ -79,15 +84,20 @@ impl Courier {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let mut rounds = JoinSet::new();
-        let mut busy = HashSet::new();
+        let mut busy: HashMap<CreditCode, Arc<Notify>> = HashMap::new();
+        let stopping = Arc::new(AtomicBool::new(false));
         loop {
             match self.waiting().await {
                 Ok(waiting) => {
-                    for agency in waiting {
-                        if busy.insert(agency.code) {
-                            let courier = self.clone();
-                            rounds.spawn(async move { courier.round(agency).await });
+                    for recipient in waiting {
+                        if let Some(wake) = busy.get(&recipient) {
+                            wake.notify_one();
+                            continue;
                         }
+                        let (courier, wake) = (self.clone(), Arc::<Notify>::default());
+                        busy.insert(recipient, Arc::clone(&wake));
+                        let stopping = Arc::clone(&stopping);
+                        rounds.spawn(async move { courier.round(recipient, &wake, &stopping).await });
                     }
                 }
                 Err(error) => tracing::warn!(%error, "outbox cannot be read"),
@@ -104,51 +114,77 @@ impl Courier {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
+        stopping.store(true, Ordering::Relaxed);
         while rounds.join_next().await.is_some() {}
     }
 
     /// Agencies with an inbox for which something is due.
-    async fn waiting(&self) -> Result<Vec<Agency>, StoreError> {
+    async fn waiting(&self) -> Result<Vec<CreditCode>, StoreError> {
         let directory = self.directory.load();
         let inboxes: Vec<_> = directory
             .agencies()
-            .filter(|agency| agency.endpoint.is_some() && directory.is_active(&agency.code))
             .map(|agency| agency.code)
+            .filter(|code| self.reachable(code).is_some())
             .collect();
-        let due = self.store.recipients_due(&inboxes, self.clock.now()).await?;
-        Ok(due.iter().filter_map(|code| directory.agency(code)).cloned().collect())
+        self.store.recipients_due(&inboxes, self.clock.now()).await
     }
 
-    /// Delivers to one agency what is due now. Others have rounds of their own, so that a dead or slow agency
-    /// slows nobody else.
-    async fn round(&self, agency: Agency) -> CreditCode {
-        let at_once = u32::try_from(self.schedule.per_recipient).unwrap_or(u32::MAX);
-        // Asked each time: an agency may be suspended meanwhile.
-        while self.directory.load().is_active(&agency.code) {
-            let due = match self.store.due_deliveries(&agency.code, self.clock.now(), at_once).await {
-                Ok(due) => due,
-                Err(error) => {
-                    tracing::warn!(%error, "due deliveries cannot be read");
-                    break;
+    /// Delivers to one agency what is due now, and what becomes due meanwhile: `wake` says so. Others have rounds of
+    /// their own, so that a dead or slow agency slows nobody else; and a slow attempt holds only its own place.
+    async fn round(&self, code: CreditCode, wake: &Notify, stopping: &AtomicBool) -> CreditCode {
+        let mut attempts = JoinSet::new();
+        let mut under_way = HashSet::new();
+        let mut is_stuck = false;
+        loop {
+            let goes_on = !is_stuck && !stopping.load(Ordering::Relaxed);
+            // Asked each time: an agency may be suspended meanwhile, move, or pull from now on.
+            let room = self.schedule.per_recipient.saturating_sub(under_way.len());
+            if let (Some(agency), 1.., true) = (self.reachable(&code), room, goes_on) {
+                // What was begun just now is due until its lease is durable.
+                let most = u32::try_from(self.schedule.per_recipient).unwrap_or(u32::MAX);
+                let due = match self.store.due_deliveries(&code, self.clock.now(), most).await {
+                    Ok(due) => due,
+                    Err(error) => {
+                        tracing::warn!(%error, "due deliveries cannot be read");
+                        Vec::new()
+                    }
+                };
+                let new = due.into_iter().filter(|record| !under_way.contains(&record.delivery_id));
+                for record in new.take(room).collect::<Vec<_>>() {
+                    under_way.insert(record.delivery_id);
+                    let (courier, agency) = (self.clone(), agency.clone());
+                    attempts.spawn(async move {
+                        let moved = courier.attempt(&agency, &record).await;
+                        (record.delivery_id, moved)
+                    });
                 }
-            };
-            if due.is_empty() {
-                break;
             }
-            let mut attempts = JoinSet::new();
-            for record in due {
-                let (courier, agency) = (self.clone(), agency.clone());
-                attempts.spawn(async move { courier.attempt(&agency, &record).await });
-            }
-            let mut any = false;
-            while let Some(attempted) = attempts.join_next().await {
-                any |= attempted.unwrap_or(false);
-            }
-            if !any {
-                break;
+            tokio::select! {
+                ended = attempts.join_next() => match ended {
+                    None => {
+                        if is_stuck {
+                            tokio::time::sleep(LOOK_EVERY).await;
+                        }
+                        return code;
+                    }
+                    Some(Ok((delivery, moved))) => {
+                        under_way.remove(&delivery);
+                        // Looking again at once would find it again: the next round does, after a pause.
+                        is_stuck |= !moved;
+                    }
+                    // Its lease runs out, and a later round has it.
+                    Some(Err(_)) => is_stuck = true,
+                },
+                () = wake.notified() => {}
             }
         }
-        agency.code
+    }
+
+    /// An active agency that takes push.
+    fn reachable(&self, code: &CreditCode) -> Option<Agency> {
+        let directory = self.directory.load();
+        let agency = directory.agency(code).filter(|agency| agency.endpoint.is_some());
+        agency.filter(|_| directory.is_active(code)).cloned()
     }
 
     /// One attempt, with its two entries. Returns whether the delivery moved: if not, looking again at once would
@@ -190,7 +226,7 @@ impl Courier {
         let channel =
             agency.endpoint.as_ref().map(|endpoint| self.peers.channel(agency.code, agency.code, endpoint));
         let Some(Ok(channel)) = channel else {
-            return (self.retry(record, "INBOX_UNREACHABLE"), Code::Unavailable);
+            return (self.retry(record, "INBOX_UNREACHABLE", None), Code::Unavailable);
         };
         let mut request = tonic::Request::new(proto::DeliverRequest {
             delivery: Some(proto::Delivery {
@@ -206,29 +242,36 @@ impl Courier {
             Ok(Ok(answer)) if answer.get_ref().message_sha256 == message.sha256 => {
                 (DeliveryOutcome::Delivered, Code::Ok)
             }
-            Ok(Ok(_)) => (self.retry(record, "INBOX_DIGEST_DIFFERS"), Code::Internal),
-            Ok(Err(status)) => (self.retry(record, "INBOX_UNREACHABLE"), status.code()),
-            Err(_) => (self.retry(record, "INBOX_UNREACHABLE"), Code::DeadlineExceeded),
+            Ok(Ok(_)) => (self.retry(record, "INBOX_DIGEST_DIFFERS", None), Code::Internal),
+            // It has had this delivery before, and says so by a status.
+            Ok(Err(status)) if status.code() == Code::AlreadyExists => {
+                (DeliveryOutcome::Delivered, Code::AlreadyExists)
+            }
+            Ok(Err(status)) => {
+                (self.retry(record, failure(status.code()), wait_asked_for(&status)), status.code())
+            }
+            Err(_) => (self.retry(record, "INBOX_TIMED_OUT", None), Code::DeadlineExceeded),
         }
     }
 
-    /// Later, or given up for age.
-    fn retry(&self, record: &DeliveryRecord, reason: &'static str) -> DeliveryOutcome {
+    /// Later, or given up for age. The recipient may ask for a wait of its own.
+    fn retry(
+        &self,
+        record: &DeliveryRecord,
+        reason: &'static str,
+        asked: Option<Duration>,
+    ) -> DeliveryOutcome {
         let now = self.clock.now();
-        let age = now.duration_since(record.created);
+        let age = now.duration_since(record.since);
         if age >= SignedDuration::try_from(self.schedule.give_up_after).unwrap_or(SignedDuration::MAX) {
-            tracing::error!(
-                delivery = %record.delivery_id,
-                exchange = %record.exchange_id,
-                recipient = %record.recipient,
-                attempts = record.attempts + 1,
-                reason,
-                "delivery given up"
-            );
             return DeliveryOutcome::Dead { reason };
         }
         let Schedule { first_retry, longest_retry, .. } = self.schedule;
-        let wait = backoff(first_retry, longest_retry, record.attempts, entropy::bytes::<1>()[0]);
+        let attempts = record.attempts.saturating_sub(record.attempts_before);
+        let wait = match asked {
+            Some(asked) => asked.max(first_retry).min(longest_retry),
+            None => backoff(first_retry, longest_retry, attempts, entropy::bytes::<1>()[0]),
+        };
         DeliveryOutcome::Retry { due: now.checked_add(wait).unwrap_or(Timestamp::MAX), reason }
     }
 
@@ -261,7 +304,13 @@ impl Courier {
             let effects = if lease_lost { Vec::new() } else { vec![settle] };
             match self.log.conclude(entry, Salt(entropy::bytes()), effects).await {
                 // Ended already: a batch that seemed to fail became durable after all.
-                Ok(_) | Err(AppendError::AlreadyEnded) => return,
+                Ok(_) | Err(AppendError::AlreadyEnded) => {
+                    self.count(outcome, lease_lost);
+                    if let (DeliveryOutcome::Dead { reason }, false) = (outcome, lease_lost) {
+                        dead_letter(record, reason, now);
+                    }
+                    return;
+                }
                 Err(AppendError::Rejected(_)) => {
                     // The lease ran out, or the recipient acknowledged meanwhile: only the entry is left to write.
                     lease_lost = true;
@@ -275,6 +324,16 @@ impl Courier {
         }
     }
 
+    fn count(&self, outcome: DeliveryOutcome, lease_lost: bool) {
+        let counter = match outcome {
+            _ if lease_lost => &self.attempts.lease_lost,
+            DeliveryOutcome::Delivered => &self.attempts.delivered,
+            DeliveryOutcome::Retry { .. } => &self.attempts.retried,
+            DeliveryOutcome::Dead { .. } => &self.attempts.given_up,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn entry(&self, phase: Phase, occurred: Timestamp, record: &DeliveryRecord) -> Entry {
         let id = entropy::uuid_v7(self.clock.now());
         let mut entry = Entry::new(id, phase, occurred, INBOX_SERVICE, "Deliver", &self.node);
@@ -284,6 +343,34 @@ impl Courier {
         entry.delivery = Some(record.delivery_id.uuid());
         entry
     }
+}
+
+/// Tells the operator what needs a hand.
+fn dead_letter(record: &DeliveryRecord, reason: &'static str, now: Timestamp) {
+    tracing::warn!(
+        exchange = %record.exchange_id,
+        delivery = %record.delivery_id,
+        recipient = %record.recipient,
+        age_s = now.duration_since(record.since).as_secs(),
+        attempts = record.attempts + 1,
+        reason,
+        "delivery given up; when the recipient is back: `exchange redeliver`"
+    );
+}
+
+/// What the log says of an attempt that the recipient answered with a status.
+fn failure(code: Code) -> &'static str {
+    match code {
+        Code::Unavailable | Code::Unknown | Code::Cancelled => "INBOX_UNREACHABLE",
+        Code::DeadlineExceeded => "INBOX_TIMED_OUT",
+        Code::ResourceExhausted => "INBOX_OVERLOADED",
+        _ => "INBOX_REFUSED",
+    }
+}
+
+/// The `google.rpc.RetryInfo` of a recipient that says when to come again.
+fn wait_asked_for(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info().and_then(|info| info.retry_delay)
 }
 
 /// Doubles from the first wait to the longest, give or take a quarter, so that what failed together is not tried

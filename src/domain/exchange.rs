@@ -240,6 +240,29 @@ vocabulary! {
         Delivered => "DELIVERED",
         /// A message could not be delivered in time.
         Undeliverable => "UNDELIVERABLE",
+        /// An operator has a message delivered again that was given up.
+        Redelivered => "REDELIVERED",
+    }
+}
+
+vocabulary! {
+    /// Where a delivery stands.
+    pub enum DeliveryState {
+        /// It waits for its next attempt, or to be pulled.
+        Pending => "PENDING",
+        /// It is on its way: an attempt is made, or it was pulled and not yet acknowledged.
+        Leased => "LEASED",
+        /// The recipient has it.
+        Delivered => "DELIVERED",
+        /// It was given up for its age.
+        Dead => "DEAD",
+    }
+}
+
+impl DeliveryState {
+    /// The state with this stored name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|state| state.as_str() == name)
     }
 }
 

@@ -1,7 +1,9 @@
-//! Serves metrics over plain HTTP, for a collector on the same machine or an inner network.
+//! Serves metrics, and whether the gateway is ready, over plain HTTP: for a collector or a balancer on the same machine
+//! or an inner network.
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode, header};
@@ -9,12 +11,17 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use super::readiness::Obstacle;
+use crate::audit::entry::Entry;
+use crate::audit::log::Storage as _;
 use crate::audit::witnessed::{Standing, WitnessStanding};
-use crate::store::{Store, StoreError};
-use crate::telemetry::{Gauge, Sample, exposition};
+use crate::clock::Clock;
+use crate::store::{AuditLog, Store, StoreError};
+use crate::telemetry::{Attempts, Calls, Family, Kind, Sample, exposition};
 
 /// Connections at once; a collector needs one.
 const CONNECTIONS: usize = 8;
@@ -26,29 +33,35 @@ const CONNECTION: Duration = Duration::from_secs(15);
 /// Wait after an error of `accept`, such as no file handles left.
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(200);
 
-/// Answers `GET /metrics` until `stop` ends.
-pub(super) async fn serve(
-    listener: TcpListener,
-    store: Store,
-    witnesses: watch::Receiver<Standing>,
-    stop: impl Future<Output = ()>,
-) {
-    let mut stop = std::pin::pin!(stop);
+/// Where the figures come from.
+#[derive(Clone)]
+pub(super) struct Sources {
+    pub(super) store: Store,
+    pub(super) log: AuditLog,
+    pub(super) clock: Clock,
+    pub(super) calls: Arc<Calls>,
+    pub(super) attempts: Arc<Attempts>,
+    /// How long a lease lasts: with its end it tells its age.
+    pub(super) lease: Duration,
+    /// When the gateway's own certificate ends, in seconds since 1970.
+    pub(super) certificate_ends: Arc<AtomicI64>,
+    pub(super) obstacle: watch::Receiver<Obstacle>,
+    pub(super) witnesses: watch::Receiver<Standing>,
+}
+
+/// Answers `GET /metrics` and `GET /ready` until it is aborted: while the gateway drains, too.
+pub(super) async fn serve(listener: TcpListener, sources: Sources) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let accepted = tokio::select! {
-            () = &mut stop => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(AFTER_ACCEPT_ERROR).await;
             continue;
         };
         // Who comes when all places are taken is let go: a collector comes again.
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let (store, witnesses) = (store.clone(), witnesses.clone());
+        let sources = sources.clone();
         tokio::spawn(async move {
-            let answer = service_fn(move |request| answer(store.clone(), witnesses.clone(), request));
+            let answer = service_fn(move |request| answer(sources.clone(), request));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)
@@ -60,22 +73,20 @@ pub(super) async fn serve(
     }
 }
 
-async fn answer(
-    store: Store,
-    witnesses: watch::Receiver<Standing>,
-    request: Request<Incoming>,
-) -> Result<Response<String>, Infallible> {
-    let (status, text) = if request.method() != Method::GET || request.uri().path() != "/metrics" {
-        (StatusCode::NOT_FOUND, "only GET /metrics is answered here\n".to_owned())
-    } else {
-        let standing = witnesses.borrow().clone();
-        match gauges(&store, &standing).await {
-            Ok(gauges) => (StatusCode::OK, exposition(&gauges)),
+async fn answer(sources: Sources, request: Request<Incoming>) -> Result<Response<String>, Infallible> {
+    let (status, text) = match (request.method(), request.uri().path()) {
+        (&Method::GET, "/metrics") => match sources.families().await {
+            Ok(families) => (StatusCode::OK, exposition(&families)),
             Err(error) => {
                 tracing::warn!(%error, "metrics cannot be read");
                 (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n".to_owned())
             }
-        }
+        },
+        (&Method::GET, "/ready") => match *sources.obstacle.borrow() {
+            None => (StatusCode::OK, "ready\n".to_owned()),
+            Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+        },
+        _ => (StatusCode::NOT_FOUND, "only GET /metrics and GET /ready are answered here\n".to_owned()),
     };
     let mut response = Response::new(text);
     *response.status_mut() = status;
@@ -84,61 +95,129 @@ async fn answer(
     Ok(response)
 }
 
-/// What is measured, as it is now.
-async fn gauges(store: &Store, witnesses: &Standing) -> Result<Vec<Gauge>, StoreError> {
-    let samples = store.overdue_counts().await?.into_iter().map(|count| Sample {
-        labels: vec![("kind", count.kind), ("clock", count.clock)],
-        value: count.exchanges,
-    });
-    let mut gauges = vec![Gauge {
-        name: "legal_aid_exchanges_overdue",
-        help: "Exchanges in which a clock of the law has come to its end, by kind and clock.",
-        samples: samples.collect(),
-    }];
-    gauges.extend(of_witnesses(witnesses));
-    Ok(gauges)
+impl Sources {
+    /// What is measured, as it is now.
+    async fn families(&self) -> Result<Vec<Family>, StoreError> {
+        let now = self.clock.now();
+        let since = |at: Timestamp| now.duration_since(at).as_secs_f64().max(0.0);
+        let overdue = self.store.overdue_counts().await?.into_iter().map(|count| {
+            Sample::of(vec![("kind", count.kind), ("clock", count.clock)], count.exchanges as f64)
+        });
+        let outbox = self.store.outbox_figures().await?;
+        let lease = self.lease.as_secs_f64();
+        let lease_age = outbox.first_lease_ends.map(|ends| {
+            let left = ends.duration_since(now).as_secs_f64();
+            (lease - left).max(0.0)
+        });
+        let mut families = vec![
+            Family {
+                name: "legal_aid_exchanges_overdue",
+                help: "Exchanges in which a clock of the law has come to its end, by kind and clock.",
+                kind: Kind::Gauge,
+                samples: overdue.collect(),
+            },
+            Family::gauge(
+                "legal_aid_deliveries_open",
+                "Deliveries that are neither delivered nor given up, pushed or pulled.",
+                outbox.open as f64,
+            ),
+            Family::gauge(
+                "legal_aid_delivery_oldest_seconds",
+                "Age of the oldest of them; no value when there is none.",
+                outbox.oldest.map(since),
+            ),
+            Family::gauge(
+                "legal_aid_deliveries_dead",
+                "Deliveries that were given up and that nobody has had made again.",
+                outbox.dead as f64,
+            ),
+            Family::gauge(
+                "legal_aid_delivery_leases",
+                "Deliveries on their way: in an attempt, or pulled and not acknowledged.",
+                outbox.leased as f64,
+            ),
+            Family::gauge(
+                "legal_aid_delivery_lease_oldest_seconds",
+                "Age of the oldest lease; longer than delivery.lease means that nobody takes it over.",
+                lease_age,
+            ),
+            Family::gauge(
+                "legal_aid_log_queue_entries",
+                "Audit entries that wait for the log's writer.",
+                self.log.waiting() as f64,
+            ),
+            Family::gauge(
+                "legal_aid_log_entries",
+                "Audit entries under the newest signed checkpoint.",
+                self.log.head().size as f64,
+            ),
+            Family::gauge(
+                "legal_aid_checkpoint_age_seconds",
+                "Time since the newest checkpoint was signed; it grows while nothing is written.",
+                self.newest_entry().await?.map(since),
+            ),
+            Family::gauge(
+                "legal_aid_certificate_expiry_timestamp_seconds",
+                "When the gateway's own certificate ends, in seconds since 1970.",
+                self.certificate_ends.load(Ordering::Relaxed) as f64,
+            ),
+            Family::gauge(
+                "legal_aid_ready",
+                "1 when the gateway takes work; GET /ready says why not.",
+                if self.obstacle.borrow().is_none() { 1.0 } else { 0.0 },
+            ),
+        ];
+        families.extend(self.calls.families());
+        families.extend(self.attempts.families());
+        families.extend(self.store.log_writes().families());
+        families.extend(of_witnesses(&self.witnesses.borrow()));
+        Ok(families)
+    }
+
+    /// When the newest entry was recorded, and with it the newest checkpoint signed.
+    async fn newest_entry(&self) -> Result<Option<Timestamp>, StoreError> {
+        let Some(newest) = self.log.head().size.checked_sub(1) else { return Ok(None) };
+        let stored = self.store.entries(newest, 1).await?;
+        let entry = stored.first().and_then(|stored| Entry::from_json(&stored.entry).ok());
+        Ok(entry.map(|entry| entry.recorded))
+    }
 }
 
 /// How far the witnesses are; nothing without witnesses.
-fn of_witnesses(standing: &Standing) -> Vec<Gauge> {
+fn of_witnesses(standing: &Standing) -> Vec<Family> {
     if standing.witnesses.is_empty() {
         return Vec::new();
     }
-    let gauge = |name, help, value| Gauge { name, help, samples: vec![Sample { labels: Vec::new(), value }] };
-    let each = |name, help, value: fn(&WitnessStanding) -> u64| Gauge {
-        name,
-        help,
-        samples: standing
-            .witnesses
-            .iter()
-            .map(|witness| Sample { labels: vec![("witness", witness.name.clone())], value: value(witness) })
-            .collect(),
+    let each = |name, help, value: fn(&WitnessStanding) -> f64| {
+        let sample =
+            |witness: &WitnessStanding| Sample::of(vec![("witness", witness.name.clone())], value(witness));
+        Family { name, help, kind: Kind::Gauge, samples: standing.witnesses.iter().map(sample).collect() }
     };
     vec![
-        gauge(
+        Family::gauge(
             "legal_aid_witness_lag_seconds",
             "How long the oldest entry that no quorum of witnesses has cosigned has waited.",
-            standing.lag.as_secs(),
+            standing.lag.as_secs_f64(),
         ),
-        gauge(
+        Family::gauge(
             "legal_aid_witness_stopped",
             "1 while no new work is taken because the witnesses lag too far behind.",
-            u64::from(standing.stopped),
+            if standing.stopped { 1.0 } else { 0.0 },
         ),
-        gauge(
+        Family::gauge(
             "legal_aid_cosigned_entries",
             "Entries of the newest checkpoint that a quorum of witnesses has cosigned.",
-            standing.cosigned.as_ref().map_or(0, |cosigned| cosigned.size),
+            standing.cosigned.as_ref().map_or(0.0, |cosigned| cosigned.size as f64),
         ),
         each(
             "legal_aid_witness_entries",
             "Entries of the newest checkpoint that a witness has cosigned.",
-            |witness| witness.size,
+            |witness| witness.size as f64,
         ),
         each(
             "legal_aid_witness_disagrees",
             "1 while a witness holds another history of the log than the gateway.",
-            |witness| u64::from(witness.disagrees),
+            |witness| if witness.disagrees { 1.0 } else { 0.0 },
         ),
     ]
 }

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::attachment::{check_named, named_digests};
 use super::call::Call;
+use super::deliveries::{GetDelivery, ListDeliveries, RedeliverExchange, RetryDelivery};
 use super::exchange_views::{GetExchange, ListExchanges, thread_of};
 use super::intake::streams::Items;
 use super::intake::{Intake, store_refusal};
@@ -92,6 +93,38 @@ impl ExchangeService for Exchanges {
         request: Request<proto::WatchExchangesRequest>,
     ) -> Result<Response<Self::WatchExchangesStream>, Status> {
         self.0.carry_out_sending::<WatchExchanges>(request).await
+    }
+
+    async fn redeliver_exchange(
+        &self,
+        request: Request<proto::RedeliverExchangeRequest>,
+    ) -> Result<Response<proto::RedeliverExchangeResponse>, Status> {
+        let answer = self.0.carry_out::<RedeliverExchange>(request).await?;
+        self.0.outbox.notify_one();
+        Ok(answer)
+    }
+
+    async fn list_deliveries(
+        &self,
+        request: Request<proto::ListDeliveriesRequest>,
+    ) -> Result<Response<proto::ListDeliveriesResponse>, Status> {
+        self.0.look_up::<ListDeliveries>(request).await
+    }
+
+    async fn get_delivery(
+        &self,
+        request: Request<proto::GetDeliveryRequest>,
+    ) -> Result<Response<proto::GetDeliveryResponse>, Status> {
+        self.0.look_up::<GetDelivery>(request).await
+    }
+
+    async fn retry_delivery(
+        &self,
+        request: Request<proto::RetryDeliveryRequest>,
+    ) -> Result<Response<proto::RetryDeliveryResponse>, Status> {
+        let answer = self.0.carry_out::<RetryDelivery>(request).await?;
+        self.0.outbox.notify_one();
+        Ok(answer)
     }
 }
 

@@ -16,17 +16,22 @@ use tonic::Code;
 use tonic::body::Body;
 use tower::Service;
 
-use super::call::{Call, Slot};
+use super::call::{Call, Places, Slot};
 use super::capacity::Capacity;
+use super::code_name;
 use super::intake::Intake;
 use super::one_message::OneMessage;
 use super::operation::Facts;
+use super::rates::Rates;
 use super::status::Refusal;
 use super::whole_stream::WholeStream;
+use super::wire::shanghai_day;
 use crate::access::{Method, Shape};
+use crate::domain::agency::{AgencyKind, CreditCode};
 use crate::domain::person::may_hold_resident_id;
 use crate::entropy;
 use crate::identity::server::Peer;
+use crate::telemetry::Calls;
 
 /// Time that a call gets beyond its deadline to write its last entry and be answered.
 const GRACE: Duration = Duration::from_secs(2);
@@ -70,6 +75,19 @@ pub struct Front<S> {
     limits: CallLimits,
     capacity: Capacity,
     overloaded: Arc<Semaphore>,
+    rates: Arc<Rates>,
+    calls: Arc<Calls>,
+}
+
+/// What a call that no method of the contract takes is counted as.
+const UNKNOWN: &str = "unknown";
+
+/// Counts calls by the words of the contract.
+pub fn call_counts() -> Calls {
+    let methods = Method::ALL.iter().map(|method| method.name()).chain([UNKNOWN]);
+    let kinds = AgencyKind::ALL.iter().map(|kind| kind.as_str()).chain([UNKNOWN]);
+    let codes = (0..17).map(|code| code_name(Code::from_i32(code)));
+    Calls::new(methods.collect(), kinds.collect(), codes.collect())
 }
 
 /// Refusals for overload that are written at once.
@@ -103,14 +121,30 @@ impl http_body::Body for Held {
 
 impl<S> Front<S> {
     /// Stands before `inner`.
-    pub fn new(inner: S, intake: Arc<Intake>, limits: CallLimits) -> Self {
+    pub fn new(inner: S, intake: Arc<Intake>, limits: CallLimits, calls: Arc<Calls>) -> Self {
         Self {
             inner,
             intake,
             limits,
             capacity: Capacity::new(limits.calls, limits.calls_per_agency),
             overloaded: Arc::new(Semaphore::new(OVERLOAD_REFUSALS)),
+            rates: Arc::default(),
+            calls,
         }
+    }
+
+    fn kind_of(&self, agency: &CreditCode) -> Option<AgencyKind> {
+        self.intake.directory.load().agency(agency).map(|agency| agency.kind)
+    }
+
+    /// Whether the call comes in its turn, and a place for it.
+    fn take_in(&self, agency: CreditCode, method: Option<Method>, now: Instant) -> Result<Places, Refusal> {
+        if let Some(method) = method {
+            let directory = self.intake.directory.load();
+            let today = shanghai_day(self.intake.clock.now());
+            self.rates.take(&directory, &agency, method, today, now).map_err(Refusal::TooFast)?;
+        }
+        self.capacity.take(agency)
     }
 }
 
@@ -137,7 +171,8 @@ where
         let timeout = requested_timeout(&request);
         let given = timeout.as_ref().ok().copied().flatten();
         let path = request.uri().path();
-        let shape = Method::at_path(path).map_or(Shape::Unary, Method::shape);
+        let method = Method::at_path(path);
+        let shape = method.map_or(Shape::Unary, Method::shape);
         let started = Instant::now();
         let deadline = started + self.limits.lifetime(shape, given);
         // A request that is one message comes at once, however long its answer streams.
@@ -145,7 +180,7 @@ where
             Shape::ServerStream => started + self.limits.lifetime(Shape::Unary, given),
             _ => deadline,
         };
-        let (places, no_place) = match self.capacity.take(agency) {
+        let (places, no_place) = match self.take_in(agency, method, started) {
             Ok(places) => (Some(places), None),
             Err(refusal) => (None, Some(refusal)),
         };
@@ -171,7 +206,13 @@ where
         };
         let intake = Arc::clone(&self.intake);
         let overloaded = Arc::clone(&self.overloaded);
-        Box::pin(async move {
+        let running = self.calls.begin();
+        let calls = Arc::clone(&self.calls);
+        let counted_as = (
+            method.map_or(Method::ALL.len(), |method| method as usize),
+            self.kind_of(&agency).map_or(AgencyKind::ALL.len(), |kind| kind as usize),
+        );
+        let answering = async move {
             if let Some(refusal) = refusal {
                 return Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http());
             }
@@ -215,6 +256,15 @@ where
                 code => Refusal::Unreadable(code),
             };
             Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http())
+        };
+        Box::pin(async move {
+            let answered: Result<Response<Body>, Infallible> = answering.await;
+            if let (Ok(response), false) = (&answered, is_health) {
+                let (method, kind) = counted_as;
+                calls.answered(method, kind, outcome_of(response) as usize, started.elapsed());
+            }
+            drop(running);
+            answered
         })
     }
 }
@@ -254,6 +304,11 @@ pub(super) fn trace_id(request: &Request<Body>) -> String {
         id.len() == 32 && id.bytes().all(is_hex) && !may_hold_resident_id(id)
     });
     id.map_or_else(|| HEXLOWER.encode(&entropy::bytes::<16>()), str::to_owned)
+}
+
+/// An answer that begins without a status goes on: it counts as right, whatever its stream comes to.
+fn outcome_of(response: &Response<Body>) -> Code {
+    if response.headers().contains_key("grpc-status") { code_of(response) } else { Code::Ok }
 }
 
 fn code_of(response: &Response<Body>) -> Code {

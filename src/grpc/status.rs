@@ -9,7 +9,7 @@ use tonic_types::{
 };
 
 use crate::access::Denial;
-use crate::domain::exchange::IllegalTransition;
+use crate::domain::exchange::{DeliveryState, IllegalTransition};
 use crate::domain::violation::Violation;
 
 /// The `domain` of every `google.rpc.ErrorInfo`.
@@ -36,6 +36,10 @@ pub(crate) enum Refusal {
     IllegalTransition(IllegalTransition),
     /// The exchange's messages were erased.
     Erased,
+    /// The delivery does not wait, but stands so.
+    NotWaiting(DeliveryState),
+    /// Nothing of the exchange was given up.
+    NothingGivenUp,
     /// The request id was used for something else.
     RequestIdReused,
     /// The same request id is being worked on.
@@ -50,6 +54,8 @@ pub(crate) enum Refusal {
     Overloaded,
     /// Too many calls at once of this agency.
     AgencyOverloaded,
+    /// The agency calls faster than its agreement says; there is room again after this time.
+    TooFast(Duration),
     /// The agency is not active any more.
     AgencyNotActive,
     /// Not a gRPC request.
@@ -166,6 +172,26 @@ impl Refusal {
                 "the messages of this exchange were erased, nothing can be added; open a new exchange",
                 "本事项的内容已依法删除，不能再作答复；如有需要请另行提交",
             ),
+            Self::NotWaiting(state) => say(
+                Code::FailedPrecondition,
+                "DELIVERY_DOES_NOT_WAIT",
+                match state {
+                    DeliveryState::Delivered => "the recipient has it: there is nothing to try again",
+                    DeliveryState::Dead => "it was given up: redeliver its exchange",
+                    _ => "it is on its way now; it waits again if that fails, or when its lease ends",
+                },
+                match state {
+                    DeliveryState::Delivered => "对方已收到，无需重试",
+                    DeliveryState::Dead => "已放弃投递，请对该事项重新投递",
+                    _ => "正在投递中；失败或者租约到期后方可重试",
+                },
+            ),
+            Self::NothingGivenUp => say(
+                Code::FailedPrecondition,
+                "NOTHING_GIVEN_UP",
+                "no delivery of this exchange was given up; what waits can be retried one by one",
+                "该事项没有已放弃的投递；等待中的投递可逐一重试",
+            ),
             Self::RequestIdReused => say(
                 Code::AlreadyExists,
                 "REQUEST_ID_REUSED",
@@ -219,6 +245,15 @@ impl Refusal {
                     "本机构并发调用过多，请稍后重试",
                 ),
                 second,
+            ),
+            Self::TooFast(wait) => retry(
+                say(
+                    Code::ResourceExhausted,
+                    "RATE_EXCEEDED",
+                    "this agency calls faster than its agreement allows; try again after the time given",
+                    "调用频率超出协议约定，请按提示时间稍后重试",
+                ),
+                *wait,
             ),
             Self::AgencyNotActive => say(
                 Code::PermissionDenied,

@@ -29,7 +29,10 @@ pub(crate) use self::time::{civil_date, date, shanghai_day, timestamp};
 pub(crate) use self::verification::{
     RegisterAnswer, low_income_query, poverty_household_query, verification_state,
 };
-pub(crate) use self::view::{clock_of, event_of, exchange_of, kind_of, state_of};
+pub(crate) use self::view::{
+    clock_of, delivery_state_of, event_of, exchange_of, kind_of, outbox_delivery_of, redelivery_reason,
+    state_of,
+};
 
 use crate::domain::money::Fen;
 use crate::domain::violation::Violations;

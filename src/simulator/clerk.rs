@@ -214,9 +214,16 @@ impl InboxService for Inbox {
         let taken = Taken::read(&delivery)?;
         let sha256 = taken.sha256.clone();
         let mut seen = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let already_delivered = seen.insert(delivery.delivery_id, sha256.clone()).is_some();
+        let already_delivered = match seen.get(&delivery.delivery_id) {
+            Some(known) if *known != sha256 => {
+                return Err(Status::failed_precondition("this delivery had another digest before"));
+            }
+            known => known.is_some(),
+        };
         if !already_delivered {
-            let _ = self.desk.send(taken);
+            // Remembered only once it lies on the desk: an attempt that failed is not done.
+            self.desk.send(taken).map_err(|_| Status::unavailable("nobody works here now"))?;
+            seen.insert(delivery.delivery_id, sha256.clone());
         }
         Ok(Response::new(proto::DeliverResponse { message_sha256: sha256, already_delivered }))
     }

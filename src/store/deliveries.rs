@@ -23,12 +23,14 @@ pub struct DeliveryRecord {
     pub delivered: bool,
     /// Attempts made.
     pub attempts: u32,
-    /// When it was put in the outbox.
-    pub created: Timestamp,
+    /// Of them, those before an operator last had it delivered again.
+    pub attempts_before: u32,
+    /// When it was put in the outbox, or an operator had it delivered again.
+    pub since: Timestamp,
 }
 
-const SELECT: &str = "SELECT d.delivery_id, d.exchange_id, d.sequence, d.recipient, d.state, d.attempts, d.created_us \
-                      FROM deliveries d";
+const SELECT: &str = "SELECT d.delivery_id, d.exchange_id, d.sequence, d.recipient, d.state, d.attempts, d.attempts_before, \
+                      COALESCE(d.redelivered_us, d.created_us) FROM deliveries d";
 
 impl Store {
     /// Which of `among` have a delivery that is due. Costs one look into the index for each of them, however much
@@ -112,6 +114,8 @@ fn delivery(row: &SqliteRow) -> Result<DeliveryRecord, StoreError> {
         recipient: CreditCode::parse(row.try_get(3)?).map_err(|_| inconsistent("recipient"))?,
         delivered: row.try_get::<&str, _>(4)? == "DELIVERED",
         attempts: u32::try_from(row.try_get::<i64, _>(5)?).map_err(|_| inconsistent("attempts"))?,
-        created: Timestamp::from_microsecond(row.try_get(6)?).map_err(|_| inconsistent("created_us"))?,
+        attempts_before: u32::try_from(row.try_get::<i64, _>(6)?)
+            .map_err(|_| inconsistent("attempts_before"))?,
+        since: Timestamp::from_microsecond(row.try_get(7)?).map_err(|_| inconsistent("created_us"))?,
     })
 }

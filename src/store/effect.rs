@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::clocks::{Move, is_due, move_clocks, raise_overdue, start_clocks};
 use super::finding_marks::{self, NewMark};
+use super::outbox::{self, OutboxChange};
 use super::removals::{self, NewRemoval, RemovalEnd, RemovalStep};
 use super::verifications::{self, NewVerification, VerificationStep};
 use super::{StoreError, attachments, events, signed};
@@ -144,6 +145,8 @@ pub enum Effect {
     DeemWithdrawn(Box<DeemedWithdrawal>),
     /// Keeps an auditor's mark of a finding.
     MarkFinding(Box<NewMark>),
+    /// Does what an operator asks of the outbox.
+    Operate(OutboxChange),
 }
 
 /// How an attempt to deliver ended.
@@ -352,6 +355,7 @@ async fn apply_one(
         }
         Effect::DeemWithdrawn(withdrawal) => deem_withdrawn(connection, clocks, withdrawal).await,
         Effect::MarkFinding(mark) => finding_marks::mark(connection, mark).await.map(Ok),
+        Effect::Operate(change) => outbox::apply(connection, clocks, change).await,
     }
 }
 

@@ -73,9 +73,17 @@ impl Storage for Store {
     }
 
     async fn commit(&self, batch: &Batch<Effect>) -> Result<Vec<(usize, Rejection)>, StoreError> {
-        let mut connection = self.writer.acquire().await?;
+        let begun = std::time::Instant::now();
+        let mut connection = self.writer.acquire().await.inspect_err(|_| self.writes.failed())?;
         let outcome = commit_on(&mut connection, &self.clocks, batch).await;
         Self::discard_after_error(&mut connection, &outcome);
+        match &outcome {
+            Ok(rejections) if rejections.is_empty() => {
+                self.writes.written(batch.leaves.len(), begun.elapsed());
+            }
+            Ok(_) => {}
+            Err(_) => self.writes.failed(),
+        }
         if matches!(&outcome, Ok(rejections) if rejections.is_empty()) && !effect::is_rows_only(batch) {
             // Durable already: who follows is woken by a later batch at the latest.
             if let Err(error) = self.followers.wake(&mut connection).await {

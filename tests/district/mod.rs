@@ -722,7 +722,7 @@ pub(crate) struct Stand {
     _server: JoinHandle<()>,
 }
 
-async fn stand(profile: &Profile, listen: SocketAddr, routes: Routes, clock: Clock) -> Stand {
+pub(crate) async fn stand(profile: &Profile, listen: SocketAddr, routes: Routes, clock: Clock) -> Stand {
     let acceptor =
         Acceptor::new(&profile.credentials().unwrap(), Arc::new(LetsAllIn), AcceptorLimits::default(), clock);
     let listener = TcpListener::bind(listen).await.unwrap();

@@ -1,11 +1,11 @@
 //! From the domain to the wire.
 
-use super::{date, timestamp};
+use super::{date, timestamp, word};
 use crate::domain::clocks::SourceMark;
-use crate::domain::exchange::{Change, ExchangeState, Kind};
-use crate::domain::violation::Remark;
+use crate::domain::exchange::{Change, DeliveryState, ExchangeState, Kind};
+use crate::domain::violation::{Remark, Violations};
 use crate::grpc::proto;
-use crate::store::{ClockRecord, EventRecord, ExchangeRecord};
+use crate::store::{ClockRecord, EventRecord, ExchangeRecord, OutboxRecord};
 
 /// An exchange without its thread.
 pub(crate) fn exchange_of(record: &ExchangeRecord) -> proto::Exchange {
@@ -54,6 +54,7 @@ pub(crate) fn event_of(record: &EventRecord) -> proto::ExchangeEvent {
         Change::Overdue => proto::ExchangeChange::Overdue,
         Change::Delivered => proto::ExchangeChange::Delivered,
         Change::Undeliverable => proto::ExchangeChange::Undeliverable,
+        Change::Redelivered => proto::ExchangeChange::Redelivered,
     };
     proto::ExchangeEvent {
         exchange_id: record.exchange_id.to_string(),
@@ -96,6 +97,53 @@ fn state_on_wire(state: ExchangeState) -> proto::ExchangeState {
         ExchangeState::Undeliverable => proto::ExchangeState::Undeliverable,
         ExchangeState::DeemedWithdrawn => proto::ExchangeState::DeemedWithdrawn,
     }
+}
+
+/// A delivery as its operator sees it.
+pub(crate) fn outbox_delivery_of(record: &OutboxRecord) -> proto::OutboxDelivery {
+    let is_settled = record.settled.is_some();
+    proto::OutboxDelivery {
+        delivery_id: record.delivery_id.to_string(),
+        exchange_id: record.exchange_id.to_string(),
+        message_sequence: record.sequence,
+        recipient: record.recipient.to_string(),
+        state: delivery_state_on_wire(record.state).into(),
+        attempts: record.attempts,
+        last_failure: record.reason.clone().unwrap_or_default(),
+        create_time: Some(timestamp(record.created)),
+        due_time: (!is_settled).then(|| timestamp(record.due)),
+        settle_time: record.settled.map(timestamp),
+    }
+}
+
+/// A delivery's state from the wire; `None` for unspecified and unknown.
+pub(crate) fn delivery_state_of(value: i32) -> Option<DeliveryState> {
+    DeliveryState::ALL.iter().copied().find(|state| delivery_state_on_wire(*state) as i32 == value)
+}
+
+fn delivery_state_on_wire(state: DeliveryState) -> proto::DeliveryState {
+    match state {
+        DeliveryState::Pending => proto::DeliveryState::Pending,
+        DeliveryState::Leased => proto::DeliveryState::Leased,
+        DeliveryState::Delivered => proto::DeliveryState::Delivered,
+        DeliveryState::Dead => proto::DeliveryState::Dead,
+    }
+}
+
+/// Reads why an operator has an exchange delivered again, as the log says it.
+pub(crate) fn redelivery_reason(
+    violations: &mut Violations,
+    field: &str,
+    value: i32,
+) -> Option<&'static str> {
+    use proto::RedeliveryReason as R;
+    word(violations, field, value, |reason| match reason {
+        R::Unspecified => None,
+        R::RecipientBack => Some("RECIPIENT_BACK"),
+        R::EndpointCorrected => Some("ENDPOINT_CORRECTED"),
+        R::AskedByRecipient => Some("ASKED_BY_RECIPIENT"),
+        R::AskedBySender => Some("ASKED_BY_SENDER"),
+    })
 }
 
 /// A remark on the wire; `message` is the path of the message that it is about.

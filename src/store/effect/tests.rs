@@ -150,3 +150,53 @@ async fn what_was_given_up_and_then_acknowledged_has_arrived_and_its_clock_runs(
     assert_eq!(clocks[&matter.exchange_id][0].started, days(2));
     matter.store.close().await;
 }
+
+#[tokio::test]
+async fn what_is_redelivered_waits_again_counts_its_age_anew_and_starts_its_clocks_when_it_arrives() {
+    use crate::store::OutboxChange;
+    let matter = Matter::open().await;
+    let (exchange_id, delivery_id) = (matter.exchange_id, delivery(1).delivery_id);
+    let redeliver = |at| Effect::Operate(OutboxChange::Redeliver { exchange_id, at });
+    assert_eq!(matter.apply(redeliver(days(1))).await, Err(Rejection::Conflict), "nothing was given up");
+    let lease = Uuid::from_u128(7);
+    matter.apply(Effect::Lease { delivery_id, attempts: 0, lease, until: days(1) }).await.unwrap();
+    matter.settle(Some(lease), DeliveryOutcome::Dead { reason: "TOO_OLD" }, days(7)).await;
+    matter.apply(redeliver(days(8))).await.unwrap();
+    assert_eq!(matter.state_now().await, ExchangeState::Submitted);
+    let recipient = delivery(1).recipient;
+    let [due] = matter.store.due_deliveries(&recipient, days(8), 10).await.unwrap().try_into().unwrap();
+    assert_eq!((due.attempts, due.attempts_before, due.since), (1, 1, days(8)));
+
+    // Who held a lease before it was given up can no longer settle it.
+    let late =
+        Effect::Settle { delivery_id, lease: Some(lease), outcome: DeliveryOutcome::Delivered, at: days(8) };
+    assert_eq!(matter.apply(late).await, Err(Rejection::Conflict));
+    let lease = Uuid::from_u128(8);
+    matter.apply(Effect::Lease { delivery_id, attempts: 1, lease, until: days(9) }).await.unwrap();
+    matter.settle(Some(lease), DeliveryOutcome::Delivered, days(9)).await;
+    assert_eq!(matter.state_now().await, ExchangeState::Delivered);
+    let clocks = matter.store.clocks_of(&[exchange_id]).await.unwrap();
+    assert_eq!(clocks[&exchange_id].last().unwrap().started, days(9));
+    matter.store.close().await;
+}
+
+#[tokio::test]
+async fn a_lease_of_a_gateway_that_ended_is_released_and_one_of_an_agency_that_pulls_is_not() {
+    let matter = Matter::open().await;
+    let (delivery_id, recipient) = (delivery(1).delivery_id, delivery(1).recipient);
+    let lease = Uuid::from_u128(7);
+    matter.apply(Effect::Lease { delivery_id, attempts: 0, lease, until: days(1) }).await.unwrap();
+    assert_eq!(matter.store.release_leases(&[], MONDAY).await.unwrap(), 0);
+    assert!(matter.store.due_deliveries(&recipient, MONDAY, 10).await.unwrap().is_empty());
+    assert_eq!(matter.store.release_leases(&[recipient], MONDAY).await.unwrap(), 1);
+    assert_eq!(matter.store.due_deliveries(&recipient, MONDAY, 10).await.unwrap().len(), 1);
+
+    // The old holder has lost it.
+    let late =
+        Effect::Settle { delivery_id, lease: Some(lease), outcome: DeliveryOutcome::Delivered, at: MONDAY };
+    assert_eq!(matter.apply(late).await, Err(Rejection::Conflict));
+    let figures = matter.store.outbox_figures().await.unwrap();
+    assert_eq!((figures.open, figures.leased, figures.dead), (1, 0, 0));
+    assert_eq!(figures.oldest, Some(MONDAY));
+    matter.store.close().await;
+}

@@ -1,0 +1,48 @@
+//! What the gateway reads from files, at start and again on SIGHUP.
+
+use std::path::PathBuf;
+
+use super::StartError;
+use crate::access::Directory;
+use crate::config::{Config, read_rule_sets};
+use crate::domain::clocks::Clocks;
+use crate::domain::eligibility::RuleSets;
+use crate::identity::credentials::Credentials;
+
+pub(super) fn read_credentials(config: &Config) -> Result<Credentials, StartError> {
+    let tls = &config.tls;
+    let credentials = Credentials::load(&tls.certificate, &tls.private_key, &tls.authorities)?
+        .with_revocation_lists(&tls.revocations)?;
+    let (certificate, configured) = (credentials.own().agency, config.gateway.agency);
+    if certificate != configured {
+        return Err(StartError::WrongCertificate { certificate, configured });
+    }
+    Ok(credentials)
+}
+
+/// Reads the clocks of the law, with the operator's own.
+///
+/// # Errors
+/// When a file cannot be read or contradicts itself.
+pub fn read_clocks(config: &Config) -> Result<Clocks, StartError> {
+    let read = |path: &Option<PathBuf>| {
+        let text = |path: &PathBuf| {
+            std::fs::read_to_string(path)
+                .map_err(|source| StartError::Unreadable { path: path.clone(), source })
+        };
+        path.as_ref().map(text).transpose()
+    };
+    let (rules, holidays) = (read(&config.clocks.rules)?, read(&config.clocks.holidays)?);
+    Ok(Clocks::load(rules.as_deref(), holidays.as_deref())?)
+}
+
+pub(super) fn read_directory(config: &Config) -> Result<Directory, StartError> {
+    let path = &config.gateway.directory;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| StartError::Unreadable { path: path.clone(), source })?;
+    Directory::parse(&text).map_err(|source| StartError::Directory { path: path.clone(), source })
+}
+
+pub(super) fn read_rules(config: &Config) -> Result<RuleSets, StartError> {
+    Ok(read_rule_sets(config.eligibility.rules.as_deref())?)
+}
