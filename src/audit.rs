@@ -5,10 +5,14 @@
 //! with tools that nobody here wrote.
 
 pub mod checkpoint;
+pub mod cosignature;
 pub mod entry;
+pub mod fork;
 pub mod log;
 pub mod merkle;
 pub mod note;
 pub mod proof;
 pub mod tile;
 pub mod verifier;
+pub mod witness;
+pub mod witnessed;

@@ -5,6 +5,7 @@
 
 mod audit;
 mod rule_sets;
+mod witness;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,9 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
-pub use self::audit::AuditSection;
+pub use self::audit::{AuditSection, WitnessEntry, WitnessesSection};
 pub use self::rule_sets::{RulesError, read_rule_sets};
+pub use self::witness::{WitnessConfig, WitnessSection, WitnessedLog};
 use crate::domain::agency::CreditCode;
 
 /// Prefix of variables that overlay the file.
@@ -56,6 +58,8 @@ pub struct Config {
     /// Metrics.
     #[serde(default)]
     pub metrics: MetricsSection,
+    /// Being a witness of other parties' logs.
+    pub witness: Option<WitnessSection>,
 }
 
 /// `[gateway]`
@@ -355,6 +359,7 @@ impl Config {
         .into_iter()
         .chain(&mut tls.revocations)
         .chain(&mut config.audit.checkpoint)
+        .chain(config.witness.iter_mut().flat_map(WitnessSection::files))
         .chain(&mut config.eligibility.rules)
         .chain(&mut config.clocks.rules)
         .chain(&mut config.clocks.holidays)
@@ -387,6 +392,7 @@ impl Config {
         if limits.keep_outcomes < Duration::from_secs(7 * 86_400) {
             return Err("limits.keep_outcomes must be at least 7 days (\"168h\")");
         }
+        self.audit.witnesses.check()?;
         if limits.calls == 0
             || limits.calls_per_agency == 0
             || self.audit.queue == 0

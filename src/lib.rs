@@ -7,7 +7,7 @@
 //!
 //! [`domain`] holds the law's words as types and knows nothing of all this. [`gateway`] puts the parts together;
 //! [`cli`] is what people type. [`setup`] makes the folder that a gateway runs from, [`client`] is an agency's own
-//! side, and [`simulator`] has agencies that behave, and misbehave, on request.
+//! side, [`witness`] cosigns other parties' logs, and [`simulator`] has agencies that behave, and misbehave, on request.
 //!
 //! Imports point one way: `cli -> gateway -> {grpc, delivery, identity} -> {access, store} -> audit -> domain`.
 
@@ -29,3 +29,4 @@ pub mod setup;
 pub mod simulator;
 pub mod store;
 pub mod telemetry;
+pub mod witness;

@@ -5,6 +5,7 @@
 
 mod attachments;
 mod clocks;
+mod cosignatures;
 mod deliveries;
 mod effect;
 mod events;
@@ -28,6 +29,7 @@ use thiserror::Error;
 
 pub use self::attachments::{AttachmentRecord, Begun, CHUNK_BYTES, NewAttachment, Room};
 pub use self::clocks::{ClockRecord, DueClock, OverdueCount};
+pub use self::cosignatures::CosignatureRecord;
 pub use self::deliveries::DeliveryRecord;
 pub use self::effect::{
     DeemedWithdrawal, DeliveryOutcome, Effect, NewDelivery, NewExchange, NewMessage, Rejection,
@@ -237,6 +239,7 @@ fn migrations() -> Migrator {
         step(3, "verifications", include_str!("../migrations/sqlite/0003_verifications.sql")),
         step(4, "attachments", include_str!("../migrations/sqlite/0004_attachments.sql")),
         step(5, "events", include_str!("../migrations/sqlite/0005_events.sql")),
+        step(7, "witnesses", include_str!("../migrations/sqlite/0007_witnesses.sql")),
     ])
 }
 

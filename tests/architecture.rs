@@ -27,6 +27,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("store", "audit domain clock entropy"),
     ("wire", "store domain contract"),
     ("identity", "access store audit domain clock entropy"),
+    ("witness", "identity config audit domain clock entropy"),
     ("delivery", "identity wire access store audit domain contract clock entropy telemetry"),
     ("grpc", "delivery identity wire access store audit domain contract clock entropy telemetry"),
     ("console", "grpc identity access store audit domain clock entropy telemetry"),
@@ -34,13 +35,13 @@ const ROOMS: &[(&str, &str)] = &[
     ("simulator", "client grpc identity wire audit config domain contract clock entropy"),
     (
         "gateway",
-        "console grpc delivery identity access store audit config domain contract clock entropy telemetry",
+        "console grpc delivery witness identity access store audit config domain contract clock entropy telemetry",
     ),
     ("setup", "gateway simulator client identity wire access config domain clock entropy"),
     ("district", "setup gateway simulator client config domain clock"),
     (
         "cli",
-        "district setup gateway simulator client grpc delivery identity wire access store audit config domain \
+        "district setup gateway simulator client grpc delivery witness identity wire access store audit config domain \
          contract clock entropy telemetry",
     ),
     ("main", "cli"),

@@ -44,6 +44,11 @@ impl Checkpoint {
         parse(key.open(note)?, key.name())
     }
 
+    /// The origin that a note's first line names; nothing is verified yet.
+    pub fn origin_of(note: &str) -> Option<&str> {
+        note.lines().next().filter(|line| !line.is_empty())
+    }
+
     fn text(&self) -> String {
         let mut text = format!("{}\n{}\n{}\n", self.origin, self.size, self.root.to_base64());
         for extension in &self.extensions {

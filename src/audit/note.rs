@@ -12,7 +12,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// The type byte of Ed25519 keys in `signed-note`.
 const ED25519_TYPE: u8 = 0x01;
-const PRIVATE_PREFIX: &str = "PRIVATE+KEY+";
+pub(super) const PRIVATE_PREFIX: &str = "PRIVATE+KEY+";
 const SIGNATURE_PREFIX: &str = "\u{2014} ";
 /// What `golang.org/x/mod/sumdb/note` accepts; a checkpoint has a few hundred bytes and a handful of
 /// witnesses.
@@ -28,8 +28,11 @@ pub enum KeyError {
     /// The name is empty, or has a space, a plus sign or a control character.
     #[error("a key name is not empty and has no spaces, plus signs or control characters")]
     BadName,
-    /// The key is not an Ed25519 key of 32 bytes.
-    #[error("not an ed25519 key of 32 bytes")]
+    /// The key is not an Ed25519 key of 32 bytes, or of another type: a log's key where a witness's is wanted, or
+    /// the other way round.
+    #[error(
+        "not an ed25519 key of 32 bytes of the wanted type (a log's key begins with A, a witness's with B)"
+    )]
     NotEd25519,
     /// The key hash is not the hash of this name and key.
     #[error("the key hash does not belong to this name and key")]
@@ -85,25 +88,14 @@ impl SigningKey {
     /// [`KeyError`] for any other text.
     pub fn parse(encoded: &str) -> Result<Self, KeyError> {
         let fields = encoded.strip_prefix(PRIVATE_PREFIX).ok_or(KeyError::Malformed)?;
-        let (name, key_hash, seed) = split_key(fields)?;
+        let (name, key_hash, seed) = split_key(fields, ED25519_TYPE)?;
         let key = Self::from_seed(name, &seed)?;
         if key.public.key_hash == key_hash { Ok(key) } else { Err(KeyError::HashDiffers) }
     }
 
     /// `PRIVATE+KEY+<name>+<key hash>+<base64 of 0x01 and the seed>`: a secret, wiped when dropped.
     pub fn encode(&self) -> Zeroizing<String> {
-        let mut typed = Zeroizing::new([ED25519_TYPE; 33]);
-        typed[1..].copy_from_slice(self.seed.as_slice());
-        let encoded_seed = Zeroizing::new(BASE64.encode(typed.as_slice()));
-        let fields = [PRIVATE_PREFIX, self.name(), "+", &HEXLOWER.encode(&self.public.key_hash), "+"];
-        // With its final size from the start, it leaves no copy of the seed behind when it grows.
-        let length = fields.iter().map(|field| field.len()).sum::<usize>() + encoded_seed.len();
-        let mut encoded = Zeroizing::new(String::with_capacity(length));
-        for field in fields {
-            encoded.push_str(field);
-        }
-        encoded.push_str(&encoded_seed);
-        encoded
+        encode_seed(self.name(), self.public.key_hash, ED25519_TYPE, &self.seed)
     }
 
     /// The name it signs under.
@@ -124,8 +116,8 @@ impl SigningKey {
     pub(super) fn sign(&self, text: &str) -> Result<String, NoteError> {
         check_text(text)?;
         let signature = self.pair.try_sign(text.as_bytes()).map_err(|_| NoteError::SigningFailed)?;
-        let stamp = [&self.public.key_hash, signature.as_ref()].concat();
-        Ok(format!("{text}\n{SIGNATURE_PREFIX}{} {}\n", self.name(), BASE64.encode(&stamp)))
+        let line = signature_line(self.name(), self.public.key_hash, signature.as_ref());
+        Ok(format!("{text}\n{line}"))
     }
 }
 
@@ -156,7 +148,7 @@ impl VerifyingKey {
         if !is_key_name(name) {
             return Err(KeyError::BadName);
         }
-        let key_hash = key_hash(name, &public_key);
+        let key_hash = key_hash(name, ED25519_TYPE, &public_key);
         Ok(Self { name: name.to_owned(), key_hash, public_key })
     }
 
@@ -183,25 +175,12 @@ impl VerifyingKey {
     /// [`NoteError`] if the note is malformed, or not every signature said to be by this key verifies, or
     /// none is.
     pub(super) fn open<'note>(&self, note: &'note str) -> Result<&'note str, NoteError> {
-        if note.len() > MAX_NOTE_BYTES {
-            return Err(NoteError::Malformed);
-        }
-        let (before, signatures) = note.rsplit_once("\n\n").ok_or(NoteError::Malformed)?;
-        let text = &note[..=before.len()];
-        check_text(text)?;
-        let lines = signatures.strip_suffix('\n').ok_or(NoteError::Malformed)?;
+        let Parts { text, signatures } = take_apart(note)?;
         let mut signed = false;
-        for (count, line) in lines.split('\n').enumerate() {
-            if count == MAX_SIGNATURES {
-                return Err(NoteError::Malformed);
-            }
-            let (name, stamp) = split_signature(line)?;
-            let Some((key_hash, signature)) = stamp.split_first_chunk::<4>() else {
-                return Err(NoteError::Malformed);
-            };
-            if name == self.name && *key_hash == self.key_hash {
+        for Signature { name, key_hash, signature, .. } in signatures {
+            if name == self.name && key_hash == self.key_hash {
                 UnparsedPublicKey::new(&ED25519, &self.public_key)
-                    .verify(text.as_bytes(), signature)
+                    .verify(text.as_bytes(), &signature)
                     .map_err(|_| NoteError::BadSignature)?;
                 signed = true;
             }
@@ -212,8 +191,7 @@ impl VerifyingKey {
 
 impl fmt::Display for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let typed = [&[ED25519_TYPE], self.public_key.as_slice()].concat();
-        write!(f, "{}+{}+{}", self.name, HEXLOWER.encode(&self.key_hash), BASE64.encode(&typed))
+        f.write_str(&encode_public(&self.name, self.key_hash, ED25519_TYPE, &self.public_key))
     }
 }
 
@@ -221,7 +199,7 @@ impl FromStr for VerifyingKey {
     type Err = KeyError;
 
     fn from_str(encoded: &str) -> Result<Self, KeyError> {
-        let (name, key_hash, public_key) = split_key(encoded)?;
+        let (name, key_hash, public_key) = split_key(encoded, ED25519_TYPE)?;
         let key = Self::from_public_key(name, *public_key)?;
         if key.key_hash == key_hash { Ok(key) } else { Err(KeyError::HashDiffers) }
     }
@@ -229,14 +207,15 @@ impl FromStr for VerifyingKey {
 
 /// A name that `signed-note` allows: not empty, no spaces, no plus signs. Control characters could break the
 /// note's lines, so they are out too.
-fn is_key_name(name: &str) -> bool {
+pub(super) fn is_key_name(name: &str) -> bool {
     let forbidden = |character: char| character == '+' || character.is_whitespace() || character.is_control();
     !name.is_empty() && !name.contains(forbidden)
 }
 
-fn key_hash(name: &str, public_key: &[u8; 32]) -> [u8; 4] {
+/// The first four bytes of `SHA-256(name || 0x0A || type || public key)`: a hint which key signed.
+pub(super) fn key_hash(name: &str, key_type: u8, public_key: &[u8; 32]) -> [u8; 4] {
     let mut context = digest::Context::new(&digest::SHA256);
-    for part in [name.as_bytes(), b"\n", &[ED25519_TYPE], public_key] {
+    for part in [name.as_bytes(), b"\n", &[key_type], public_key] {
         context.update(part);
     }
     let mut first = [0; 4];
@@ -245,23 +224,92 @@ fn key_hash(name: &str, public_key: &[u8; 32]) -> [u8; 4] {
 }
 
 /// The fields of an encoded key: its name, the key hash, and the 32 bytes behind the type byte.
-type KeyFields<'text> = (&'text str, [u8; 4], Zeroizing<[u8; 32]>);
+pub(super) type KeyFields<'text> = (&'text str, [u8; 4], Zeroizing<[u8; 32]>);
 
-/// Takes an encoded key apart; whether the hash is right is for the caller to check. Base64 has plus signs of
+/// Takes an encoded key of this type apart; whether the hash is right is for the caller to check. Base64 has plus signs of
 /// its own, so only the first two separate.
-fn split_key(fields: &str) -> Result<KeyFields<'_>, KeyError> {
+pub(super) fn split_key(fields: &str, key_type: u8) -> Result<KeyFields<'_>, KeyError> {
     let (name, rest) = fields.split_once('+').ok_or(KeyError::Malformed)?;
     let (hash, typed) = rest.split_once('+').ok_or(KeyError::Malformed)?;
     let hash = HEXLOWER.decode(hash.as_bytes()).map_err(|_| KeyError::Malformed)?;
     let hash = hash.try_into().map_err(|_| KeyError::Malformed)?;
     let mut typed = BASE64.decode(typed.as_bytes()).map_err(|_| KeyError::Malformed)?;
     let mut key = Zeroizing::new([0; 32]);
-    let is_ed25519 = typed.len() == 33 && typed[0] == ED25519_TYPE;
+    let is_ed25519 = typed.len() == 33 && typed[0] == key_type;
     if is_ed25519 {
         key.copy_from_slice(&typed[1..]);
     }
     typed.zeroize();
     if is_ed25519 { Ok((name, hash, key)) } else { Err(KeyError::NotEd25519) }
+}
+
+/// A secret key as text, wiped when dropped.
+pub(super) fn encode_seed(name: &str, key_hash: [u8; 4], key_type: u8, seed: &[u8; 32]) -> Zeroizing<String> {
+    let mut typed = Zeroizing::new([key_type; 33]);
+    typed[1..].copy_from_slice(seed);
+    let encoded_seed = Zeroizing::new(BASE64.encode(typed.as_slice()));
+    let fields = [PRIVATE_PREFIX, name, "+", &HEXLOWER.encode(&key_hash), "+"];
+    // With its final size from the start, it leaves no copy of the seed behind when it grows.
+    let length = fields.iter().map(|field| field.len()).sum::<usize>() + encoded_seed.len();
+    let mut encoded = Zeroizing::new(String::with_capacity(length));
+    for field in fields {
+        encoded.push_str(field);
+    }
+    encoded.push_str(&encoded_seed);
+    encoded
+}
+
+/// A public key as text.
+pub(super) fn encode_public(name: &str, key_hash: [u8; 4], key_type: u8, public_key: &[u8; 32]) -> String {
+    let typed = [&[key_type], public_key.as_slice()].concat();
+    format!("{name}+{}+{}", HEXLOWER.encode(&key_hash), BASE64.encode(&typed))
+}
+
+/// A signature line with its line feed.
+pub(super) fn signature_line(name: &str, key_hash: [u8; 4], signature: &[u8]) -> String {
+    let stamp = [&key_hash, signature].concat();
+    format!("{SIGNATURE_PREFIX}{name} {}\n", BASE64.encode(&stamp))
+}
+
+/// A note taken apart; nothing in it is verified yet.
+pub(super) struct Parts<'note> {
+    /// What is signed, with its last line feed.
+    pub(super) text: &'note str,
+    pub(super) signatures: Vec<Signature<'note>>,
+}
+
+/// One signature line.
+pub(super) struct Signature<'note> {
+    /// The line itself, without its line feed.
+    pub(super) line: &'note str,
+    pub(super) name: &'note str,
+    pub(super) key_hash: [u8; 4],
+    /// What stands behind the key hash.
+    pub(super) signature: Vec<u8>,
+}
+
+/// Takes a note apart.
+///
+/// # Errors
+/// [`NoteError::Malformed`].
+pub(super) fn take_apart(note: &str) -> Result<Parts<'_>, NoteError> {
+    if note.len() > MAX_NOTE_BYTES {
+        return Err(NoteError::Malformed);
+    }
+    let (before, signatures) = note.rsplit_once("\n\n").ok_or(NoteError::Malformed)?;
+    let text = &note[..=before.len()];
+    check_text(text)?;
+    let lines: Vec<&str> = signatures
+        .strip_suffix('\n')
+        .ok_or(NoteError::Malformed)?
+        .split('\n')
+        .take(MAX_SIGNATURES + 1)
+        .collect();
+    if lines.len() > MAX_SIGNATURES {
+        return Err(NoteError::Malformed);
+    }
+    let signatures = lines.into_iter().map(split_signature).collect::<Result<_, _>>()?;
+    Ok(Parts { text, signatures })
 }
 
 /// A note's text: not empty, whole lines, no control characters in them.
@@ -270,12 +318,16 @@ fn check_text(text: &str) -> Result<(), NoteError> {
     if is_text { Ok(()) } else { Err(NoteError::Malformed) }
 }
 
-/// The name and the decoded bytes of a signature line: four of key hash, then the signature.
-fn split_signature(line: &str) -> Result<(&str, Vec<u8>), NoteError> {
+fn split_signature(line: &str) -> Result<Signature<'_>, NoteError> {
     let fields = line.strip_prefix(SIGNATURE_PREFIX).ok_or(NoteError::Malformed)?;
     let (name, encoded) = fields.split_once(' ').ok_or(NoteError::Malformed)?;
     let stamp = BASE64.decode(encoded.as_bytes()).map_err(|_| NoteError::Malformed)?;
-    if is_key_name(name) && stamp.len() > 4 { Ok((name, stamp)) } else { Err(NoteError::Malformed) }
+    match stamp.split_first_chunk::<4>() {
+        Some((key_hash, signature)) if is_key_name(name) && !signature.is_empty() => {
+            Ok(Signature { line, name, key_hash: *key_hash, signature: signature.to_vec() })
+        }
+        _ => Err(NoteError::Malformed),
+    }
 }
 
 #[cfg(test)]

@@ -105,6 +105,26 @@ pub fn verify_consistency(
         _ if old_size.is_power_of_two() => (old_root, proof),
         [first, rest @ ..] => (first, rest),
     };
+    let (old, new) = roots_from(start, rest, old_size, new_size)?;
+    if old != *old_root {
+        return Err(ProofError::OldRootDiffers);
+    }
+    if new == *new_root { Ok(()) } else { Err(ProofError::RootDiffers) }
+}
+
+/// The root that a tree of `new_size` leaves with `new_root` had at `old_size`, by a consistency proof between the two;
+/// `None` unless the proof leads to `new_root`, or `old_size` is a power of two, from which proofs do not hold it.
+pub fn old_root_of(old_size: u64, new_size: u64, new_root: &Hash, proof: &[Hash]) -> Option<Hash> {
+    if old_size == 0 || old_size >= new_size || old_size.is_power_of_two() {
+        return None;
+    }
+    let (start, rest) = proof.split_first()?;
+    let (old, new) = roots_from(start, rest, old_size, new_size).ok()?;
+    (new == *new_root).then_some(old)
+}
+
+/// The two roots to which a consistency proof leads, for `0 < old_size < new_size`.
+fn roots_from(start: &Hash, rest: &[Hash], old_size: u64, new_size: u64) -> Result<(Hash, Hash), ProofError> {
     let mut walk = Walk { node: old_size - 1, last: new_size - 1 };
     while walk.node & 1 == 1 {
         walk.climb();
@@ -123,13 +143,7 @@ pub fn verify_consistency(
         }
         walk.climb();
     }
-    if walk.last != 0 {
-        return Err(ProofError::WrongLength);
-    }
-    if old != *old_root {
-        return Err(ProofError::OldRootDiffers);
-    }
-    if new == *new_root { Ok(()) } else { Err(ProofError::RootDiffers) }
+    if walk.last == 0 { Ok((old, new)) } else { Err(ProofError::WrongLength) }
 }
 
 /// Where a check stands on its way up: `fn` and `sn` in RFC 9162.
