@@ -12,6 +12,7 @@ pub mod log;
 pub mod merkle;
 pub mod note;
 pub mod proof;
+pub mod search;
 pub mod tile;
 pub mod verifier;
 pub mod witness;

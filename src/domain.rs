@@ -25,4 +25,4 @@ pub mod person;
 pub mod region;
 pub mod verification;
 pub mod violation;
-mod vocabulary;
+pub(crate) mod vocabulary;

@@ -2,6 +2,7 @@
 
 mod admission;
 mod checkpoint_file;
+mod indexer;
 mod metrics;
 mod secrets;
 
@@ -43,7 +44,7 @@ use crate::identity::acceptor::{Acceptor, AcceptorLimits};
 use crate::identity::credentials::{Credentials, CredentialsError};
 use crate::identity::dialler::Dialler;
 use crate::identity::server::{Drained, HttpLimits, serve};
-use crate::store::{AuditLog, DatabaseLock, Room, Sealer, Store, StoreError};
+use crate::store::{AuditLog, DatabaseLock, Room, Sealer, SearchIndex, Store, StoreError};
 
 /// How often the newest checkpoint is written outside the database, and old outcomes are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -126,6 +127,7 @@ pub struct Gateway {
     courier: JoinHandle<()>,
     enquirer: JoinHandle<()>,
     timer: JoinHandle<()>,
+    indexer: JoinHandle<()>,
     metrics: Option<Metrics>,
     housekeeper: JoinHandle<()>,
     writer: JoinHandle<()>,
@@ -181,8 +183,10 @@ impl Gateway {
         let (stop, stopped) = watch::channel(false);
         let dialler = Dialler::new(&credentials, clock.clone()).gathering();
         let peers = Peers::new(dialler.clone());
+        let index = SearchIndex::beside(&config.store.database, store.clone());
         let intake = Arc::new(Intake {
             store: store.clone(),
+            index: index.clone(),
             log: opened.log.clone(),
             directory: Arc::clone(&directory),
             peers: peers.clone(),
@@ -260,6 +264,7 @@ impl Gateway {
             config.attachments.keep_unfinished,
             until_stopped(stopped.clone()),
         );
+        let indexer = indexer::spawn(index, &opened.log, until_stopped(stopped.clone()));
         Ok(Self {
             address,
             log: opened.log,
@@ -272,7 +277,8 @@ impl Gateway {
             server: tokio::spawn(server),
             courier: tokio::spawn(courier.run(until_stopped(stopped.clone()))),
             enquirer: tokio::spawn(enquirer.run(until_stopped(stopped.clone()))),
-            timer: tokio::spawn(timer.run(until_stopped(stopped))),
+            timer: tokio::spawn(timer.run(until_stopped(stopped.clone()))),
+            indexer,
             metrics,
             housekeeper: tokio::spawn(housekeeper),
             writer: opened.writer,
@@ -340,6 +346,7 @@ impl Gateway {
         let _ = tokio::time::timeout(drain, self.courier).await;
         let _ = tokio::time::timeout(drain, self.enquirer).await;
         let _ = tokio::time::timeout(drain, self.timer).await;
+        let _ = tokio::time::timeout(drain, self.indexer).await;
         if let Some(metrics) = self.metrics {
             let _ = metrics.server.await;
         }

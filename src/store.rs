@@ -15,6 +15,7 @@ mod log;
 mod outcomes;
 mod rows;
 mod seal;
+mod search;
 mod verifications;
 
 use std::path::{Path, PathBuf};
@@ -39,6 +40,7 @@ pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::lock::DatabaseLock;
 pub use self::outcomes::Claim;
 pub use self::seal::{Sealer, UnsealError};
+pub use self::search::{Page, PageOf, SearchError, SearchIndex};
 pub use self::verifications::{NewVerification, VerificationRecord, VerificationStep};
 
 use self::events::Followers;

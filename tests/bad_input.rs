@@ -699,7 +699,17 @@ fn samples(scene: &Scene) -> Vec<Sample> {
         ),
         Sample::of(
             Method::ListEntries,
-            &proto::ListEntriesRequest { context: context(auditor, inspecting), ..Default::default() },
+            &proto::ListEntriesRequest {
+                context: context(auditor, inspecting),
+                filter: Some(proto::EntryFilter {
+                    person: Some(proto::PersonFilter {
+                        id_kind: proto::IdKind::ResidentId.into(),
+                        id_number: "11010519491231002X".to_owned(),
+                    }),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            },
         ),
         Sample::of(
             Method::GetEntry,

@@ -733,6 +733,7 @@ async fn a_page_token_holds_for_its_own_question_and_agency_only() {
             filter: Some(proto::EntryFilter { phase: phase.to_owned(), ..Default::default() }),
             page_size: 1,
             page_token,
+            newest_first: false,
         };
         scene.auditor.audit().list_entries(request).await.map(Response::into_inner)
     };

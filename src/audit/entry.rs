@@ -53,6 +53,9 @@ pub struct Entry {
     /// Messages that a stream gave, in the entry that ends it.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "decimal")]
     pub items: Option<u64>,
+    /// Kind of the exchange or question, such as `FEE_WAIVER`, where the call is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Cow<'static, str>>,
     /// Articles relied on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legal_basis: Vec<String>,
@@ -95,6 +98,9 @@ pub struct Entry {
     pub response_commitment: Option<Commitment>,
     /// Version of this schema: "1".
     pub schema: Cow<'static, str>,
+    /// What a search of the log was by: the names of the keys, such as `caller,code`, never their values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<String>,
     /// Service, such as `legalaid.exchange.v1.ExchangeService`.
     pub service: Cow<'static, str>,
     /// Keyed pseudonym of the person concerned.
@@ -221,6 +227,7 @@ impl Entry {
             request: None,
             exchange: None,
             delivery: None,
+            kind: None,
             matter: None,
             subject: None,
             request_commitment: None,
@@ -230,6 +237,7 @@ impl Entry {
             request_index: None,
             duration_us: None,
             items: None,
+            search: None,
             node: node.to_owned(),
             trace: None,
         }
@@ -294,6 +302,11 @@ impl PseudonymKey {
     pub fn pseudonym(&self, id_kind: &str, id_number: &str) -> String {
         let message = format!("subject\0{id_kind}\0{id_number}");
         HEXLOWER.encode(&keyed_digest(self.0.as_ref(), message.as_bytes())[..16])
+    }
+
+    /// Every pseudonym that the log may hold for the holder of a document, the one in use first.
+    pub fn every_pseudonym(&self, id_kind: &str, id_number: &str) -> Vec<String> {
+        vec![self.pseudonym(id_kind, id_number)]
     }
 
     /// A tag over something the gateway handed out and wants to recognise, such as a page token.
@@ -370,6 +383,7 @@ mod tests {
             duration_us: Some(0),
             exchange: Some(Uuid::from_u128(2)),
             items: Some(3),
+            kind: Some(text.into()),
             matter: some(),
             operator: some(),
             operator_name: Some(Commitment(text.to_owned())),
@@ -378,6 +392,7 @@ mod tests {
             request: Some(Uuid::from_u128(3)),
             request_commitment: Some(Commitment(text.to_owned())),
             response_commitment: Some(Commitment(text.to_owned())),
+            search: some(),
             subject: some(),
             trace: some(),
             unit: some(),

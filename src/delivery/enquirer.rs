@@ -390,6 +390,7 @@ impl Enquirer {
         entry.caller = Some(record.caller.to_string());
         entry.counterpart = Some(record.registry.to_string());
         entry.exchange = Some(record.verification_id.thread().uuid());
+        entry.kind = Some(record.kind.as_str().into());
         entry
     }
 

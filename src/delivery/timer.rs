@@ -115,6 +115,7 @@ impl Timer {
             if self.clocks.waits_for_sender(&due.clock) { exchange.sender } else { exchange.recipient };
         entry.counterpart = Some(late.to_string());
         entry.exchange = Some(exchange.exchange_id.uuid());
+        entry.kind = Some(exchange.kind.as_str().into());
         entry.matter = Some(exchange.matter_id);
         entry.reason = Some(due.clock.into());
         entry.legal_basis = due.articles;

@@ -41,6 +41,7 @@ impl Lookup for GetExchange {
     ) -> Result<Self::Response, Refusal> {
         let found = intake.store.exchange(&id, &call.caller()).await;
         let record = found.map_err(|error| store_refusal(&error))?.ok_or(Refusal::NotFound)?;
+        facts.kind = Some(record.kind);
         facts.counterpart =
             Some(if record.sender == call.caller() { record.recipient } else { record.sender });
         let thread = thread_of(intake, &id).await?;

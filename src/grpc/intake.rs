@@ -33,12 +33,14 @@ use crate::domain::eligibility::RuleSets;
 use crate::domain::exchange::RequestId;
 use crate::domain::violation::Violations;
 use crate::entropy;
-use crate::store::{AuditLog, Effect, Store, StoreError};
+use crate::store::{AuditLog, Effect, SearchIndex, Store, StoreError};
 
 /// Everything that calls are carried out with.
 pub struct Intake {
     /// The database.
     pub store: Store,
+    /// By what the log's entries are found.
+    pub index: SearchIndex,
     /// The audit log.
     pub log: AuditLog,
     /// Agencies and agreements.
@@ -469,8 +471,10 @@ impl Intake {
         entry.legal_basis.clone_from(&facts.legal_basis);
         entry.agreement.clone_from(&facts.agreement);
         entry.matter = facts.matter.as_ref().map(|matter| matter.as_str().to_owned());
-        entry.subject =
-            facts.subject.as_ref().map(|id| self.pseudonyms.pseudonym(id.kind().as_str(), id.reveal()));
+        entry.subject = facts.pseudonym.clone().or_else(|| {
+            facts.subject.as_ref().map(|id| self.pseudonyms.pseudonym(id.kind().as_str(), id.reveal()))
+        });
+        entry.search.clone_from(&facts.search);
         self.name_things(&mut entry, facts);
         if phase != Phase::Request {
             entry.duration_us = Some(call.elapsed_us());
@@ -503,6 +507,7 @@ impl Intake {
         entry.request = facts.request_id.map(|id| id.uuid());
         entry.exchange = facts.exchange.map(|id| id.uuid());
         entry.delivery = facts.delivery.map(|id| id.uuid());
+        entry.kind = facts.kind.map(|kind| kind.as_str().into());
     }
 }
 

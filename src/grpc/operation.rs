@@ -14,7 +14,7 @@ use crate::access::Method;
 use crate::audit::entry::AgreementReference;
 use crate::domain::agency::{CreditCode, MatterId, PurposeCode};
 use crate::domain::envelope::{Operator, auditable};
-use crate::domain::exchange::{DeliveryId, ExchangeId, RequestId};
+use crate::domain::exchange::{DeliveryId, ExchangeId, Kind, RequestId};
 use crate::domain::person::IdDocument;
 use crate::domain::violation::Violations;
 use crate::store::Effect;
@@ -140,6 +140,12 @@ pub(crate) struct Facts {
     pub(crate) delivery: Option<DeliveryId>,
     /// The person concerned; leaves as a pseudonym only.
     pub(crate) subject: Option<IdDocument>,
+    /// The person concerned, where the caller itself knows no more than the pseudonym.
+    pub(crate) pseudonym: Option<String>,
+    /// Kind of the exchange or question.
+    pub(crate) kind: Option<Kind>,
+    /// What a search was by: names of keys.
+    pub(crate) search: Option<String>,
     pub(crate) agreement: Option<AgreementReference>,
 }
 
@@ -151,6 +157,7 @@ impl Facts {
             counterpart: self.counterpart,
             exchange: self.exchange,
             delivery: self.delivery,
+            kind: self.kind,
             ..Self::default()
         }
     }
@@ -164,6 +171,7 @@ impl Facts {
         self.matter.clone_from(&envelope.matter_id);
         self.counterpart = envelope.recipient.flatten();
         self.exchange = envelope.in_reply_to.flatten();
+        self.kind = envelope.kind;
     }
 
     /// Takes what could be read of a call context.

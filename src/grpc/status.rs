@@ -64,6 +64,13 @@ pub(crate) enum Refusal {
     Stopping,
     /// The database does not answer.
     StoreUnavailable,
+    /// Entries are being indexed that a search would have to know.
+    SearchBehind {
+        /// Entries indexed.
+        indexed: u64,
+        /// Entries of the log.
+        entries: u64,
+    },
     /// A fault of the gateway.
     Internal,
     /// The message is compressed in a way that is not taken.
@@ -248,6 +255,20 @@ impl Refusal {
                     "系统即将停止，请稍后从中断处继续",
                 ),
                 second,
+            ),
+            Self::SearchBehind { indexed, entries } => retry(
+                say(
+                    Code::Unavailable,
+                    "SEARCH_INDEX_BEHIND",
+                    &format!(
+                        "the search index is being built: {indexed} of {entries} entries so far; try again shortly, \
+                         or list without a filter"
+                    ),
+                    &format!(
+                        "检索索引正在生成（已完成{indexed}条，共{entries}条），请稍后重试，或者不带条件逐页列出"
+                    ),
+                ),
+                Duration::from_secs(5),
             ),
             Self::StoreUnavailable => retry(
                 say(

@@ -23,6 +23,7 @@ pub(crate) use self::envelope::{
     ContextFields, EnvelopeFields, Expectation, call_context, check_minor, delivery_id, envelope,
     exchange_id, verification_id,
 };
+pub(crate) use self::person::document;
 pub(crate) use self::response::{Answer, answer_fits, response};
 pub(crate) use self::time::{civil_date, date, shanghai_day, timestamp};
 pub(crate) use self::verification::{

@@ -1,7 +1,9 @@
 //! The audit log's tables.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection as _, Row, SqliteConnection};
 
 use super::effect::{self, Effect, Rejection};
@@ -181,6 +183,71 @@ impl Store {
         }
         Ok(entries)
     }
+
+    /// The entries at these indices, as far as they are there, with their leaf hashes.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn entries_at(
+        &self,
+        indices: &[u64],
+        newest_first: bool,
+    ) -> Result<Vec<StoredEntry>, StoreError> {
+        /// One statement for all of them: each costs a crossing to SQLite's own thread.
+        const AT: &str = "SELECT e.idx, e.entry, substr(t.hashes, e.idx % 256 * 32 + 1, 32) \
+             FROM json_each($1) wanted CROSS JOIN audit_entries e ON e.idx = wanted.value \
+             LEFT JOIN audit_tiles t ON t.level = 0 AND t.idx = e.idx / 256";
+        let wanted: Vec<String> = indices.iter().map(u64::to_string).collect();
+        let rows = sqlx::query(AT).bind(format!("[{}]", wanted.join(","))).fetch_all(&self.readers).await?;
+        let mut entries = rows.iter().map(stored_with_hash).collect::<Result<Vec<_>, _>>()?;
+        entries.sort_unstable_by_key(|stored| stored.index);
+        if newest_first {
+            entries.reverse();
+        }
+        Ok(entries)
+    }
+
+    /// At most `limit` entries of a range, from its beginning on or from its end back, with their leaf hashes.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn entries_in(
+        &self,
+        range: Range<u64>,
+        newest_first: bool,
+        limit: usize,
+    ) -> Result<Vec<StoredEntry>, StoreError> {
+        macro_rules! in_order {
+            ($order:literal) => {
+                concat!(
+                    "SELECT e.idx, e.entry, substr(t.hashes, e.idx % 256 * 32 + 1, 32) \
+                     FROM audit_entries e LEFT JOIN audit_tiles t ON t.level = 0 AND t.idx = e.idx / 256 \
+                     WHERE e.idx >= $1 AND e.idx < $2 ORDER BY e.idx ",
+                    $order,
+                    " LIMIT $3"
+                )
+            };
+        }
+        let statement = if newest_first { in_order!("DESC") } else { in_order!("ASC") };
+        let rows = sqlx::query(statement)
+            .bind(signed(range.start))
+            .bind(signed(range.end))
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(stored_with_hash).collect()
+    }
+}
+
+fn stored_with_hash(row: &SqliteRow) -> Result<StoredEntry, StoreError> {
+    let recorded: Option<&[u8]> = row.try_get(2)?;
+    // A place that the tile does not have gives no bytes.
+    let recorded = recorded.filter(|bytes| !bytes.is_empty());
+    Ok(StoredEntry {
+        index: unsigned(row.try_get(0)?, "audit_entries", "idx")?,
+        entry: row.try_get(1)?,
+        leaf_hash: recorded.map(|bytes| hash(bytes, "audit_tiles", "hashes")).transpose()?,
+    })
 }
 
 fn hash(bytes: &[u8], table: &'static str, column: &'static str) -> Result<Hash, StoreError> {

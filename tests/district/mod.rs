@@ -188,6 +188,7 @@ impl Scene {
                 filter: Some(filter.clone()),
                 page_size: 500,
                 page_token,
+                newest_first: false,
             };
             let page = self.auditor.audit().list_entries(self.auditor.request(request, DEADLINE)).await;
             let page = page.unwrap().into_inner();

@@ -118,6 +118,7 @@ pub(crate) async fn fetch(
             filter: None,
             page_size: 500,
             page_token,
+            newest_first: false,
         };
         let page = client.audit().list_entries(client.request(request, DEADLINE)).await;
         let page = page.map_err(|status| explain(&status))?.into_inner();

@@ -1,5 +1,7 @@
 //! `audit list`.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
@@ -43,6 +45,40 @@ pub(in crate::cli) struct List {
     /// gRPC code, such as PERMISSION_DENIED.
     #[arg(long, default_value = "")]
     code: String,
+    /// Unit of the operator.
+    #[arg(long, default_value = "")]
+    unit: String,
+    /// Staff number of the operator.
+    #[arg(long, default_value = "")]
+    operator: String,
+    /// Reason, such as NO_AGREEMENT.
+    #[arg(long, default_value = "")]
+    reason: String,
+    /// Purpose code that the entries name; --purpose is the purpose of this search.
+    #[arg(long, default_value = "")]
+    purpose_code: String,
+    /// Kind of the exchange or question, such as FEE_WAIVER.
+    #[arg(long, default_value = "")]
+    kind: String,
+    /// Pseudonym of a person, as it stands in an entry.
+    #[arg(long, default_value = "", conflicts_with = "person")]
+    subject: String,
+    /// A file with the document number of a person, or - for standard input: an argument would stand in the process
+    /// list. Every pseudonym of the person is looked for.
+    #[arg(long, value_name = "FILE")]
+    person: Option<PathBuf>,
+    /// Kind of that document, such as RESIDENT_ID or PASSPORT.
+    #[arg(long, default_value = "RESIDENT_ID", requires = "person", value_parser = read_id_kind)]
+    person_kind: i32,
+    /// Delivery.
+    #[arg(long, default_value = "")]
+    delivery: String,
+    /// Request id.
+    #[arg(long, default_value = "")]
+    request: String,
+    /// The newest first.
+    #[arg(long)]
+    newest: bool,
     /// At most so many.
     #[arg(long, default_value_t = 50)]
     limit: usize,
@@ -54,6 +90,13 @@ pub(in crate::cli) struct List {
 impl List {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = AgencyClient::load(&self.caller.profile, Clock::system())?;
+        let person = match &self.person {
+            None => None,
+            Some(file) => {
+                let id_number = read_number(file)?;
+                Some(proto::PersonFilter { id_kind: self.person_kind, id_number })
+            }
+        };
         let filter = proto::EntryFilter {
             recorded_from: self.from.map(crate::grpc::wire::timestamp),
             recorded_before: self.before.map(crate::grpc::wire::timestamp),
@@ -64,6 +107,15 @@ impl List {
             matter_id: self.matter,
             phase: self.phase,
             code: self.code,
+            unit: self.unit,
+            operator: self.operator,
+            reason: self.reason,
+            purpose: self.purpose_code,
+            kind: self.kind,
+            subject: self.subject,
+            person,
+            delivery_id: self.delivery,
+            request_id: self.request,
         };
         let mut entries = Vec::new();
         let mut page_token = String::new();
@@ -74,6 +126,7 @@ impl List {
                 filter: Some(filter.clone()),
                 page_size: i32::try_from(left.clamp(1, 500)).unwrap_or(500),
                 page_token,
+                newest_first: self.newest,
             };
             let page = client.audit().list_entries(client.request(request, DEADLINE)).await;
             let page = page.map_err(|status| explain(&status))?.into_inner();
@@ -111,4 +164,23 @@ impl List {
         }
         Ok(())
     }
+}
+
+fn read_id_kind(text: &str) -> Result<i32, String> {
+    let kind = proto::IdKind::from_str_name(&format!("ID_KIND_{}", text.to_uppercase()));
+    kind.map(i32::from).filter(|kind| *kind != 0).ok_or_else(|| {
+        "one of RESIDENT_ID, MILITARY, PASSPORT, RESIDENCE_PERMIT, HONG_KONG_MACAU_PERMIT, TAIWAN_PERMIT, \
+         FOREIGN_PERMANENT_RESIDENT"
+            .to_owned()
+    })
+}
+
+/// Reads a document number from a file or from standard input.
+fn read_number(file: &Path) -> anyhow::Result<String> {
+    let text = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?
+    } else {
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
+    };
+    Ok(text.trim().to_owned())
 }

@@ -238,6 +238,7 @@ impl Walk {
             }),
             page_size: 500,
             page_token: String::new(),
+            newest_first: false,
         };
         let found = self.auditor.audit().list_entries(self.auditor.request(request, DEADLINE)).await;
         let found = found.map_err(|status| explain(&status))?.into_inner().entries;

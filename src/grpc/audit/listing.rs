@@ -1,27 +1,21 @@
 //! `ListEntries`: the log looked through by an auditor's filter.
 
-use tonic::Code;
+mod filter;
+
+use std::ops::Range;
 
 use super::{context, entry_on_wire};
 use crate::access::Method;
-use crate::audit::entry::{Entry, Phase};
-use crate::domain::agency::{CreditCode, MatterId};
-use crate::domain::exchange::ExchangeId;
-use crate::domain::violation::Violations;
+use crate::audit::search::{Field, Query};
+use crate::domain::person::IdDocument;
 use crate::grpc::call::Call;
-use crate::grpc::code_name;
 use crate::grpc::intake::{Intake, store_refusal};
 use crate::grpc::operation::{Facts, Lookup, Operation, Reading};
 use crate::grpc::page::{PageToken, page_size};
 use crate::grpc::proto;
 use crate::grpc::status::Refusal;
-
-/// Entries looked through for one page. A page may hold fewer than asked although more follow, so that a rare
-/// filter costs the gateway a bounded time.
-const LOOKED_THROUGH: u64 = 20_000;
-
-/// Entries read from the database at once.
-const CHUNK: u32 = 512;
+use crate::grpc::wire::shanghai_day;
+use crate::store::{PageOf, SearchError};
 
 /// Bytes of entries in one page.
 const PAGE_BYTES: usize = 3 * 1024 * 1024;
@@ -29,7 +23,12 @@ const PAGE_BYTES: usize = 3 * 1024 * 1024;
 pub(super) struct ListEntries;
 
 pub(super) struct List {
-    filter: proto::EntryFilter,
+    query: Query,
+    /// The person, if that is what is searched for: document kind and number.
+    person: Option<IdDocument>,
+    /// What page tokens are bound to.
+    asked: Vec<u8>,
+    newest_first: bool,
     page_size: u32,
     token: String,
 }
@@ -43,9 +42,16 @@ impl Operation for ListEntries {
     fn read(request: Self::Request, reading: &mut Reading) -> Option<List> {
         context(reading, request.context.as_ref());
         let filter = request.filter.unwrap_or_default();
-        reading.violations.within("filter", |v| check_filter(v, &filter));
+        let today = shanghai_day(reading.now);
+        let (query, person) = reading.violations.within("filter", |v| filter::read(v, &filter, today));
         let page_size = page_size(&mut reading.violations, request.page_size, 100, 500)?;
-        Some(List { filter, page_size, token: request.page_token })
+        // The log says by what was searched, and for whom as a pseudonym.
+        reading.facts.search = Some(filter::summary(&query, person.is_some(), request.newest_first));
+        reading.facts.subject.clone_from(&person);
+        reading.facts.pseudonym = filter::pseudonym(&filter);
+        let asked = prost::Message::encode_to_vec(&filter);
+        let newest_first = request.newest_first;
+        Some(List { query, person, asked, newest_first, page_size, token: request.page_token })
     }
 }
 
@@ -56,74 +62,49 @@ impl Lookup for ListEntries {
         list: List,
         _: &mut Facts,
     ) -> Result<Self::Response, Refusal> {
-        let filter_bytes = prost::Message::encode_to_vec(&list.filter);
-        let token = PageToken::new(
+        let List { mut query, person, asked, newest_first, page_size, token } = list;
+        let order = if newest_first { "newest first" } else { "oldest first" };
+        let tokens = PageToken::new(
             &intake.pseudonyms,
-            format!("entries\0{}", data_encoding::HEXLOWER.encode(&filter_bytes)),
+            format!("entries\0{order}\0{}", data_encoding::HEXLOWER.encode(&asked)),
         );
-        let from = match token.open(&list.token)? {
-            None => 0,
-            Some(bytes) => u64::from_be_bytes(bytes.try_into().map_err(|_| Refusal::Internal)?),
-        };
+        if let Some(id) = person {
+            let pseudonyms = intake.pseudonyms.every_pseudonym(id.kind().as_str(), id.reveal());
+            query.narrow_to_any(Field::Subject, pseudonyms);
+        }
         // Only what is under a signed checkpoint is shown.
-        let end = intake.log.head().size;
-        let stop = end.min(from.saturating_add(LOOKED_THROUGH));
-        let (mut next, mut bytes, mut entries) = (from, 0, Vec::new());
-        'pages: while next < stop {
-            let chunk =
-                intake.store.entries_with_hashes(next, CHUNK).await.map_err(|error| store_refusal(&error))?;
-            if chunk.is_empty() {
-                break;
-            }
-            for stored in chunk {
-                if stored.index >= stop || entries.len() >= list.page_size as usize || bytes > PAGE_BYTES {
-                    break 'pages;
-                }
-                next = stored.index + 1;
-                if matches(&list.filter, &stored.entry) {
-                    bytes += stored.entry.len();
-                    entries.push(entry_on_wire(stored));
-                }
+        let mut within = 0..intake.log.head().size;
+        if let Some(position) = tokens.open(&token)? {
+            let position = u64::from_be_bytes(position.try_into().map_err(|_| Refusal::Internal)?);
+            if newest_first {
+                within.end = within.end.min(position);
+            } else {
+                within.start = position;
             }
         }
-        let next_page_token = if next < end { token.seal(&next.to_be_bytes()) } else { String::new() };
-        Ok(proto::ListEntriesResponse { entries, next_page_token, audit: None })
+        let of = PageOf { within, newest_first, entries: page_size as usize, bytes: PAGE_BYTES };
+        let page = intake.index.page(&query, of).await.map_err(|error| refusal(&error))?;
+        let position = |rest: Range<u64>| if newest_first { rest.end } else { rest.start };
+        Ok(proto::ListEntriesResponse {
+            entries: page.entries.into_iter().map(entry_on_wire).collect(),
+            next_page_token: page
+                .rest
+                .map(|rest| tokens.seal(&position(rest).to_be_bytes()))
+                .unwrap_or_default(),
+            audit: None,
+        })
     }
 }
 
-/// A filter that can match nothing is a mistake, and an auditor must not take it for an empty log.
-fn check_filter(violations: &mut Violations, filter: &proto::EntryFilter) {
-    let mut known = |field: &str, value: &str, is_known: bool| {
-        if !value.is_empty() && !is_known {
-            violations.add(field, "UNKNOWN_VALUE", "not a value that the log can hold", "日志中不存在的取值");
+fn refusal(error: &SearchError) -> Refusal {
+    match error {
+        SearchError::Behind { indexed, entries } => {
+            Refusal::SearchBehind { indexed: *indexed, entries: *entries }
         }
-    };
-    known("phase", &filter.phase, Phase::ALL.iter().any(|phase| phase.as_str() == filter.phase));
-    known("code", &filter.code, (0..17).any(|code| code_name(Code::from_i32(code)) == filter.code));
-    known("caller", &filter.caller, CreditCode::parse(&filter.caller).is_ok());
-    known("counterpart", &filter.counterpart, CreditCode::parse(&filter.counterpart).is_ok());
-    known("exchange_id", &filter.exchange_id, ExchangeId::parse(&filter.exchange_id).is_some());
-    known("matter_id", &filter.matter_id, MatterId::parse(&filter.matter_id).is_ok());
-}
-
-fn matches(filter: &proto::EntryFilter, bytes: &[u8]) -> bool {
-    if *filter == proto::EntryFilter::default() {
-        return true;
+        SearchError::Store(error) => store_refusal(error),
+        SearchError::Unsound(_) | SearchError::Remove(_) => {
+            tracing::error!(%error, "search");
+            Refusal::Internal
+        }
     }
-    let Ok(entry) = Entry::from_json(bytes) else { return false };
-    let is = |wanted: &str, value: Option<&str>| wanted.is_empty() || value == Some(wanted);
-    let micros = |at: &prost_types::Timestamp| {
-        at.seconds.saturating_mul(1_000_000).saturating_add(i64::from(at.nanos) / 1000)
-    };
-    let recorded = entry.recorded.as_microsecond();
-    let full_method = format!("{}/{}", entry.service, entry.method);
-    filter.recorded_from.as_ref().is_none_or(|from| recorded >= micros(from))
-        && filter.recorded_before.as_ref().is_none_or(|before| recorded < micros(before))
-        && is(&filter.caller, entry.caller.as_deref())
-        && is(&filter.counterpart, entry.counterpart.as_deref())
-        && (is(&filter.method, Some(&entry.method)) || is(&filter.method, Some(&full_method)))
-        && is(&filter.exchange_id, entry.exchange.map(|id| id.to_string()).as_deref())
-        && is(&filter.matter_id, entry.matter.as_deref())
-        && is(&filter.phase, Some(entry.phase.as_str()))
-        && is(&filter.code, entry.code.as_deref())
 }

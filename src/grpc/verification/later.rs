@@ -39,6 +39,7 @@ impl Lookup for GetVerification {
     ) -> Result<Self::Response, Refusal> {
         let found = intake.store.verification(&id, &call.caller()).await;
         let record = found.map_err(|error| store_refusal(&error))?.ok_or(Refusal::NotFound)?;
+        facts.kind = Some(record.kind);
         facts.counterpart = Some(record.registry);
         let outcome = match record.state {
             VerificationState::Pending => None,

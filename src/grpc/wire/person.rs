@@ -83,7 +83,7 @@ pub(super) fn person(violations: &mut Violations, value: &proto::Person, today: 
 }
 
 /// Reads a document of identity: fields `id_kind` and `id_number`.
-pub(super) fn document(
+pub(crate) fn document(
     violations: &mut Violations,
     id_kind_value: i32,
     number: &str,

@@ -1,0 +1,222 @@
+//! What a search costs in a large log beside a small one, by each key, by pairs of keys, and deep in.
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use legal_aid_gateway::audit::entry::Entry;
+use legal_aid_gateway::audit::log::Storage as _;
+use legal_aid_gateway::audit::search::{Field, Query, Span};
+use legal_aid_gateway::clock::Clock;
+use legal_aid_gateway::store::{Page, PageOf, SearchIndex, Store};
+
+use crate::generator::{Kept, generate};
+use crate::world::Dice;
+
+/// Entries of the log that the large one is compared with.
+const SMALL: u64 = 100_000;
+
+/// Searches of each sort.
+const SEARCHES: usize = 300;
+
+/// Entries of a page, as `ListEntries` gives when nothing is said.
+const PAGE: usize = 100;
+
+/// A search by one key costs at most so much, or three times what it costs in the small log.
+const BOUND: Duration = Duration::from_millis(2);
+
+/// Pages before a deep one, and entries of each of them.
+const DEEP: usize = 999;
+const DEEP_PAGE: usize = 10;
+
+/// What some searches cost.
+struct Cost {
+    what: String,
+    p50: Duration,
+    p95: Duration,
+}
+
+/// Prints what searches cost in `large` beside a log of a hundred thousand entries, which is made in `path`.
+pub(crate) async fn bench(path: &Path, large: &Kept, seed: u64) -> Result<()> {
+    let small = generate(path, SMALL.min(large.entries), seed).await?;
+    let (few, many) = (measure(&small, seed).await?, measure(large, seed).await?);
+    println!("search, page of {PAGE}, p50 / p95 in microseconds");
+    println!("{:<34} {:>15} {:>15} {:>7}", "by", small.entries, large.entries, "p95 x");
+    for (few, many) in few.iter().zip(&many) {
+        let ratio = many.p95.as_secs_f64() / few.p95.as_secs_f64();
+        let is_over = many.p95 > BOUND.max(few.p95 * 3);
+        let cost = |cost: &Cost| format!("{} / {}", cost.p50.as_micros(), cost.p95.as_micros());
+        let note = if is_over { "  over its bound" } else { "" };
+        println!("{:<34} {:>15} {:>15} {ratio:>7.2}{note}", few.what, cost(few), cost(many));
+    }
+    Ok(())
+}
+
+async fn measure(kept: &Kept, seed: u64) -> Result<Vec<Cost>> {
+    let (store, opened) = kept.open(Clock::system()).await?;
+    let database = kept.database();
+    for suffix in [".index", ".index-wal", ".index-shm"] {
+        let mut file = database.clone().into_os_string();
+        file.push(suffix);
+        let _ = std::fs::remove_file(file);
+    }
+    let index = SearchIndex::beside(&database, store.clone());
+    let (keeper, head) = (index.clone(), opened.log.watch_head());
+    let started = Instant::now();
+    let keeper = tokio::spawn(async move { keeper.keep(head).await });
+    while index.followed() < kept.entries {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let followed = started.elapsed();
+    while !index.is_settled().await? {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (settled, mut bytes) = (started.elapsed(), database.clone().into_os_string());
+    bytes.push(".index");
+    let entries = kept.entries as f64;
+    println!(
+        "indexed {} entries in {:.2} s ({:.0} entries/s), merged after {:.2} s ({:.0} entries/s), {:.1} MB",
+        kept.entries,
+        followed.as_secs_f64(),
+        entries / followed.as_secs_f64(),
+        settled.as_secs_f64(),
+        entries / settled.as_secs_f64(),
+        std::fs::metadata(bytes)?.len() as f64 / 1e6
+    );
+    let costs = Searcher { store, index, size: kept.entries, dice: Dice::new(seed) }.all().await;
+    drop(opened.log);
+    keeper.await?;
+    opened.writer.await?;
+    costs
+}
+
+/// Searches a log for what its entries hold.
+struct Searcher {
+    store: Store,
+    index: SearchIndex,
+    size: u64,
+    dice: Dice,
+}
+
+impl Searcher {
+    async fn all(mut self) -> Result<Vec<Cost>> {
+        let mut costs = Vec::new();
+        let mut warm = Vec::new();
+        for _ in 0..SEARCHES {
+            let value = self.value(Field::Method).await?;
+            warm.push(by(&[(Field::Method, value)]));
+        }
+        self.cost("warming up", &warm).await?;
+        for field in Field::ALL {
+            let mut queries = Vec::with_capacity(SEARCHES);
+            for _ in 0..SEARCHES {
+                queries.push(by(&[(*field, self.value(*field).await?)]));
+            }
+            costs.push(self.cost(field.as_str(), &queries).await?);
+        }
+        let pairs = [
+            (Field::Caller, Field::Counterpart),
+            (Field::Caller, Field::Code),
+            (Field::Counterpart, Field::Method),
+            (Field::Purpose, Field::Phase),
+            (Field::Operator, Field::Reason),
+            (Field::Subject, Field::Caller),
+        ];
+        for (one, other) in pairs {
+            let mut queries = Vec::with_capacity(SEARCHES);
+            for _ in 0..SEARCHES {
+                let values = [(one, self.value(one).await?), (other, self.value(other).await?)];
+                queries.push(by(&values));
+            }
+            costs.push(self.cost(&format!("{one} and {other}, at random"), &queries).await?);
+        }
+        let never = by(&[(Field::Phase, "READ".to_owned()), (Field::Method, "SubmitExchange".to_owned())]);
+        costs.push(self.cost("two dense keys, nothing", &vec![never; SEARCHES / 3]).await?);
+        let mut hours = Vec::with_capacity(SEARCHES);
+        for _ in 0..SEARCHES {
+            let from = self.entry().await?.recorded.as_microsecond();
+            let mut query = Query::default();
+            query.recorded = Span { from: Some(from), before: Some(from + 3_600_000_000) };
+            hours.push(query);
+        }
+        costs.push(self.cost("an hour", &hours).await?);
+        for query in &mut hours {
+            query.narrow(Field::Code, "OK");
+        }
+        costs.push(self.cost("an hour and code", &hours).await?);
+        let dense = by(&[(Field::Code, "OK".to_owned())]);
+        for (what, pages) in
+            [("code OK, page 1 of 10 entries", 0), ("code OK, page 1000 of 10 entries", DEEP)]
+        {
+            costs.push(self.deep(what, &dense, pages).await?);
+        }
+        Ok(costs)
+    }
+
+    async fn cost(&self, what: &str, queries: &[Query]) -> Result<Cost> {
+        let mut took = Vec::with_capacity(queries.len());
+        for (place, query) in queries.iter().enumerate() {
+            let started = Instant::now();
+            self.page(query, 0..self.size, place % 2 == 1, PAGE).await?;
+            took.push(started.elapsed());
+        }
+        Ok(cost(what, took))
+    }
+
+    async fn deep(&self, what: &str, query: &Query, pages: usize) -> Result<Cost> {
+        let mut within = 0..self.size;
+        for _ in 0..pages {
+            let page = self.page(query, within.clone(), false, DEEP_PAGE).await?;
+            let Some(rest) = page.rest else { break };
+            within = rest;
+        }
+        let mut took = Vec::with_capacity(SEARCHES);
+        for _ in 0..SEARCHES {
+            let started = Instant::now();
+            self.page(query, within.clone(), false, DEEP_PAGE).await?;
+            took.push(started.elapsed());
+        }
+        Ok(cost(what, took))
+    }
+
+    async fn page(
+        &self,
+        query: &Query,
+        within: Range<u64>,
+        newest_first: bool,
+        entries: usize,
+    ) -> Result<Page> {
+        let of = PageOf { within, newest_first, entries, bytes: usize::MAX };
+        Ok(self.index.page(query, of).await?)
+    }
+
+    /// What some entry holds there, often values more often.
+    async fn value(&mut self, field: Field) -> Result<String> {
+        for _ in 0..10_000 {
+            if let Some(value) = field.of(&self.entry().await?) {
+                return Ok(value.into_owned());
+            }
+        }
+        // A generator that has no such thing: the search for something that is not there.
+        Ok("NONE".to_owned())
+    }
+
+    async fn entry(&mut self) -> Result<Entry> {
+        let found = self.store.entries(self.dice.below(self.size), 1).await?;
+        let stored = found.first().ok_or_else(|| anyhow!("the log has a gap"))?;
+        Ok(Entry::from_json(&stored.entry)?)
+    }
+}
+
+fn by(values: &[(Field, String)]) -> Query {
+    let mut query = Query::default();
+    values.iter().for_each(|(field, value)| query.narrow(*field, value.clone()));
+    query
+}
+
+fn cost(what: &str, mut took: Vec<Duration>) -> Cost {
+    took.sort_unstable();
+    let at = |part: usize| took[(took.len() * part / 100).min(took.len() - 1)];
+    Cost { what: what.to_owned(), p50: at(50), p95: at(95) }
+}

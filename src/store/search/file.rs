@@ -1,0 +1,471 @@
+//! The index's file: a SQLite database of its own, so that what is written here waits for no lock and no fsync of the
+//! log, and holds up none.
+//!
+//! Every 65,536 entries give a run: for each key its list of places, in one clustered table in the order (run, key,
+//! chunk). Eight runs of one size are merged into one of eight times the size, so that a search looks into a few runs
+//! whatever the log's length. A run that is being written or removed is named in `unfinished` and is not looked into.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, Row, SqlitePool};
+
+use super::{Pace, SearchError};
+use crate::audit::merkle::Hash;
+use crate::audit::search::{Bits, CHUNK, Chunk, Key, Span, Times, encode_list};
+use crate::store::signed;
+
+/// Changes with what is stored here; an index of another format is made anew.
+const FORMAT: i64 = 1;
+
+const SCHEMA: &str = "
+    CREATE TABLE postings (
+        run   INTEGER NOT NULL,
+        key   INTEGER NOT NULL,
+        chunk INTEGER NOT NULL,
+        list  BLOB NOT NULL,
+        PRIMARY KEY (run, key, chunk)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE runs (
+        first_chunk INTEGER PRIMARY KEY,
+        last_chunk  INTEGER NOT NULL,
+        run         INTEGER NOT NULL,
+        rows        INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE unfinished (
+        run  INTEGER PRIMARY KEY,
+        rows INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE chunks (
+        chunk       INTEGER PRIMARY KEY,
+        earliest_us INTEGER NOT NULL,
+        latest_us   INTEGER NOT NULL,
+        last_leaf   BLOB NOT NULL,
+        blocks      BLOB NOT NULL
+    ) STRICT;
+    PRAGMA user_version = 1";
+
+/// Runs of one size that are merged into one.
+const MERGED_AT_ONCE: usize = 8;
+
+/// Rows written by one statement.
+const ROWS_AT_ONCE: usize = 256;
+
+/// Rows copied or removed in one step of a merge, about: keys are spread evenly.
+const ROWS_IN_A_STEP: u64 = 8_192;
+
+/// Lists read at once of one key: few at first, for a page is often full after one.
+const FIRST_LISTS: u32 = 2;
+const MOST_LISTS: u32 = 32;
+
+const READERS: u32 = 2;
+
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The file, opened.
+pub(super) struct IndexFile {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    /// When the entries of each chunk were recorded.
+    chunks: RwLock<Vec<Times>>,
+}
+
+/// A run that a search looks into.
+#[derive(Clone, Copy)]
+pub(super) struct Run {
+    id: i64,
+    first_chunk: i64,
+    last_chunk: i64,
+    rows: i64,
+}
+
+/// Work that is left to do, in pieces with pauses between them.
+pub(super) enum Step {
+    /// Runs that follow one another become one.
+    Merge(Vec<Run>),
+    /// What is left of a run that is not needed any more.
+    Remove { run: i64, rows: i64 },
+}
+
+impl IndexFile {
+    /// Opens the index of a log, or makes an empty one where there is none of this format.
+    pub(super) async fn open(path: &Path) -> Result<Self, SearchError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // Derived data: after a power failure the newest chunk may be missing, never half there.
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(false);
+        let pool = |most: u32| SqlitePoolOptions::new().max_connections(most).test_before_acquire(false);
+        let writer = pool(1).idle_timeout(None).max_lifetime(None).connect_with(options.clone()).await?;
+        let format: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&writer).await?;
+        let tables: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_schema").fetch_one(&writer).await?;
+        match (format, tables) {
+            (FORMAT, _) => {}
+            (0, 0) => {
+                let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+                sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
+                transaction.commit().await?;
+            }
+            _ => {
+                writer.close().await;
+                return Err(SearchError::Unsound("it is of another format"));
+            }
+        }
+        let readers = pool(READERS).connect_with(options.read_only(true)).await?;
+        let file = Self { writer, readers, chunks: RwLock::default() };
+        let rows = sqlx::query("SELECT chunk, earliest_us, latest_us FROM chunks ORDER BY chunk")
+            .fetch_all(&file.readers)
+            .await?;
+        let mut chunks = Vec::with_capacity(rows.len());
+        for row in rows {
+            if row.try_get::<i64, _>(0)? != chunks.len() as i64 {
+                return Err(SearchError::Unsound("chunks are missing"));
+            }
+            chunks.push(Times { earliest: row.try_get(1)?, latest: row.try_get(2)? });
+        }
+        let mut next = 0;
+        for run in file.runs().await? {
+            if run.first_chunk != next {
+                return Err(SearchError::Unsound("runs are missing"));
+            }
+            next = run.last_chunk + 1;
+        }
+        if next != chunks.len() as i64 {
+            return Err(SearchError::Unsound("runs are missing"));
+        }
+        *file.chunks.write().unwrap_or_else(PoisonError::into_inner) = chunks;
+        Ok(file)
+    }
+
+    /// Removes the file.
+    pub(super) fn remove(path: &Path) -> std::io::Result<()> {
+        for suffix in ["", "-wal", "-shm"] {
+            let mut file = path.as_os_str().to_owned();
+            file.push(suffix);
+            match std::fs::remove_file(PathBuf::from(file)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    /// Chunks that it holds.
+    pub(super) fn len(&self) -> u64 {
+        self.chunks.read().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
+    /// The leaf hash of the last entry that it holds: no other log has that entry there.
+    pub(super) async fn last_leaf(&self) -> Result<Option<Vec<u8>>, SearchError> {
+        let row = sqlx::query_scalar("SELECT last_leaf FROM chunks ORDER BY chunk DESC LIMIT 1");
+        Ok(row.fetch_optional(&self.readers).await?)
+    }
+
+    /// Writes a chunk as a run of its own. It pauses between two transactions.
+    pub(super) async fn write(
+        &self,
+        chunk: &Chunk,
+        last_leaf: &Hash,
+        pace: &Pace,
+    ) -> Result<(), SearchError> {
+        let lists = chunk.sorted_lists();
+        let rows = lists.len() as i64;
+        let run = self.begin_run(rows).await?;
+        let number = signed(chunk.number());
+        for lists in lists.chunks(ROWS_AT_ONCE * 16) {
+            let began = std::time::Instant::now();
+            let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+            for lists in lists.chunks(ROWS_AT_ONCE) {
+                let mut statement = "INSERT INTO postings (run, chunk, key, list) VALUES ".to_owned();
+                for row in 0..lists.len() {
+                    let comma = if row == 0 { "" } else { "," };
+                    // Writing to a string does not fail.
+                    let _ = write!(statement, "{comma}(?1,?2,?{},?{})", row * 2 + 3, row * 2 + 4);
+                }
+                let mut query = sqlx::query(AssertSqlSafe(statement)).bind(run).bind(number);
+                for (key, places) in lists {
+                    query = query.bind(key.0).bind(encode_list(places));
+                }
+                query.execute(&mut *transaction).await?;
+            }
+            transaction.commit().await?;
+            pace.pause(began.elapsed()).await;
+        }
+        let times = chunk.times();
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query("INSERT INTO runs (first_chunk, last_chunk, run, rows) VALUES ($1, $1, $2, $3)")
+            .bind(number)
+            .bind(run)
+            .bind(rows)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(
+            "INSERT INTO chunks (chunk, earliest_us, latest_us, last_leaf, blocks) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(number)
+        .bind(times.earliest)
+        .bind(times.latest)
+        .bind(last_leaf.as_bytes().as_slice())
+        .bind(chunk.encode_blocks())
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query("DELETE FROM unfinished WHERE run = $1").bind(run).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        self.chunks.write().unwrap_or_else(PoisonError::into_inner).push(times);
+        Ok(())
+    }
+
+    /// What is left to do, if anything.
+    pub(super) async fn next_step(&self) -> Result<Option<Step>, SearchError> {
+        let row =
+            sqlx::query("SELECT run, rows FROM unfinished LIMIT 1").fetch_optional(&self.writer).await?;
+        if let Some(row) = row {
+            return Ok(Some(Step::Remove { run: row.try_get(0)?, rows: row.try_get(1)? }));
+        }
+        let runs = self.runs().await?;
+        let size = |run: &Run| run.last_chunk - run.first_chunk;
+        let newest = &runs[runs.len().saturating_sub(MERGED_AT_ONCE)..];
+        let is_due = newest.len() == MERGED_AT_ONCE && newest.iter().all(|run| size(run) == size(&newest[0]));
+        Ok(is_due.then(|| Step::Merge(newest.to_vec())))
+    }
+
+    /// Takes a step to its end; It pauses between two transactions.
+    pub(super) async fn take(&self, step: &Step, pace: &Pace) -> Result<(), SearchError> {
+        match step {
+            Step::Merge(runs) => self.merge(runs, pace).await,
+            Step::Remove { run, rows } => {
+                for (first, last) in key_ranges(*rows) {
+                    let began = std::time::Instant::now();
+                    sqlx::query("DELETE FROM postings WHERE run = $1 AND key BETWEEN $2 AND $3")
+                        .bind(run)
+                        .bind(first)
+                        .bind(last)
+                        .execute(&self.writer)
+                        .await?;
+                    pace.pause(began.elapsed()).await;
+                }
+                sqlx::query("DELETE FROM unfinished WHERE run = $1").bind(run).execute(&self.writer).await?;
+                Ok(())
+            }
+        }
+    }
+
+    async fn merge(&self, runs: &[Run], pace: &Pace) -> Result<(), SearchError> {
+        let rows = runs.iter().map(|run| run.rows).sum();
+        let merged = self.begin_run(rows).await?;
+        let sources: Vec<String> = runs.iter().map(|run| run.id.to_string()).collect();
+        let copy = format!(
+            "INSERT INTO postings (run, key, chunk, list) SELECT $1, key, chunk, list FROM postings \
+             WHERE run IN ({}) AND key BETWEEN $2 AND $3 ORDER BY key, chunk",
+            sources.join(", ")
+        );
+        for (first, last) in key_ranges(rows) {
+            let began = std::time::Instant::now();
+            sqlx::query(AssertSqlSafe(copy.as_str()))
+                .bind(merged)
+                .bind(first)
+                .bind(last)
+                .execute(&self.writer)
+                .await?;
+            pace.pause(began.elapsed()).await;
+        }
+        let (Some(first), Some(last)) = (runs.first(), runs.last()) else { return Ok(()) };
+        // From one moment to the next a search looks into the one run and not into the others.
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        for run in runs {
+            sqlx::query("DELETE FROM runs WHERE run = $1").bind(run.id).execute(&mut *transaction).await?;
+            sqlx::query("INSERT INTO unfinished (run, rows) VALUES ($1, $2)")
+                .bind(run.id)
+                .bind(run.rows)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        sqlx::query("INSERT INTO runs (first_chunk, last_chunk, run, rows) VALUES ($1, $2, $3, $4)")
+            .bind(first.first_chunk)
+            .bind(last.last_chunk)
+            .bind(merged)
+            .bind(rows)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("DELETE FROM unfinished WHERE run = $1").bind(merged).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// At most `limit` indices within the chunks `chunks`, in the order asked for, of entries that have every key.
+    pub(super) async fn search(
+        &self,
+        keys: &[Key],
+        span: Span,
+        within: std::ops::Range<u64>,
+        newest_first: bool,
+        limit: usize,
+    ) -> Result<Vec<u64>, SearchError> {
+        let mut found = Vec::new();
+        let Some((mut first, mut last)) = self.chunks_touched(span, &within) else { return Ok(found) };
+        let statement = (!keys.is_empty()).then(|| lists_statement(keys.len(), newest_first));
+        let mut most = FIRST_LISTS;
+        while found.len() < limit && first <= last {
+            let lists = match &statement {
+                Some(statement) => self.lists(statement, keys, first, last, most).await?,
+                None => {
+                    // Every entry of the next chunk.
+                    let number = if newest_first { last } else { first };
+                    vec![(number, Bits::first(CHUNK as u32))]
+                }
+            };
+            let is_last = statement.is_some() && lists.len() < most as usize;
+            for (number, mut bits) in lists {
+                if newest_first {
+                    last = number - 1;
+                } else {
+                    first = number + 1;
+                }
+                self.keep_span(&mut bits, number, span).await?;
+                let left = limit - found.len();
+                found.extend(Chunk::indices(number as u64, bits, &within, newest_first, left));
+                if found.len() == limit {
+                    break;
+                }
+            }
+            if is_last {
+                break;
+            }
+            most = (most * 4).min(MOST_LISTS);
+        }
+        Ok(found)
+    }
+
+    /// The first and the last chunk that has entries both in `span` and in `within`.
+    fn chunks_touched(&self, span: Span, within: &std::ops::Range<u64>) -> Option<(i64, i64)> {
+        let chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
+        let first = usize::try_from(within.start / CHUNK).unwrap_or(usize::MAX);
+        let end = usize::try_from(within.end.div_ceil(CHUNK)).unwrap_or(usize::MAX).min(chunks.len());
+        let mut touched = (first..end).filter(|number| span.touches(chunks[*number]));
+        let first = touched.next()?;
+        let last = touched.next_back().unwrap_or(first);
+        Some((first as i64, last as i64))
+    }
+
+    async fn keep_span(&self, bits: &mut Bits, number: i64, span: Span) -> Result<(), SearchError> {
+        let times = {
+            let chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
+            usize::try_from(number).ok().and_then(|number| chunks.get(number).copied())
+        };
+        let times = times.ok_or(SearchError::Unsound("a list names a chunk that is not there"))?;
+        if !span.covers(times) {
+            let blocks: Vec<u8> = sqlx::query_scalar("SELECT blocks FROM chunks WHERE chunk = $1")
+                .bind(number)
+                .fetch_one(&self.readers)
+                .await?;
+            Chunk::keep_span(bits, &blocks, span);
+        }
+        Ok(())
+    }
+
+    async fn lists(
+        &self,
+        statement: &str,
+        keys: &[Key],
+        first: i64,
+        last: i64,
+        most: u32,
+    ) -> Result<Vec<(i64, Bits)>, SearchError> {
+        let mut query = sqlx::query(AssertSqlSafe(statement)).bind(first).bind(last).bind(most);
+        for key in keys {
+            query = query.bind(key.0);
+        }
+        let rows = query.fetch_all(&self.readers).await?;
+        let mut lists = Vec::with_capacity(rows.len());
+        for row in rows {
+            let mut bits = Bits::decode(row.try_get(1)?)?;
+            for place in 1..keys.len() {
+                bits.and(&Bits::decode(row.try_get(place + 1)?)?);
+            }
+            lists.push((row.try_get(0)?, bits));
+        }
+        Ok(lists)
+    }
+
+    async fn runs(&self) -> Result<Vec<Run>, SearchError> {
+        let rows = sqlx::query("SELECT run, first_chunk, last_chunk, rows FROM runs ORDER BY first_chunk")
+            .fetch_all(&self.writer)
+            .await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(Run {
+                    id: row.try_get(0)?,
+                    first_chunk: row.try_get(1)?,
+                    last_chunk: row.try_get(2)?,
+                    rows: row.try_get(3)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Notes that a run is being written, and gives it its number.
+    async fn begin_run(&self, rows: i64) -> Result<i64, SearchError> {
+        let run: i64 = sqlx::query_scalar(
+            "INSERT INTO unfinished (run, rows) SELECT 1 + max((SELECT coalesce(max(run), 0) FROM runs), \
+             (SELECT coalesce(max(run), 0) FROM unfinished)), $1 RETURNING run",
+        )
+        .bind(rows)
+        .fetch_one(&self.writer)
+        .await?;
+        Ok(run)
+    }
+}
+
+/// The statement that reads the lists of chunks in which every key occurs, in the order of the log. The joins stand in
+/// the order of the keys, rarest first: what the first does not have is not looked for under the others.
+pub(super) fn lists_statement(keys: usize, newest_first: bool) -> String {
+    let (mut columns, mut tables, mut conditions) = (String::new(), String::new(), String::new());
+    for place in 0..keys {
+        let chunk = if place == 0 { "BETWEEN $1 AND $2".to_owned() } else { "= p0.chunk".to_owned() };
+        // Writing to a string does not fail.
+        let _ = write!(columns, ", p{place}.list");
+        let _ = write!(tables, " CROSS JOIN postings p{place}");
+        let _ = write!(
+            conditions,
+            " AND p{place}.run = runs.run AND p{place}.key = ${} AND p{place}.chunk {chunk}",
+            place + 4
+        );
+    }
+    let order = if newest_first { "DESC" } else { "ASC" };
+    format!(
+        "SELECT p0.chunk{columns} FROM runs{tables} WHERE runs.last_chunk >= $1 AND runs.first_chunk <= $2{conditions} \
+         ORDER BY runs.first_chunk {order}, p0.chunk {order} LIMIT $3"
+    )
+}
+
+/// The keys cut into ranges with about as many rows as one step takes: keys are digests, spread evenly.
+fn key_ranges(rows: i64) -> impl Iterator<Item = (i64, i64)> {
+    let steps = (rows.unsigned_abs() / ROWS_IN_A_STEP + 1) as i128;
+    let at = move |step: i128| i128::from(i64::MIN) + (1i128 << 64) * step / steps;
+    (0..steps).map(move |step| (at(step) as i64, (at(step + 1) - 1) as i64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ranges_of_keys_leave_none_out() {
+        for rows in [0, 1, 8_191, 8_192, 1_000_000] {
+            let ranges: Vec<_> = key_ranges(rows).collect();
+            assert_eq!((ranges[0].0, ranges[ranges.len() - 1].1), (i64::MIN, i64::MAX));
+            assert!(ranges.windows(2).all(|pair| pair[0].1 + 1 == pair[1].0));
+        }
+    }
+}
