@@ -374,6 +374,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::UploadAttachment,
             M::GetUpload,
             M::DownloadAttachment,
+            M::ExportEvidence,
         ];
         let before_court = &[purposes::FEE_WAIVER, purposes::JUDICIAL_RELIEF];
         let appealing = &[purposes::APPEAL_REFERRAL];
@@ -389,7 +390,8 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::PullDeliveries,
             M::AcknowledgeDelivery,
         ];
-        let auditing = [M::ListEntries, M::GetEntry, M::GetCheckpoint, M::GetInclusionProof];
+        let auditing =
+            [M::ListEntries, M::GetEntry, M::GetCheckpoint, M::GetInclusionProof, M::ExportEvidence];
         Ok(DirectoryFile {
             agencies: vec![
                 agency(centre, "模拟法律援助中心", AgencyKind::LegalAidCentre, "331004", None)?,

@@ -727,6 +727,13 @@ fn samples(scene: &Scene) -> Vec<Sample> {
                 tree_size: 0,
             },
         ),
+        Sample::of(
+            Method::ExportEvidence,
+            &proto::ExportEvidenceRequest {
+                context: context(auditor, inspecting),
+                exchange_id: exchange_id(),
+            },
+        ),
     ];
     for arm in arms(scene) {
         let exchange = proto::Exchange {

@@ -117,6 +117,8 @@ methods! {
         GetCheckpoint,
         /// Proves an entry.
         GetInclusionProof,
+        /// Gives the evidence of an exchange.
+        ExportEvidence: ServerStream,
     }
 }
 

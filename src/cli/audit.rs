@@ -1,5 +1,6 @@
 //! `audit`: reads, exports and verifies the log.
 
+mod evidence;
 mod export;
 mod key;
 mod list;
@@ -29,9 +30,9 @@ pub(super) enum Audit {
     List(list::List),
     /// Show one entry, and with --key prove that it is in the signed log.
     Show(show::Show),
-    /// Write the whole log to a file that `audit verify` reads.
+    /// Write the whole log, or with --exchange the evidence of one exchange, to a file that `audit verify` reads.
     Export(export::Export),
-    /// Verify a database file or an export, offline, with nothing but the log's public key.
+    /// Verify a database file, an export or the evidence of an exchange, offline, with nothing but the log's public key.
     Verify(verify::Verify),
     /// Print the log's public key in signed-note form.
     Key(key::Key),

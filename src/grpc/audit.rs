@@ -1,5 +1,6 @@
 //! `AuditService`: the log as auditors read and prove it.
 
+mod evidence;
 mod listing;
 mod proofs;
 
@@ -7,9 +8,11 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+use self::evidence::ExportEvidence;
 use self::listing::ListEntries;
 use self::proofs::{GetCheckpoint, GetEntry, GetInclusionProof};
 use super::intake::Intake;
+use super::intake::streams::Items;
 use super::operation::Reading;
 use super::proto;
 use super::proto::audit_service_server::AuditService;
@@ -22,6 +25,8 @@ pub struct Audit(pub Arc<Intake>);
 
 #[tonic::async_trait]
 impl AuditService for Audit {
+    type ExportEvidenceStream = Items<proto::ExportEvidenceResponse>;
+
     async fn list_entries(
         &self,
         request: Request<proto::ListEntriesRequest>,
@@ -48,6 +53,13 @@ impl AuditService for Audit {
         request: Request<proto::GetInclusionProofRequest>,
     ) -> Result<Response<proto::GetInclusionProofResponse>, Status> {
         self.0.look_up::<GetInclusionProof>(request).await
+    }
+
+    async fn export_evidence(
+        &self,
+        request: Request<proto::ExportEvidenceRequest>,
+    ) -> Result<Response<Self::ExportEvidenceStream>, Status> {
+        self.0.carry_out_sending::<ExportEvidence>(request).await
     }
 }
 

@@ -112,6 +112,7 @@ witnessed!(
     GetEntryResponse,
     GetCheckpointResponse,
     GetInclusionProofResponse,
+    ExportEvidenceResponse,
 );
 
 /// Reading one request.

@@ -10,7 +10,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Caller, DEADLINE};
+use super::{Caller, DEADLINE, evidence};
 use crate::audit::merkle::Hash;
 use crate::audit::verifier::StoredEntry;
 use crate::cli::output::{explain, say, say_json};
@@ -26,6 +26,10 @@ pub(in crate::cli) struct Export {
     /// The file to write; it must not be there yet.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Only this exchange, as evidence: a ZIP file with its entries, a proof for each, the signed checkpoint, and what
+    /// happened in words. A party to the exchange gives the purpose of its agreement by --purpose.
+    #[arg(long, value_name = "ID")]
+    exchange: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -33,6 +37,9 @@ pub(in crate::cli) struct Export {
 
 impl Export {
     pub(super) async fn run(self) -> anyhow::Result<()> {
+        if let Some(exchange) = &self.exchange {
+            return evidence::export(&self.caller, exchange, &self.out, self.json).await;
+        }
         let client = AgencyClient::load(&self.caller.profile, Clock::system())?;
         let mut writer = ExportWriter::create(&self.out)?;
         let size = fetch(&client, &self.caller.purpose, &mut writer).await?;

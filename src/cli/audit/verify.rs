@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde_json::json;
 
+use super::evidence::{Language, read_bundle, read_witnesses, verify_bundle};
 use super::export::{read_checkpoint, read_entries};
 use super::read_key;
 use crate::audit::log::Storage as _;
@@ -19,7 +20,7 @@ use crate::store::Store;
 /// Arguments of `audit verify`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Verify {
-    /// A database file or an export.
+    /// A database file, an export, or the evidence of an exchange.
     path: PathBuf,
     /// The log's public key, or a file with it: what `audit key` printed, kept apart from the gateway.
     #[arg(long)]
@@ -27,6 +28,12 @@ pub(in crate::cli) struct Verify {
     /// An earlier checkpoint that you kept: the log must still contain it. May be given several times.
     #[arg(long = "checkpoint", value_name = "FILE")]
     checkpoints: Vec<PathBuf>,
+    /// Public key of a witness (or a file with it) that must have signed the evidence too. May be given several times.
+    #[arg(long = "witness", value_name = "KEY")]
+    witnesses: Vec<String>,
+    /// Language of what is said of evidence.
+    #[arg(long, value_enum, default_value = "zh")]
+    lang: Language,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -35,6 +42,13 @@ pub(in crate::cli) struct Verify {
 impl Verify {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let key = read_key(&self.key)?;
+        if let Some(bundle) = read_bundle(&self.path)? {
+            let witnesses = read_witnesses(&self.witnesses)?;
+            return verify_bundle(&bundle, &key, &witnesses, self.lang, self.json);
+        }
+        if !self.witnesses.is_empty() {
+            bail!("--witness is for the evidence of an exchange");
+        }
         let earlier = self
             .checkpoints
             .iter()
