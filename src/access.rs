@@ -321,6 +321,18 @@ impl Directory {
         Err(denial)
     }
 
+    /// The purpose that an agreement in force on a day allows a call for, for callers that can name none: the first
+    /// one of the agreement.
+    ///
+    /// # Errors
+    /// [`Denial::NoAgreement`] or [`Denial::NotInForce`].
+    pub fn purpose_of(&self, caller: &CreditCode, method: Method, on: Date) -> Result<&PurposeCode, Denial> {
+        self.may_call(caller, method)?;
+        let mut in_force =
+            self.naming(caller, method).filter(|agreed| (agreed.from..=agreed.until).contains(&on));
+        in_force.find_map(|agreed| agreed.purposes.first()).ok_or(Denial::NotInForce)
+    }
+
     /// How fast batches may go under an agreement of the caller's.
     pub fn batch_terms(&self, caller: &CreditCode, agreement: &str) -> BatchTerms {
         let of_caller = self.agreements.get(caller).map(Vec::as_slice).unwrap_or_default();
@@ -408,6 +420,19 @@ mod tests {
                 on.parse().unwrap(),
             )
             .map(|agreement| format!("{}/{}", agreement.id, agreement.version))
+    }
+
+    #[test]
+    fn who_can_name_no_purpose_has_the_first_of_an_agreement_in_force() {
+        let (directory, centre) = (directory(), CreditCode::parse(CENTRE).unwrap());
+        let of = |method, on: &str| {
+            directory
+                .purpose_of(&centre, method, on.parse().unwrap())
+                .map(|purpose| purpose.as_str().to_owned())
+        };
+        assert_eq!(of(Method::VerifyLowIncome, "2026-06-01"), Ok("AID_ELIGIBILITY".to_owned()));
+        assert_eq!(of(Method::VerifyLowIncome, "2027-01-01"), Err(Denial::NotInForce));
+        assert_eq!(of(Method::GetTile, "2026-06-01"), Err(Denial::NoAgreement));
     }
 
     #[test]

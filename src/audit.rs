@@ -1,8 +1,8 @@
 //! The audit log: entries, Merkle tree, checkpoints, proofs, verification.
 //!
 //! All but [`log`] is pure: it does no I/O, reads no clock and draws no randomness. The formats are public ones
-//! (RFC 6962 trees, C2SP `tlog-tiles`, `tlog-checkpoint` and `signed-note`), so that an auditor can check the log
-//! with tools that nobody here wrote.
+//! (RFC 6962 trees, C2SP `tlog-tiles`, `tlog-checkpoint`, `tlog-proof` and `signed-note`), so that an auditor can
+//! check the log with tools that nobody here wrote.
 
 pub mod bundle;
 pub mod checkpoint;
@@ -13,6 +13,8 @@ pub mod log;
 pub mod merkle;
 pub mod note;
 pub mod proof;
+pub mod published;
+pub mod receipt;
 pub mod search;
 pub mod tile;
 pub mod verifier;

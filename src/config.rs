@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
-pub use self::audit::{AuditSection, WitnessEntry, WitnessesSection};
+pub use self::audit::{AuditSection, TilesSection, WitnessEntry, WitnessesSection};
 pub use self::rule_sets::{RulesError, read_rule_sets};
 pub use self::witness::{WitnessConfig, WitnessSection, WitnessedLog};
 use crate::domain::agency::CreditCode;

@@ -5,6 +5,7 @@ mod checkpoint_file;
 mod indexer;
 mod metrics;
 mod secrets;
+mod tiles;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use self::admission::Admission;
 pub use self::secrets::{SecretError, Secrets};
+use self::tiles::Tiles;
 use crate::access::{Directory, DirectoryError};
 use crate::audit::log::{self, OpenError};
 use crate::audit::note::VerifyingKey;
@@ -129,6 +131,7 @@ pub struct Gateway {
     timer: JoinHandle<()>,
     indexer: JoinHandle<()>,
     metrics: Option<Metrics>,
+    tiles: Option<Tiles>,
     housekeeper: JoinHandle<()>,
     writer: JoinHandle<()>,
     store: Store,
@@ -159,6 +162,10 @@ impl Gateway {
         let address = config.gateway.listen;
         let (listener, address) = listen(address).await?;
         let metrics = match config.metrics.listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let tiles = match config.audit.tiles.listen {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
@@ -255,6 +262,9 @@ impl Gateway {
             let served = metrics::serve(listener, store.clone(), until_stopped(stopped.clone()));
             Metrics { address, server: tokio::spawn(served) }
         });
+        let tiles = tiles.map(|bound| {
+            Tiles::start(bound, &acceptor, Arc::clone(&intake), &config, until_stopped(stopped.clone()))
+        });
         let housekeeper = keep_house(
             opened.log.clone(),
             store.clone(),
@@ -280,6 +290,7 @@ impl Gateway {
             timer: tokio::spawn(timer.run(until_stopped(stopped.clone()))),
             indexer,
             metrics,
+            tiles,
             housekeeper: tokio::spawn(housekeeper),
             writer: opened.writer,
             store,
@@ -296,6 +307,11 @@ impl Gateway {
     /// Where it answers `GET /metrics`, if it does.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref().map(|metrics| metrics.address)
+    }
+
+    /// Where it serves the published log, if it does.
+    pub fn tiles_address(&self) -> Option<SocketAddr> {
+        self.tiles.as_ref().map(|tiles| tiles.address)
     }
 
     /// The key that verifies its log.
@@ -332,6 +348,7 @@ impl Gateway {
             _ = &mut self.courier => "the courier",
             _ = &mut self.enquirer => "the enquirer",
             _ = &mut self.timer => "the timer",
+            () = Tiles::ended(&mut self.tiles) => "the published log's server",
             _ = &mut self.housekeeper => "the housekeeper",
             _ = &mut self.writer => "the audit log's writer",
         }
@@ -347,6 +364,9 @@ impl Gateway {
         let _ = tokio::time::timeout(drain, self.enquirer).await;
         let _ = tokio::time::timeout(drain, self.timer).await;
         let _ = tokio::time::timeout(drain, self.indexer).await;
+        if let Some(tiles) = self.tiles {
+            tiles.drained().await;
+        }
         if let Some(metrics) = self.metrics {
             let _ = metrics.server.await;
         }

@@ -29,8 +29,11 @@ use rustls::time_provider::TimeProvider;
 
 use crate::clock::Clock;
 
-/// The only protocol spoken after TLS, as ALPN names it (RFC 9113 section 3.2).
+/// The protocol spoken after TLS, as ALPN names it (RFC 9113 section 3.2).
 const HTTP2: &[u8] = b"h2";
+
+/// Spoken too where [`acceptor::Acceptor::with_http1`] says so (RFC 7301 section 6).
+const HTTP1: &[u8] = b"http/1.1";
 
 /// What a client sends first on an HTTP/2 connection (RFC 9113 section 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -188,6 +188,11 @@ pseudonym = "keys/pseudonym.key"
 checkpoint = "checkpoint"           # newest checkpoint outside the database: a restored backup is noticed
 # queue = 4096
 
+[audit.tiles]                       # the log as C2SP tiles over HTTPS for auditors; off unless it listens
+# listen = "0.0.0.0:8444"
+# requests = 64
+# requests_per_agency = 16
+
 [limits]
 # calls = 2048
 # calls_per_agency = 512
@@ -375,6 +380,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::GetUpload,
             M::DownloadAttachment,
             M::ExportEvidence,
+            M::GetReceipt,
         ];
         let before_court = &[purposes::FEE_WAIVER, purposes::JUDICIAL_RELIEF];
         let appealing = &[purposes::APPEAL_REFERRAL];
@@ -389,9 +395,19 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::AssessEligibility,
             M::PullDeliveries,
             M::AcknowledgeDelivery,
+            M::GetReceipt,
         ];
-        let auditing =
-            [M::ListEntries, M::GetEntry, M::GetCheckpoint, M::GetInclusionProof, M::ExportEvidence];
+        let auditing = [
+            M::ListEntries,
+            M::GetEntry,
+            M::GetCheckpoint,
+            M::GetInclusionProof,
+            M::GetConsistencyProof,
+            M::GetEntries,
+            M::GetTile,
+            M::ExportEvidence,
+            M::GetReceipt,
+        ];
         Ok(DirectoryFile {
             agencies: vec![
                 agency(centre, "模拟法律援助中心", AgencyKind::LegalAidCentre, "331004", None)?,

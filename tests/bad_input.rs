@@ -519,6 +519,36 @@ async fn absurd_pages_filters_and_indices_are_refused_or_find_nothing() {
         let refused = auditor.audit().get_inclusion_proof(request).await.err().unwrap();
         assert_eq!(Refused::of(&refused).violations[0].reason, "WITHIN_THE_LOG");
     }
+    for (old_size, new_size, field) in [
+        (u64::MAX, 0, "old_size"),
+        (0, u64::MAX, "new_size"),
+        (u64::MAX, u64::MAX, "new_size"),
+        (3, 2, "old_size"),
+    ] {
+        let request = proto::GetConsistencyProofRequest { context: context(), old_size, new_size };
+        let refused = auditor.audit().get_consistency_proof(request).await.err().unwrap();
+        assert_eq!(Refused::of(&refused).rules(), [(field, "WITHIN_THE_LOG")]);
+    }
+    for (first, count, wanted) in [(u64::MAX, 0, ("first", "WITHIN_THE_LOG")), (0, 1025, ("count", "RANGE"))]
+    {
+        let request = proto::GetEntriesRequest { context: context(), first, count };
+        let refused = auditor.audit().get_entries(request).await.err().unwrap();
+        assert_eq!(Refused::of(&refused).rules(), [wanted]);
+    }
+    for (level, index, width, wanted) in [
+        (64, 0, 0, ("level", "RANGE")),
+        (u32::MAX, 0, 0, ("level", "RANGE")),
+        (0, 0, 257, ("width", "RANGE")),
+        (0, 0, 256, ("width", "WITHIN_THE_LOG")),
+        (0, u64::MAX, 0, ("index", "WITHIN_THE_LOG")),
+        (63, 0, 1, ("index", "WITHIN_THE_LOG")),
+    ] {
+        let request = proto::GetTileRequest { context: context(), level, index, width };
+        let refused = auditor.audit().get_tile(request).await.err().unwrap();
+        assert_eq!(Refused::of(&refused).rules(), [wanted]);
+    }
+    let request = proto::GetReceiptRequest { context: context(), index: u64::MAX };
+    assert_eq!(Refused::of(&auditor.audit().get_receipt(request).await.err().unwrap()).code, Code::NotFound);
     let centre = &scene.centre;
     for cursor in ["x", "AAAA", "张三"] {
         let context = Some(centre.context(purposes::FEE_WAIVER));
@@ -733,6 +763,26 @@ fn samples(scene: &Scene) -> Vec<Sample> {
                 context: context(auditor, inspecting),
                 exchange_id: exchange_id(),
             },
+        ),
+        Sample::of(
+            Method::GetConsistencyProof,
+            &proto::GetConsistencyProofRequest {
+                context: context(auditor, inspecting),
+                old_size: 0,
+                new_size: 0,
+            },
+        ),
+        Sample::of(
+            Method::GetEntries,
+            &proto::GetEntriesRequest { context: context(auditor, inspecting), first: 0, count: 1 },
+        ),
+        Sample::of(
+            Method::GetTile,
+            &proto::GetTileRequest { context: context(auditor, inspecting), level: 0, index: 0, width: 1 },
+        ),
+        Sample::of(
+            Method::GetReceipt,
+            &proto::GetReceiptRequest { context: context(auditor, inspecting), index: 0 },
         ),
     ];
     for arm in arms(scene) {

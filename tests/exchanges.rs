@@ -354,13 +354,21 @@ async fn an_exchange_of_others_looks_to_a_third_agency_like_one_that_does_not_ex
         async move { third.audit().get_entry(request).await.err().unwrap() }
     };
     assert_same_refusal(&entry(0).await, &entry(1_000_000).await);
-    tried.extend([Method::GetEntry]);
+    let receipt = |index| {
+        // Of this one it may have receipts, for its own calls.
+        let request = proto::GetReceiptRequest { context: Some(third.context(purposes::FEE_WAIVER)), index };
+        let third = &third;
+        async move { third.audit().get_receipt(request).await.err().unwrap() }
+    };
+    assert_same_refusal(&receipt(0).await, &receipt(1_000_000).await);
+    tried.extend([Method::GetEntry, Method::GetReceipt]);
 
     // These take no id of anything that exists.
     use Method::{AssessEligibility, BatchVerify, VerifyLowIncome, VerifyPovertyHousehold};
-    use Method::{GetCheckpoint, GetInclusionProof, ListEntries};
+    use Method::{GetCheckpoint, GetConsistencyProof, GetEntries, GetInclusionProof, GetTile, ListEntries};
     tried.extend([AssessEligibility, BatchVerify, VerifyLowIncome, VerifyPovertyHousehold]);
     tried.extend([ListEntries, GetCheckpoint, GetInclusionProof]);
+    tried.extend([GetConsistencyProof, GetEntries, GetTile]);
     for method in Method::ALL {
         assert!(tried.contains(method), "{method:?} is not tried with foreign ids");
     }

@@ -119,6 +119,14 @@ methods! {
         GetInclusionProof,
         /// Gives the evidence of an exchange.
         ExportEvidence: ServerStream,
+        /// Proves that an earlier tree began a later one.
+        GetConsistencyProof,
+        /// Reads entries in a row.
+        GetEntries,
+        /// Reads a tile, here or from the published tiles.
+        GetTile,
+        /// Gets the proof of an entry to keep.
+        GetReceipt,
     }
 }
 

@@ -194,7 +194,9 @@ impl Evidence {
         files.insert(CHECKPOINT.to_owned(), self.checkpoint.clone().into_bytes());
         let (origin, tree_size) = head_of(&self.checkpoint).ok_or(BundleError::Checkpoint)?;
         files.insert(README.to_owned(), summary::readme(origin).into_bytes());
-        for (name, text) in [(SUMMARY_EN, summary::english(self, &entries)), (SUMMARY_ZH, summary::chinese(self, &entries))] {
+        for (name, text) in
+            [(SUMMARY_EN, summary::english(self, &entries)), (SUMMARY_ZH, summary::chinese(self, &entries))]
+        {
             files.insert(name.to_owned(), text.into_bytes());
         }
         let manifest = Manifest {
@@ -224,7 +226,12 @@ fn of_exchange(entries: &[(u64, Entry)], exchange: Uuid) -> Vec<bool> {
         .filter(|(_, entry)| entry.exchange == Some(exchange))
         .filter_map(|(_, entry)| entry.request_index)
         .collect();
-    entries.iter().map(|(index, entry)| entry.exchange == Some(exchange) || (entry.exchange.is_none() && ended.contains(index))).collect()
+    entries
+        .iter()
+        .map(|(index, entry)| {
+            entry.exchange == Some(exchange) || (entry.exchange.is_none() && ended.contains(index))
+        })
+        .collect()
 }
 
 /// What an entry commits to under a field's name.

@@ -7,7 +7,6 @@
 //! while it fills.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use super::merkle::{Frontier, Hash, empty_root, join_leftwards, perfect_root};
 
@@ -82,24 +81,6 @@ impl TileId {
         let before = u128::from(self.index) << TILE_HEIGHT;
         let width = u128::from(in_level).saturating_sub(before).min(TILE_WIDTH as u128);
         usize::try_from(width).unwrap_or(TILE_WIDTH)
-    }
-
-    /// Where `tlog-tiles` publishes this tile when it holds `width` hashes, for instance `tile/0/x001/067` or
-    /// `tile/0/x001/067.p/8`.
-    pub fn path(self, width: usize) -> String {
-        let mut groups = vec![format!("{:03}", self.index % 1000)];
-        let mut rest = self.index / 1000;
-        while rest > 0 {
-            groups.push(format!("x{:03}", rest % 1000));
-            rest /= 1000;
-        }
-        groups.reverse();
-        let mut path = format!("tile/{}/{}", self.level, groups.join("/"));
-        if width < TILE_WIDTH {
-            // Writing to a string does not fail.
-            let _ = write!(path, ".p/{width}");
-        }
-        path
     }
 }
 
@@ -180,6 +161,12 @@ impl TileWriter {
     /// The Merkle tree hash of all leaves so far (RFC 6962, section 2.1).
     pub fn root(&self) -> Hash {
         self.frontier.root()
+    }
+
+    /// The tiles that filled up since this was last asked, in order of level and index. Tiles on the edge are left
+    /// to [`TileWriter::take_dirty`], so that who writes a long log out need not hold it.
+    pub fn take_filled(&mut self) -> Vec<(TileId, Vec<Hash>)> {
+        std::mem::take(&mut self.filled).into_iter().collect()
     }
 
     /// The tiles that changed since this was last asked (or since [`TileWriter::resume`]), in order of level

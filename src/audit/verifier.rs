@@ -7,11 +7,13 @@ use std::error::Error;
 use serde_json::Value;
 
 pub use self::finding::Finding;
+pub use self::published::verify_published;
 use super::checkpoint::Checkpoint;
 use super::merkle::{Frontier, Hash, leaf_hash};
 use super::note::{NoteError, VerifyingKey};
 
 mod finding;
+mod published;
 
 /// How many findings a report lists, and how many gaps are followed: a log with every entry changed must not
 /// fill the auditor's memory.

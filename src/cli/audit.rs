@@ -4,7 +4,9 @@ mod evidence;
 mod export;
 mod key;
 mod list;
+mod receipt;
 mod show;
+mod tiles;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -30,9 +32,15 @@ pub(super) enum Audit {
     List(list::List),
     /// Show one entry, and with --key prove that it is in the signed log.
     Show(show::Show),
-    /// Write the whole log, or with --exchange the evidence of one exchange, to a file that `audit verify` reads.
+    /// Write the whole log to a file, or as a folder that any web server can publish, or with --exchange the evidence of one
+    /// exchange; `audit verify` reads them all.
     Export(export::Export),
-    /// Verify a database file, an export or the evidence of an exchange, offline, with nothing but the log's public key.
+    /// Get the proof of one entry, to keep and to check years later.
+    ///
+    /// An auditor gets the receipt of any entry, an agency those of its own calls and of calls that concerned it.
+    Receipt(receipt::GetReceipt),
+    /// Verify a database file, an export, a published folder, a receipt or the evidence of an exchange, offline, with nothing
+    /// but the log's public key.
     Verify(verify::Verify),
     /// Print the log's public key in signed-note form.
     Key(key::Key),
@@ -55,6 +63,7 @@ impl Audit {
             Self::List(command) => command.run().await,
             Self::Show(command) => command.run().await,
             Self::Export(command) => command.run().await,
+            Self::Receipt(command) => command.run().await,
             Self::Verify(command) => command.run().await,
             Self::Key(command) => command.run(),
         }

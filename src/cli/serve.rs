@@ -38,11 +38,16 @@ impl Serve {
         let mut gateway =
             Gateway::start(config, Clock::system()).await.context("the gateway does not start")?;
         if self.json {
-            say_json(
-                &json!({"listening": gateway.address().to_string(), "log_key": gateway.log_key().to_string()}),
-            );
+            say_json(&json!({
+                "listening": gateway.address().to_string(),
+                "log_key": gateway.log_key().to_string(),
+                "tiles": gateway.tiles_address().map(|address| address.to_string()),
+            }));
         } else {
             say(format_args!("listening on {}, log key {}", gateway.address(), gateway.log_key()));
+            if let Some(address) = gateway.tiles_address() {
+                say(format_args!("the published log for auditors is at https://{address}/checkpoint"));
+            }
         }
         loop {
             tokio::select! {

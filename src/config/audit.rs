@@ -1,5 +1,6 @@
 //! `[audit]`: how the log is kept, and who witnesses it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,11 +22,37 @@ pub struct AuditSection {
     pub accept_rollback: Option<u64>,
     /// Who witnesses the log.
     pub witnesses: WitnessesSection,
+    /// The log as auditors' tools fetch it.
+    pub tiles: TilesSection,
 }
 
 impl Default for AuditSection {
     fn default() -> Self {
-        Self { queue: 4096, checkpoint: None, accept_rollback: None, witnesses: WitnessesSection::default() }
+        Self {
+            queue: 4096,
+            checkpoint: None,
+            accept_rollback: None,
+            witnesses: WitnessesSection::default(),
+            tiles: TilesSection::default(),
+        }
+    }
+}
+
+/// `[audit.tiles]`: the log as C2SP `tlog-tiles`, over HTTPS with client certificates.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TilesSection {
+    /// Where it is served, to agencies with an agreement for `GetTile`; nowhere unless set.
+    pub listen: Option<SocketAddr>,
+    /// Requests at once.
+    pub requests: usize,
+    /// Requests at once of one agency.
+    pub requests_per_agency: usize,
+}
+
+impl Default for TilesSection {
+    fn default() -> Self {
+        Self { listen: None, requests: 64, requests_per_agency: 16 }
     }
 }
 

@@ -3,6 +3,8 @@
 mod evidence;
 mod listing;
 mod proofs;
+mod published;
+mod receipt;
 
 use std::sync::Arc;
 
@@ -10,7 +12,10 @@ use tonic::{Request, Response, Status};
 
 use self::evidence::ExportEvidence;
 use self::listing::ListEntries;
-use self::proofs::{GetCheckpoint, GetEntry, GetInclusionProof};
+use self::proofs::{GetCheckpoint, GetConsistencyProof, GetEntry, GetInclusionProof};
+pub(super) use self::published::{Fetch, FetchResource};
+use self::published::{GetEntries, GetTile};
+use self::receipt::GetReceipt;
 use super::intake::Intake;
 use super::intake::streams::Items;
 use super::operation::Reading;
@@ -60,6 +65,34 @@ impl AuditService for Audit {
         request: Request<proto::ExportEvidenceRequest>,
     ) -> Result<Response<Self::ExportEvidenceStream>, Status> {
         self.0.carry_out_sending::<ExportEvidence>(request).await
+    }
+
+    async fn get_consistency_proof(
+        &self,
+        request: Request<proto::GetConsistencyProofRequest>,
+    ) -> Result<Response<proto::GetConsistencyProofResponse>, Status> {
+        self.0.look_up::<GetConsistencyProof>(request).await
+    }
+
+    async fn get_entries(
+        &self,
+        request: Request<proto::GetEntriesRequest>,
+    ) -> Result<Response<proto::GetEntriesResponse>, Status> {
+        self.0.look_up::<GetEntries>(request).await
+    }
+
+    async fn get_tile(
+        &self,
+        request: Request<proto::GetTileRequest>,
+    ) -> Result<Response<proto::GetTileResponse>, Status> {
+        self.0.look_up::<GetTile>(request).await
+    }
+
+    async fn get_receipt(
+        &self,
+        request: Request<proto::GetReceiptRequest>,
+    ) -> Result<Response<proto::GetReceiptResponse>, Status> {
+        self.0.look_up::<GetReceipt>(request).await
     }
 }
 

@@ -75,6 +75,11 @@ impl Call {
         Self { method: Some(method), slot: Arc::new(slot) }
     }
 
+    /// The call of a method, before it is read.
+    pub(crate) fn of_method(method: Method, slot: Arc<Slot>) -> Self {
+        Self { method: Some(method), slot }
+    }
+
     /// The call at a path, before it is read.
     pub(crate) fn at_path(path: &str, slot: Arc<Slot>) -> Self {
         Self { method: Method::at_path(path), slot }

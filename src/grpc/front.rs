@@ -1,12 +1,11 @@
 //! What stands before every method: is it gRPC, is the agency still active, is there room, is there time, and was
 //! the answer witnessed.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -17,14 +16,14 @@ use tonic::Code;
 use tonic::body::Body;
 use tower::Service;
 
-use super::call::{Call, Places, Slot};
+use super::call::{Call, Slot};
+use super::capacity::Capacity;
 use super::intake::Intake;
 use super::one_message::OneMessage;
 use super::operation::Facts;
 use super::status::Refusal;
 use super::whole_stream::WholeStream;
 use crate::access::{Method, Shape};
-use crate::domain::agency::CreditCode;
 use crate::domain::person::may_hold_resident_id;
 use crate::entropy;
 use crate::identity::server::Peer;
@@ -69,13 +68,12 @@ pub struct Front<S> {
     inner: S,
     intake: Arc<Intake>,
     limits: CallLimits,
-    all: Arc<Semaphore>,
-    agencies: Arc<Mutex<HashMap<CreditCode, Arc<Semaphore>>>>,
+    capacity: Capacity,
     overloaded: Arc<Semaphore>,
 }
 
 /// Refusals for overload that are written at once.
-const OVERLOAD_REFUSALS: usize = 32;
+pub(super) const OVERLOAD_REFUSALS: usize = 32;
 
 /// An answer that keeps its place among the calls until the peer has taken it.
 struct Held {
@@ -110,23 +108,9 @@ impl<S> Front<S> {
             inner,
             intake,
             limits,
-            all: Arc::new(Semaphore::new(limits.calls)),
-            agencies: Arc::default(),
+            capacity: Capacity::new(limits.calls, limits.calls_per_agency),
             overloaded: Arc::new(Semaphore::new(OVERLOAD_REFUSALS)),
         }
-    }
-
-    /// A place among all calls and one among the agency's.
-    fn places(&self, agency: CreditCode) -> Result<Places, Refusal> {
-        let of_agency = {
-            let mut agencies = self.agencies.lock().unwrap_or_else(PoisonError::into_inner);
-            let new = || Arc::new(Semaphore::new(self.limits.calls_per_agency));
-            // Bounded by the enrolled agencies: others do not get past the handshake.
-            Arc::clone(agencies.entry(agency).or_insert_with(new))
-        };
-        let of_agency = of_agency.try_acquire_owned().map_err(|_| Refusal::AgencyOverloaded)?;
-        let of_all = Arc::clone(&self.all).try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
-        Ok(Places { _of_all: of_all, _of_agency: of_agency })
     }
 }
 
@@ -161,7 +145,7 @@ where
             Shape::ServerStream => started + self.limits.lifetime(Shape::Unary, given),
             _ => deadline,
         };
-        let (places, no_place) = match self.places(agency) {
+        let (places, no_place) = match self.capacity.take(agency) {
             Ok(places) => (Some(places), None),
             Err(refusal) => (None, Some(refusal)),
         };
@@ -263,7 +247,7 @@ fn requested_timeout(request: &Request<Body>) -> Result<Option<Duration>, Refusa
 
 /// The trace id of a W3C traceparent, or a new one. It is the caller's text and goes into the log, so one that a
 /// resident number was padded into is not taken over.
-fn trace_id(request: &Request<Body>) -> String {
+pub(super) fn trace_id(request: &Request<Body>) -> String {
     let given = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
     let id = given.and_then(|text| text.split('-').nth(1)).filter(|id| {
         let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);

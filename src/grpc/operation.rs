@@ -113,6 +113,10 @@ witnessed!(
     GetCheckpointResponse,
     GetInclusionProofResponse,
     ExportEvidenceResponse,
+    GetConsistencyProofResponse,
+    GetEntriesResponse,
+    GetTileResponse,
+    GetReceiptResponse,
 );
 
 /// Reading one request.

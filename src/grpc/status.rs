@@ -52,6 +52,8 @@ pub(crate) enum Refusal {
     AgencyNotActive,
     /// Not a gRPC request.
     NotGrpc,
+    /// Not a request that fetches something of the published log.
+    NotAFetch,
     /// The audit log cannot be written: no work without evidence.
     LogUnavailable,
     /// The agency has as many attachments as it may.
@@ -219,6 +221,12 @@ impl Refusal {
                 "NOT_GRPC",
                 "only POST with content type application/grpc is served",
                 "仅支持gRPC请求",
+            ),
+            Self::NotAFetch => say(
+                Code::InvalidArgument,
+                "NOT_A_FETCH",
+                "only GET and HEAD requests without a body are served here",
+                "此处仅支持不带请求体的GET和HEAD请求",
             ),
             Self::LogUnavailable => retry(
                 say(

@@ -25,13 +25,15 @@ use super::admission::{AdmissionPolicy, AdmissionVerifier, HeldOnRefusal, Turned
 use super::certificate::PeerCertificate;
 use super::credentials::Credentials;
 use super::places::{Place, Places};
-use super::{ClockTime, HTTP2, HTTP2_PREFACE, crypto_provider};
+use super::{ClockTime, HTTP1, HTTP2, HTTP2_PREFACE, crypto_provider};
 use crate::clock::Clock;
 
 /// Turns TCP connections into connections of known agencies. Cheap to clone; clones share limits and counters.
 #[derive(Clone)]
 pub struct Acceptor {
     shared: Arc<Shared>,
+    /// Whether HTTP/1.1 is spoken beside HTTP/2.
+    http1: bool,
 }
 
 struct Shared {
@@ -76,7 +78,7 @@ impl Default for AcceptorLimits {
 /// How many connections came to which end, since start-up.
 #[derive(Debug, Default)]
 pub struct FrontDoorCounters {
-    /// Let in: known agency, HTTP/2 begun.
+    /// Let in: known agency, HTTP agreed upon.
     pub admitted: AtomicU64,
     /// Turned away by the admission policy, and recorded by it.
     pub refused: AtomicU64,
@@ -108,7 +110,15 @@ impl Acceptor {
         let material = ArcSwap::from_pointee(Material::of(credentials));
         let pending = Places::new(limits.pending_handshakes, limits.pending_per_address);
         let counters = FrontDoorCounters::default();
-        Self { shared: Arc::new(Shared { material, policy, limits, clock, pending, counters }) }
+        let shared = Arc::new(Shared { material, policy, limits, clock, pending, counters });
+        Self { shared, http1: false }
+    }
+
+    /// The same acceptor, which speaks HTTP/1.1 too, for tools that fetch files. A client that does not say by ALPN
+    /// what it speaks is taken to speak that.
+    #[must_use]
+    pub fn with_http1(&self) -> Self {
+        Self { http1: true, ..self.clone() }
     }
 
     /// Uses `credentials` for every later handshake (a renewed certificate, a new revocation list). Open connections
@@ -135,13 +145,16 @@ impl Acceptor {
         self.shared.pending.take(source_of(address))
     }
 
-    /// Everything that has to happen before HTTP/2: the handshake, and the client's preface.
+    /// Everything that has to happen before HTTP: the handshake, and for HTTP/2 the client's preface.
     pub(super) async fn admit(&self, tcp: TcpStream) -> Result<Admitted, NotAdmitted> {
         let (stream, certificate) = self.handshake(tcp).await?;
+        if stream.get_ref().1.alpn_protocol() != Some(HTTP2) {
+            return Ok(Admitted { stream: Prefaced { unread: b"", stream }, certificate, http1: true });
+        }
         let stream = timeout(self.shared.limits.first_byte_timeout, read_preface(stream))
             .await
             .map_err(|_| NotAdmitted::Silent)??;
-        Ok(Admitted { stream, certificate })
+        Ok(Admitted { stream, certificate, http1: false })
     }
 
     async fn handshake(&self, tcp: TcpStream) -> Result<(Encrypted, Arc<PeerCertificate>), NotAdmitted> {
@@ -165,7 +178,7 @@ impl Acceptor {
             return Err(NotAdmitted::Tls("no certificate was verified".to_owned()));
         };
         // rustls refuses a client that offers only other protocols, but lets one through that offers none.
-        if stream.get_ref().1.alpn_protocol() != Some(HTTP2) {
+        if stream.get_ref().1.alpn_protocol() != Some(HTTP2) && !self.http1 {
             return Err(NotAdmitted::NotHttp2);
         }
         Ok((stream, Arc::clone(certificate)))
@@ -185,6 +198,9 @@ impl Acceptor {
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::clone(&material.resolver));
         config.alpn_protocols = vec![HTTP2.to_vec()];
+        if self.http1 {
+            config.alpn_protocols.push(HTTP1.to_vec());
+        }
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
@@ -208,10 +224,11 @@ impl Material {
     }
 }
 
-/// A connection of a known agency that has begun to speak HTTP/2.
+/// A connection of a known agency that has begun to speak HTTP/2, or is to speak HTTP/1.1.
 pub(super) struct Admitted {
     pub(super) stream: Prefaced,
     pub(super) certificate: Arc<PeerCertificate>,
+    pub(super) http1: bool,
 }
 
 /// Why a connection got no further.

@@ -1,15 +1,15 @@
-//! The HTTP/2 side of the front door: accept, serve, drain.
+//! The HTTP side of the front door: accept, serve, drain.
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::http2;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use jiff::Timestamp;
 use tokio::net::{TcpListener, TcpStream};
@@ -37,7 +37,7 @@ pub struct Peer {
     pub address: SocketAddr,
 }
 
-/// What one HTTP/2 connection may use, and how long it may last.
+/// What one connection may use, and how long it may last.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpLimits {
     /// Calls at a time on one connection. 100.
@@ -58,6 +58,8 @@ pub struct HttpLimits {
     pub connection_window: u32,
     /// Bytes kept for a peer that does not read its answers, on one call. 256 KiB.
     pub max_send_buffer_size: usize,
+    /// HTTP/1.1 only: until a request's head is complete, and how long a connection may be idle before it. 10 s.
+    pub head_timeout: Duration,
     /// Age at which a connection is asked to go, so that load spreads and changed policy takes hold. 1 h.
     pub max_connection_age: Duration,
     /// How long calls in flight may still take once a connection was asked to go. 20 s.
@@ -80,6 +82,7 @@ impl Default for HttpLimits {
             stream_window: 256 * 1024,
             connection_window: 1024 * 1024,
             max_send_buffer_size: 256 * 1024,
+            head_timeout: Duration::from_secs(10),
             max_connection_age: Duration::from_secs(3600),
             drain_timeout: Duration::from_secs(20),
             max_connections: 4096,
@@ -207,7 +210,7 @@ where
     }
 
     async fn serve_agency(self, admitted: Admitted, address: SocketAddr) {
-        let Admitted { stream, certificate } = admitted;
+        let Admitted { stream, certificate, http1 } = admitted;
         let Some(_place) = self.open.take(certificate.agency) else {
             self.over_limit("too many open connections");
             return;
@@ -224,23 +227,14 @@ where
             request.extensions_mut().insert(peer.clone());
             service.clone().oneshot(request)
         });
-        let mut connection =
-            pin!(http2_with(&limits).serve_connection(TokioIo::new(Gathered::new(stream)), service));
-
+        let stream = TokioIo::new(Gathered::new(stream));
         let lifetime = async {
-            let limit = tokio::select! {
-                _ended = connection.as_mut() => return,
-                () = sleep(limits.max_connection_age) => Some(limits.drain_timeout),
-                // `drain` keeps the time for all connections together.
-                () = stopping.cancelled() => None,
-            };
-            connection.as_mut().graceful_shutdown();
-            let Some(limit) = limit else {
-                let _ended = connection.as_mut().await;
-                return;
-            };
-            if timeout(limit, connection.as_mut()).await.is_err() {
-                tracing::debug!("an old connection did not drain in time");
+            if http1 {
+                let connection = pin!(http1_with(&limits).serve_connection(stream, service));
+                live_out(connection, http1::Connection::graceful_shutdown, &limits, &stopping).await;
+            } else {
+                let connection = pin!(http2_with(&limits).serve_connection(stream, service));
+                live_out(connection, http2::Connection::graceful_shutdown, &limits, &stopping).await;
             }
         };
         tokio::select! {
@@ -256,6 +250,38 @@ where
         self.acceptor.counters().over_limit.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(what, "connection closed at once");
     }
+}
+
+/// Serves a connection to its end: its own, or that of its drain once it is old or the server stops.
+async fn live_out<C: Future>(
+    mut connection: Pin<&mut C>,
+    ask_to_go: impl Fn(Pin<&mut C>),
+    limits: &HttpLimits,
+    stopping: &CancellationToken,
+) {
+    let limit = tokio::select! {
+        _ended = connection.as_mut() => return,
+        () = sleep(limits.max_connection_age) => Some(limits.drain_timeout),
+        // `drain` keeps the time for all connections together.
+        () = stopping.cancelled() => None,
+    };
+    ask_to_go(connection.as_mut());
+    let Some(limit) = limit else {
+        let _ended = connection.await;
+        return;
+    };
+    if timeout(limit, connection).await.is_err() {
+        tracing::debug!("an old connection did not drain in time");
+    }
+}
+
+fn http1_with(limits: &HttpLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(usize::try_from(limits.max_header_list_size).unwrap_or(usize::MAX).max(8 * 1024));
+    builder
 }
 
 fn http2_with(limits: &HttpLimits) -> http2::Builder<TokioExecutor> {

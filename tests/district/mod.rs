@@ -633,6 +633,15 @@ impl Raw {
 }
 
 async fn connect(profile: &Profile) -> TlsStream<TcpStream> {
+    connect_speaking(profile, &profile.gateway.address, &[b"h2"]).await.unwrap()
+}
+
+/// Connects to an address of the gateway, and offers these protocols by ALPN.
+pub(crate) async fn connect_speaking(
+    profile: &Profile,
+    address: &str,
+    protocols: &[&[u8]],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let tls = &profile.tls;
     let mut roots = rustls::RootCertStore::empty();
     for authority in CertificateDer::pem_file_iter(&tls.authorities).unwrap() {
@@ -647,12 +656,12 @@ async fn connect(profile: &Profile) -> TlsStream<TcpStream> {
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)
         .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let tcp = TcpStream::connect(&profile.gateway.address).await.unwrap();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    let tcp = TcpStream::connect(address).await.unwrap();
     // A small frame must not wait for the answer to the one before it.
     tcp.set_nodelay(true).unwrap();
     let name = ServerName::try_from(profile.gateway.server_name.clone()).unwrap();
-    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await
 }
 
 /// Sends a request whose path is no path of a URI, frame by frame, since no library would. Returns once the gateway has

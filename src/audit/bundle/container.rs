@@ -116,7 +116,8 @@ pub fn read(bytes: &[u8]) -> Result<Files, ContainerError> {
     while rest.starts_with(&MEMBER) {
         let (header, behind) = rest.split_at_checked(MEMBER_HEADER).ok_or(ContainerError::NotZip)?;
         let half = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
-        let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let word =
+            |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let name = behind.split_at_checked(half(26).into());
         let (name, behind) = name.ok_or(ContainerError::NotZip)?;
         let name = std::str::from_utf8(name).map_err(|_| ContainerError::BadName)?;

@@ -83,7 +83,9 @@ fn summary(evidence: &Evidence, entries: &[(u64, Entry)], language: Language) ->
     };
     if withheld > 0 {
         text.push_str(&match language {
-            Language::English => format!("{withheld} more entries of it are of others' calls, and not in here\n"),
+            Language::English => {
+                format!("{withheld} more entries of it are of others' calls, and not in here\n")
+            }
             Language::Chinese => format!("另有{withheld}条属于其他机构的调用，未包含在内\n"),
         });
     }
@@ -106,12 +108,16 @@ fn event(text: &mut String, evidence: &Evidence, index: u64, entry: &Entry, lang
     let mut who = Vec::new();
     who.extend(entry.caller.as_ref().map(|code| named(evidence, code, language)));
     who.extend(entry.unit.as_ref().map(|unit| format!("{}{unit}", language.of("unit ", "单位"))));
-    who.extend(entry.operator.as_ref().map(|number| format!("{}{number}", language.of("operator ", "经办人"))));
+    who.extend(
+        entry.operator.as_ref().map(|number| format!("{}{number}", language.of("operator ", "经办人"))),
+    );
     part(text, language.of("by: ", "谁："), &who.join(comma));
     let to = entry.counterpart.as_ref().map(|code| named(evidence, code, language));
     part(text, language.of("with: ", "对方："), &to.unwrap_or_default());
     let mut ground = Vec::new();
-    ground.extend(entry.purpose.as_ref().map(|purpose| format!("{}{purpose}", language.of("purpose ", "用途"))));
+    ground.extend(
+        entry.purpose.as_ref().map(|purpose| format!("{}{purpose}", language.of("purpose ", "用途"))),
+    );
     if !entry.legal_basis.is_empty() {
         let articles = entry.legal_basis.join(language.of("; ", "；"));
         ground.push(format!("{}{articles}", language.of("articles ", "依据")));

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::container::{self, Files};
 use super::{
-    CHECKPOINT, Disclosure, Evidence, FORMAT, MANIFEST, Manifest, OpenedField, ProvenEntry, README, SUMMARY_EN,
-    SUMMARY_ZH, committed, digest, disclosure_file, entry_file, json, of_exchange, proof_file,
+    CHECKPOINT, Disclosure, Evidence, FORMAT, MANIFEST, Manifest, OpenedField, ProvenEntry, README,
+    SUMMARY_EN, SUMMARY_ZH, committed, digest, disclosure_file, entry_file, json, of_exchange, proof_file,
 };
 use crate::audit::checkpoint::Checkpoint;
 use crate::audit::cosignature::CosignerKey;
@@ -138,7 +138,9 @@ impl Check<'_> {
             Err(error) => {
                 let by = key.name();
                 let zh = match error {
-                    NoteError::NotSigned | NoteError::OriginDiffers => format!("{CHECKPOINT}不是由{by}签名的"),
+                    NoteError::NotSigned | NoteError::OriginDiffers => {
+                        format!("{CHECKPOINT}不是由{by}签名的")
+                    }
                     _ => format!("{CHECKPOINT}的签名或内容无效"),
                 };
                 self.wrong(format!("{CHECKPOINT} is not a checkpoint that {by} signed: {error}"), zh);
@@ -185,7 +187,8 @@ impl Check<'_> {
             let entry = index_in(name);
             let of_an_entry = entry.is_some_and(|index| {
                 files.contains_key(&entry_file(index))
-                    && [entry_file(index), proof_file(index), disclosure_file(&index.to_string())].contains(name)
+                    && [entry_file(index), proof_file(index), disclosure_file(&index.to_string())]
+                        .contains(name)
             });
             if !named.contains(name.as_str()) || !(fixed.contains(&name.as_str()) || of_an_entry) {
                 self.wrong(format!("{name} does not belong in this bundle"), format!("{name}不属于本证据包"));
@@ -305,7 +308,9 @@ impl Check<'_> {
             if let Some(removed) = &disclosure.removed {
                 let (at, by) = (removed.at, &removed.by);
                 self.report.remarks.push(sentence(
-                    format!("entry {index}: what it commits to was erased on {at} by {by}, as the gateway says"),
+                    format!(
+                        "entry {index}: what it commits to was erased on {at} by {by}, as the gateway says"
+                    ),
                     format!("第{index}条：据网关称，承诺的内容已于{at}由{by}删除"),
                 ));
             }
@@ -325,7 +330,9 @@ impl Check<'_> {
                 self.report.opened += 1;
             }
             (Some(_), Some(Ok(_)), None) => self.report.remarks.push(sentence(
-                format!("entry {index}: the salt of {field} is here and its value is not; who has it can check it"),
+                format!(
+                    "entry {index}: the salt of {field} is here and its value is not; who has it can check it"
+                ),
                 format!("第{index}条：含{field}的盐值而不含其内容；持有内容者可自行核对"),
             )),
             (_, None, None) => {
@@ -343,7 +350,13 @@ impl Check<'_> {
     }
 
     /// README and summaries are made again of what is proven.
-    fn texts(&mut self, manifest: &Manifest, checkpoint: String, entries: Vec<ProvenEntry>, disclosures: Vec<Disclosure>) {
+    fn texts(
+        &mut self,
+        manifest: &Manifest,
+        checkpoint: String,
+        entries: Vec<ProvenEntry>,
+        disclosures: Vec<Disclosure>,
+    ) {
         let evidence = Evidence {
             exchange: manifest.exchange,
             checkpoint,
@@ -369,7 +382,9 @@ impl Check<'_> {
         let (Some(checkpoint), true) = (&report.checkpoint, report.wrong.is_empty()) else { return };
         let (origin, size, count) = (&checkpoint.origin, checkpoint.size, report.entries.len());
         report.proven.push(sentence(
-            format!("these {count} entries are, byte for byte, in the log that {origin} signed at {size} entries"),
+            format!(
+                "these {count} entries are, byte for byte, in the log that {origin} signed at {size} entries"
+            ),
             format!("这{count}条记录逐字节存在于{origin}签名的日志中（签名时共{size}条）"),
         ));
         report.proven.push(sentence(
@@ -378,7 +393,9 @@ impl Check<'_> {
         ));
         for Witnessing { witness, at } in &report.witnesses {
             report.proven.push(sentence(
-                format!("they existed by {at}, when the witness {witness} signed the same log, by its own clock"),
+                format!(
+                    "they existed by {at}, when the witness {witness} signed the same log, by its own clock"
+                ),
                 format!("见证方{witness}于{at}（以其时钟为准）签署了同一日志，这些记录当时已经存在"),
             ));
         }
@@ -389,10 +406,9 @@ impl Check<'_> {
                 format!("{opened}项开示的内容与条目写入时的承诺一致"),
             ));
         }
-        report.proven.push(sentence(
-            "README and summaries say what the entries say",
-            "说明与摘要的内容与条目一致",
-        ));
+        report
+            .proven
+            .push(sentence("README and summaries say what the entries say", "说明与摘要的内容与条目一致"));
         if report.witnesses.is_empty() {
             report.not_proven.push(sentence(
                 "that others have seen the same log: no witness was asked for (--witness), so that a gateway could show \

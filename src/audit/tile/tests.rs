@@ -1,6 +1,7 @@
 use super::super::merkle::Frontier;
 use super::super::merkle::tests::{distinct_leaves, root_by_definition};
 use super::*;
+use crate::audit::proof::{verify_consistency, verify_inclusion};
 use proptest::prelude::*;
 
 /// All tiles of the tree over these leaves.
@@ -116,16 +117,49 @@ fn what_cannot_be_computed_is_refused_by_name() {
     assert_eq!(tiles_for_consistency(8, 7), []);
 }
 
+/// The specification's example, and beyond the tree's top.
 #[test]
-fn a_tile_is_published_where_tlog_tiles_says() {
-    let tile = |level, index| TileId { level, index };
-    assert_eq!(tile(0, 0).path(256), "tile/0/000");
-    assert_eq!(tile(0, 1_234_067).path(256), "tile/0/x001/x234/067");
-    assert_eq!(tile(1, 5).path(17), "tile/1/005.p/17");
-    assert_eq!(tile(0, 273).width_at(70_000), 112);
-    assert_eq!(tile(1, 1).width_at(70_000), 17);
-    assert_eq!(tile(2, 0).width_at(70_000), 1);
-    assert_eq!(tile(7, 3).width_at(u64::MAX), 0);
+fn a_tile_is_as_wide_as_tlog_tiles_says() {
+    let width = |level, index, size| TileId { level, index }.width_at(size);
+    assert_eq!(width(0, 273, 70_000), 112);
+    assert_eq!(width(1, 1, 70_000), 17);
+    assert_eq!(width(2, 0, 70_000), 1);
+    assert_eq!(width(7, 3, u64::MAX), 0);
+    assert_eq!(width(63, u64::MAX, u64::MAX), 0);
+}
+
+/// All leaves are the same, so each tile is one hash again and again, and none has to be stored.
+#[test]
+fn proofs_in_a_log_of_ten_million_read_a_handful_of_tiles() {
+    let (size, older) = (10_000_000_u64, 9_999_743);
+    let mut of_level = vec![distinct_leaves(1)[0]];
+    while of_level.len() < 4 {
+        of_level.push(perfect_root(&[of_level[of_level.len() - 1]; TILE_WIDTH]).unwrap());
+    }
+    let together = |one: Vec<TileId>, other: Vec<TileId>| {
+        one.into_iter().chain(other).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    let read = |named: &[TileId]| {
+        let mut tiles = TileSet::new();
+        for tile in named {
+            tiles.insert(*tile, vec![of_level[usize::from(tile.level)]; tile.width_at(size)]);
+        }
+        tiles
+    };
+    let root = read(&tiles_for_root(size)).root(size).unwrap();
+    let old_root = read(&tiles_for_root(older)).root(older).unwrap();
+    for index in [0, 255, 256, 65_535, 65_536, 4_999_999, 8_388_608, 9_999_743, 9_999_999] {
+        // With the root, as the gateway answers it.
+        let named = together(tiles_for_inclusion(index, size), tiles_for_root(size));
+        assert!(named.len() <= 6, "{index}: {} tiles", named.len());
+        let proof = read(&named).inclusion_proof(index, size).unwrap();
+        assert_eq!(verify_inclusion(&of_level[0], index, size, &proof, &root), Ok(()));
+    }
+    let named = together(tiles_for_consistency(older, size), tiles_for_root(size));
+    assert!(named.len() <= 6, "{} tiles", named.len());
+    let proof = read(&named).consistency_proof(older, size).unwrap();
+    assert_eq!(verify_consistency(older, &old_root, size, &root, &proof), Ok(()));
+    assert!(tiles_for_root(size).len() <= 3);
 }
 
 proptest! {

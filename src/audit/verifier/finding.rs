@@ -92,6 +92,13 @@ pub enum Finding {
         /// Entries that the earlier checkpoint signs.
         earlier_size: u64,
     },
+    /// A file of a published log is not what it should be.
+    File {
+        /// Its path.
+        path: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
 }
 
 impl fmt::Display for Finding {
@@ -140,6 +147,7 @@ impl fmt::Display for Finding {
                 f,
                 "the earlier checkpoint of {earlier_size} entries cannot be compared, since entries before its end are missing"
             ),
+            Self::File { path, what } => write!(f, "{path} {what}"),
         }
     }
 }

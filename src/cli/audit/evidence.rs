@@ -162,7 +162,9 @@ pub(super) fn verify_bundle(
         Ok(())
     } else {
         let count = report.wrong.len();
-        Err(anyhow!("the bundle does not hold: {count} fault(s); rely on nothing in it, and ask for it again"))
+        Err(anyhow!(
+            "the bundle does not hold: {count} fault(s); rely on nothing in it, and ask for it again"
+        ))
     }
 }
 

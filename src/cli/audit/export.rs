@@ -8,8 +8,9 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::tiles::{Published, publish};
 use super::{Caller, DEADLINE, evidence};
 use crate::audit::merkle::Hash;
 use crate::audit::verifier::StoredEntry;
@@ -24,12 +25,16 @@ pub(in crate::cli) struct Export {
     #[command(flatten)]
     caller: Caller,
     /// The file to write; it must not be there yet.
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "tiles")]
+    out: Option<PathBuf>,
     /// Only this exchange, as evidence: a ZIP file with its entries, a proof for each, the signed checkpoint, and what
     /// happened in words. A party to the exchange gives the purpose of its agreement by --purpose.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", requires = "out")]
     exchange: Option<String>,
+    /// Write a folder of C2SP tiles instead, which any web server can publish; a folder of an earlier run is brought up
+    /// to date.
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    tiles: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -37,21 +42,34 @@ pub(in crate::cli) struct Export {
 
 impl Export {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        if let Some(exchange) = &self.exchange {
-            return evidence::export(&self.caller, exchange, &self.out, self.json).await;
+        if let (Some(exchange), Some(file)) = (&self.exchange, &self.out) {
+            return evidence::export(&self.caller, exchange, file, self.json).await;
         }
         let client = AgencyClient::load(&self.caller.profile, Clock::system())?;
-        let mut writer = ExportWriter::create(&self.out)?;
-        let size = fetch(&client, &self.caller.purpose, &mut writer).await?;
-        writer.finish()?;
-        if self.json {
-            say_json(&json!({"file": self.out, "size": size}));
-        } else {
-            let file = self.out.display();
-            say(format_args!("{size} entries and the signed checkpoint in {file}"));
-            say(format_args!("verify: legal-aid-gateway audit verify {file} --key KEY"));
+        if let Some(folder) = &self.tiles {
+            let Published { size, fetched } = publish(&client, &self.caller.purpose, folder).await?;
+            let told = json!({"folder": folder, "size": size, "fetched": fetched});
+            let words = format!("{size} entries, {fetched} of them new, and the signed checkpoint");
+            self.report(folder, &told, &words);
+        }
+        if let Some(file) = &self.out {
+            let mut writer = ExportWriter::create(file)?;
+            let size = fetch(&client, &self.caller.purpose, &mut writer).await?;
+            writer.finish()?;
+            let told = json!({"file": file, "size": size});
+            self.report(file, &told, &format!("{size} entries and the signed checkpoint"));
         }
         Ok(())
+    }
+
+    fn report(&self, path: &Path, told: &Value, words: &str) {
+        if self.json {
+            say_json(told);
+        } else {
+            let path = path.display();
+            say(format_args!("{words} in {path}"));
+            say(format_args!("verify: legal-aid-gateway audit verify {path} --key KEY"));
+        }
     }
 }
 
@@ -178,7 +196,10 @@ fn lines(path: &Path) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Line
     let head = lines.next().transpose().ok().flatten().unwrap_or_default();
     match serde_json::from_str(&head) {
         Ok(Line::Head { format }) if format == FORMAT => {}
-        _ => bail!("{} is neither a gateway database nor an audit export", path.display()),
+        _ => bail!(
+            "{} is neither a gateway database nor an audit export, a published folder or a receipt",
+            path.display()
+        ),
     }
     let numbered = lines.zip(2u64..);
     Ok(numbered.map(|(line, number)| {

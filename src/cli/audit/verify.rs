@@ -1,4 +1,4 @@
-//! Offline verification of a database file or an export.
+//! Offline verification of a database file, an export, a published folder or a receipt.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -11,6 +11,8 @@ use serde_json::json;
 use super::evidence::{Language, read_bundle, read_witnesses, verify_bundle};
 use super::export::{read_checkpoint, read_entries};
 use super::read_key;
+use super::receipt::{read_receipt, verify_receipt};
+use super::tiles::verify_folder;
 use crate::audit::log::Storage as _;
 use crate::audit::note::VerifyingKey;
 use crate::audit::verifier::{Report, Verifier, verify_log};
@@ -20,7 +22,7 @@ use crate::store::Store;
 /// Arguments of `audit verify`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Verify {
-    /// A database file, an export, or the evidence of an exchange.
+    /// A database file, an export, a folder of tiles, a receipt, or the evidence of an exchange.
     path: PathBuf,
     /// The log's public key, or a file with it: what `audit key` printed, kept apart from the gateway.
     #[arg(long)]
@@ -48,6 +50,14 @@ impl Verify {
         }
         if !self.witnesses.is_empty() {
             bail!("--witness is for the evidence of an exchange");
+        }
+        if self.path.is_file()
+            && let Some(receipt) = read_receipt(&self.path)?
+        {
+            if !self.checkpoints.is_empty() {
+                bail!("--checkpoint is compared with a whole log; a receipt holds one entry of it");
+            }
+            return verify_receipt(&receipt, &key, self.json);
         }
         let earlier = self
             .checkpoints
@@ -95,12 +105,15 @@ const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 /// Entries read from a database at once.
 const CHUNK: u32 = 1024;
 
-/// Verifies the log in a file under the log's public key, and that it contains the earlier checkpoints.
+/// Verifies the log in a file or folder under the log's public key, and that it contains the earlier checkpoints.
 pub(crate) async fn verify_path(
     path: &Path,
     key: &VerifyingKey,
     earlier: &[String],
 ) -> anyhow::Result<Report> {
+    if path.is_dir() {
+        return verify_folder(path, key, earlier);
+    }
     let mut magic = Vec::new();
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let begin = file.take(SQLITE_MAGIC.len() as u64).read_to_end(&mut magic);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::context;
 use super::listing::refusal;
+use super::proofs::prove;
+use super::receipt::reads_any_entry;
 use crate::access::Method;
 use crate::audit::entry::{Entry, Phase};
-use crate::audit::log::Storage as _;
 use crate::audit::search::{Field, Query};
-use crate::audit::tile::tiles_for_inclusion;
 use crate::audit::verifier::StoredEntry;
 use crate::domain::agency::CreditCode;
 use crate::domain::exchange::ExchangeId;
@@ -20,7 +20,7 @@ use crate::grpc::operation::{Facts, Operation, Reading};
 use crate::grpc::proto;
 use crate::grpc::proto::export_evidence_response::Piece;
 use crate::grpc::status::Refusal;
-use crate::grpc::wire::{exchange_id, shanghai_day};
+use crate::grpc::wire::exchange_id;
 use crate::store::PageOf;
 
 /// Entries and their bytes read at once.
@@ -95,25 +95,13 @@ impl Sending for ExportEvidence {
         for (stored, _) in given {
             intake.may_go_on::<Self>(call, facts)?;
             let index = stored.index;
-            let tiles = intake.store.tiles(&tiles_for_inclusion(index, head.size)).await;
-            let tiles = tiles.map_err(|error| store_refusal(&error))?;
-            let hashes = tiles.inclusion_proof(index, head.size).map_err(|error| {
-                tracing::error!(%error, "tiles do not give a proof");
-                Refusal::Internal
-            })?;
+            let hashes = prove(intake, index, head.size).await?;
             let hashes = hashes.iter().map(|hash| hash.as_bytes().to_vec()).collect();
-            out.send(piece(Piece::Entry(proto::EvidenceEntry { index, entry: stored.entry, hashes }))).await?;
+            out.send(piece(Piece::Entry(proto::EvidenceEntry { index, entry: stored.entry, hashes })))
+                .await?;
         }
         Ok(())
     }
-}
-
-/// Whether an agreement lets the caller read any entry for this purpose, as auditors may.
-fn reads_any_entry(intake: &Intake, call: &Call, facts: &Facts) -> bool {
-    facts.purpose.as_ref().is_some_and(|purpose| {
-        let today = shanghai_day(call.arrived());
-        intake.directory.load().decide(&call.caller(), Method::GetEntry, None, purpose, today).is_ok()
-    })
 }
 
 /// Whether an entry of the exchange is one that this party may have: of its own calls, of what was delivered to it, or
@@ -123,8 +111,7 @@ fn concerns(entry: &Entry, party: &CreditCode) -> bool {
     let is_party = |code: &Option<String>| code.as_deref() == Some(party.as_str());
     // What no method of the contract is, no agency has called.
     let by_the_gateway = Method::at_path(&format!("/{}/{}", entry.service, entry.method)).is_none();
-    is_party(&entry.caller)
-        || by_the_gateway && (entry.phase == Phase::Event || is_party(&entry.counterpart))
+    is_party(&entry.caller) || by_the_gateway && (entry.phase == Phase::Event || is_party(&entry.counterpart))
 }
 
 /// The entries below `size` that name an exchange, and those of the calls that these end: the call that opened it could
@@ -175,6 +162,7 @@ fn agencies_in<'e>(intake: &Intake, entries: impl Iterator<Item = &'e Entry>) ->
             Some((code, agency.name.as_str()))
         })
         .collect();
-    let named = |(code, name): (&str, &str)| proto::EvidenceAgency { code: code.to_owned(), name: name.to_owned() };
+    let named =
+        |(code, name): (&str, &str)| proto::EvidenceAgency { code: code.to_owned(), name: name.to_owned() };
     names.into_iter().map(named).collect()
 }

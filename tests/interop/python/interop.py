@@ -9,6 +9,7 @@ import argparse
 import base64
 import hashlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from pathlib import Path
 import grpc
 
 from agency import DEADLINE_SECONDS, Agency, contract, details, dial, generate_stubs, now, root_of, today
+from transparency import Fraud, Log, NoteKey, read_receipt, verify_log, verify_proof
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE_SECONDS = 30
@@ -35,7 +37,8 @@ def main() -> None:
         scratch = Path(scratch)
         (scratch / "stubs").mkdir()
         generate_stubs(ROOT / "proto", scratch / "stubs")
-        with Running(gateway, scratch / "gw") as folder:
+        running = Running(gateway, scratch / "gw")
+        with running as folder:
             centre, auditor = Agency(folder / "centre.toml"), Agency(folder / "auditor.toml")
             household_is_verified(centre)
             households_are_verified_on_one_stream(centre)
@@ -43,6 +46,7 @@ def main() -> None:
             everything_wrong_is_said_at_once(centre)
             strangers_are_refused(gateway, folder, scratch)
             refusals_are_in_the_log(auditor, folder)
+            published_log_is_what_its_key_signed(gateway, folder, running.tiles_port)
     print("interop: all met")
 
 
@@ -212,6 +216,50 @@ def refusals_are_in_the_log(auditor: Agency, folder: Path) -> None:
     met("its inclusion is proven against the checkpoint", base64.b64encode(root).decode() == signed_root, signed_root)
 
 
+def published_log_is_what_its_key_signed(gateway: Path, folder: Path, port: int) -> None:
+    """Checkpoint, tiles, entries and a receipt, by a verifier that was written from the specifications alone."""
+    run = lambda *arguments: subprocess.run([gateway, *arguments], check=True, capture_output=True, text=True).stdout
+    key = NoteKey(run("audit", "key", "--config", folder / "gateway.toml"))
+    tls = folder / "tls"
+    as_agency = lambda name: Log(
+        f"https://127.0.0.1:{port}", tls / "authority.crt.pem", tls / f"{name}.crt.pem", tls / f"{name}.key.pem",
+        "localhost",
+    )
+    log = as_agency("auditor")
+    # More than a tile full, so that there is more than one level.
+    while log.checkpoint(key).size <= 300:
+        pass
+    checkpoint, entries = verify_log(log, key)
+    met("entries, tiles and the signed root agree", len(entries) == checkpoint.size, f"{checkpoint.size} entries")
+
+    submitted = next(i for i, entry in enumerate(entries) if json.loads(entry)["method"] == "SubmitExchange")
+    receipt = folder / "entry.receipt"
+    run(
+        "audit", "receipt", str(submitted), "--as", folder / "centre.toml", "--purpose", "FEE_WAIVER",
+        "--out", receipt,
+    )
+    entry, proof = read_receipt(receipt.read_text(encoding="utf-8"))
+    index, signed = verify_proof(proof, entry, key)
+    met("a receipt proves its entry", (index, entry) == (submitted, entries[submitted]), f"{index} of {signed.size}")
+    for what, changed_entry, changed_proof in [
+        ("entry", entry.replace(b"SubmitExchange", b"submitExchange"), proof),
+        ("index", entry, proof.replace(f"index {index}\n", f"index {index + 1}\n")),
+        ("size", entry, proof.replace(f"\n{signed.size}\n", f"\n{signed.size + 1}\n")),
+    ]:
+        try:
+            verify_proof(changed_proof, changed_entry, key)
+            found = ""
+        except Fraud as fraud:
+            found = str(fraud)
+        met(f"a receipt with another {what} proves nothing", bool(found), found)
+    try:
+        as_agency("centre").checkpoint(key)
+        refused = ""
+    except Fraud as fraud:
+        refused = str(fraud)
+    met("who has no agreement for it fetches nothing", "HTTP 403" in refused, refused)
+
+
 def low_income_request(centre: Agency):
     pb = contract("verification_service_pb2")
     envelope = centre.envelope(
@@ -267,6 +315,8 @@ class Running:
 
     def __init__(self, gateway: Path, folder: Path):
         self.gateway, self.folder, self.processes = gateway, folder, []
+        # Where auditors' tools fetch the log.
+        self.tiles_port = 0
 
     def __enter__(self) -> Path:
         port = free_ports(3)
@@ -274,15 +324,18 @@ class Running:
         try:
             self.start("simulate", "registry", "--config", self.folder / "simulate-registry.toml")
             self.start("simulate", "court", "--config", self.folder / "simulate-court.toml")
-            self.start("serve", "--config", self.folder / "gateway.toml")
+            self.tiles_port = free_ports(1)
+            listen = {"LEGAL_AID_GATEWAY__AUDIT__TILES__LISTEN": f"127.0.0.1:{self.tiles_port}"}
+            self.start("serve", "--config", self.folder / "gateway.toml", environment=listen)
         except BaseException:
             self.__exit__()
             raise
         return self.folder
 
-    def start(self, *arguments) -> None:
+    def start(self, *arguments, environment: dict[str, str] | None = None) -> None:
         """Starts one, and waits until it says that it listens."""
-        process = subprocess.Popen([self.gateway, *arguments], stdout=subprocess.PIPE, text=True)
+        settings = os.environ | (environment or {})
+        process = subprocess.Popen([self.gateway, *arguments], stdout=subprocess.PIPE, text=True, env=settings)
         self.processes.append(process)
         line = process.stdout.readline()
         if "listening" not in line:

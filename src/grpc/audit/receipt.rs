@@ -1,0 +1,66 @@
+//! `GetReceipt`: the proof of one entry to keep.
+
+use super::context;
+use super::proofs::prove;
+use crate::access::Method;
+use crate::audit::entry::Entry;
+use crate::audit::receipt::TlogProof;
+use crate::grpc::call::Call;
+use crate::grpc::intake::{Intake, store_refusal};
+use crate::grpc::operation::{Facts, Lookup, Operation, Reading};
+use crate::grpc::proto;
+use crate::grpc::status::Refusal;
+use crate::grpc::wire::shanghai_day;
+
+pub(super) struct GetReceipt;
+
+impl Operation for GetReceipt {
+    const METHOD: Method = Method::GetReceipt;
+    type Request = proto::GetReceiptRequest;
+    type Response = proto::GetReceiptResponse;
+    type Task = u64;
+
+    fn read(request: Self::Request, reading: &mut Reading) -> Option<u64> {
+        context(reading, request.context.as_ref());
+        Some(request.index)
+    }
+}
+
+impl Lookup for GetReceipt {
+    async fn look_up(
+        intake: &Intake,
+        call: &Call,
+        index: u64,
+        facts: &mut Facts,
+    ) -> Result<Self::Response, Refusal> {
+        let head = intake.log.head();
+        // Only what is under a signed checkpoint can be proven.
+        if index >= head.size {
+            return Err(Refusal::NotFound);
+        }
+        let found = intake.store.entry(index).await.map_err(|error| store_refusal(&error))?;
+        let entry = found.ok_or(Refusal::NotFound)?.entry;
+        if !reads_any_entry(intake, call, facts) && !concerns(call, &entry) {
+            return Err(Refusal::NotFound);
+        }
+        let hashes = prove(intake, index, head.size).await?;
+        let proof = TlogProof { index, hashes, checkpoint: head.checkpoint.to_string() }.to_text();
+        Ok(proto::GetReceiptResponse { index, entry, proof, audit: None })
+    }
+}
+
+/// Whether an agreement lets the caller read any entry for this purpose, as auditors may.
+pub(super) fn reads_any_entry(intake: &Intake, call: &Call, facts: &Facts) -> bool {
+    facts.purpose.as_ref().is_some_and(|purpose| {
+        let today = shanghai_day(call.arrived());
+        intake.directory.load().decide(&call.caller(), Method::GetEntry, None, purpose, today).is_ok()
+    })
+}
+
+/// Whether the entry is of a call by this agency, or of one that asked it or wrote to it.
+fn concerns(call: &Call, entry: &[u8]) -> bool {
+    let caller = call.caller();
+    Entry::from_json(entry).is_ok_and(|entry| {
+        [&entry.caller, &entry.counterpart].into_iter().any(|named| named.as_deref() == Some(caller.as_str()))
+    })
+}
