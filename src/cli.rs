@@ -11,6 +11,7 @@ mod output;
 mod serve;
 mod simulate;
 mod verify;
+mod witness;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -42,6 +43,8 @@ enum Command {
     /// Run the gateway until it is told to stop (SIGTERM or Ctrl-C); SIGHUP reads certificates and
     /// directory again.
     Serve(serve::Serve),
+    /// Run a witness of other parties' audit logs, or make the folder of one.
+    Witness(witness::Witness),
     /// Check certificates, clock, database, keys and peers, each with a remedy.
     Doctor(doctor::Doctor),
     /// Run a simulated agency.
@@ -71,7 +74,11 @@ impl Arguments {
     /// When it did not do what was asked; the text says what to do.
     pub fn run(self) -> anyhow::Result<()> {
         let default =
-            if matches!(self.command, Command::Serve(_) | Command::Simulate(_)) { "info" } else { "error" };
+            if matches!(self.command, Command::Serve(_) | Command::Simulate(_) | Command::Witness(_)) {
+                "info"
+            } else {
+                "error"
+            };
         crate::telemetry::start(default);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -82,6 +89,7 @@ impl Arguments {
                 Command::Demo(command) => command.run().await,
                 Command::Init(command) => command.run(),
                 Command::Serve(command) => command.run().await,
+                Command::Witness(command) => command.run().await,
                 Command::Doctor(command) => command.run().await,
                 Command::Simulate(command) => command.run().await,
                 Command::Verify(command) => command.run().await,

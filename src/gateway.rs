@@ -2,10 +2,14 @@
 
 mod admission;
 mod checkpoint_file;
+mod health;
 mod indexer;
 mod metrics;
+mod rollback;
 mod secrets;
+mod settings;
 mod tiles;
+mod witnesses;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,17 +21,21 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tonic_health::server::HealthReporter;
 
 use self::admission::Admission;
 pub use self::secrets::{SecretError, Secrets};
+use self::settings::{acceptor_limits, call_limits, http_limits, patience, schedule};
 use self::tiles::Tiles;
+use self::witnesses::Witnesses;
+pub use self::witnesses::WitnessesError;
 use crate::access::{Directory, DirectoryError};
 use crate::audit::log::{self, OpenError};
 use crate::audit::note::VerifyingKey;
 use crate::clock::Clock;
 use crate::config::{Config, RulesError, read_rule_sets};
-use crate::delivery::courier::{Courier, Schedule};
-use crate::delivery::enquirer::{Enquirer, Patience};
+use crate::delivery::courier::Courier;
+use crate::delivery::enquirer::Enquirer;
 use crate::delivery::peers::Peers;
 use crate::delivery::timer::Timer;
 use crate::domain::agency::CreditCode;
@@ -39,14 +47,14 @@ use crate::grpc::proto::eligibility_service_server::EligibilityServiceServer;
 use crate::grpc::proto::exchange_service_server::ExchangeServiceServer;
 use crate::grpc::proto::verification_service_server::VerificationServiceServer;
 use crate::grpc::{
-    AttachmentLimits, Attachments, Audit, CallLimits, Eligibility, Exchanges, Front, Intake, Paces,
-    Verification,
+    AttachmentLimits, Attachments, Audit, Eligibility, Exchanges, Front, Intake, Paces, Verification,
 };
-use crate::identity::acceptor::{Acceptor, AcceptorLimits};
+use crate::identity::acceptor::Acceptor;
 use crate::identity::credentials::{Credentials, CredentialsError};
 use crate::identity::dialler::Dialler;
-use crate::identity::server::{Drained, HttpLimits, serve};
+use crate::identity::server::{Drained, serve};
 use crate::store::{AuditLog, DatabaseLock, Room, Sealer, SearchIndex, Store, StoreError};
+use crate::witness::{Witness, WitnessError};
 
 /// How often the newest checkpoint is written outside the database, and old outcomes are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -104,6 +112,12 @@ pub enum StartError {
     /// The audit log.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// Who witnesses the log.
+    #[error("{0}")]
+    Witnesses(#[from] WitnessesError),
+    /// Being a witness.
+    #[error("witness: {0}")]
+    Witness(#[from] WitnessError),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}: {source}; is another gateway running there?")]
     Listen {
@@ -133,6 +147,9 @@ pub struct Gateway {
     metrics: Option<Metrics>,
     tiles: Option<Tiles>,
     housekeeper: JoinHandle<()>,
+    witnesses: JoinHandle<()>,
+    /// Witness of others.
+    witness: Option<Witness>,
     writer: JoinHandle<()>,
     store: Store,
     lock: DatabaseLock,
@@ -172,11 +189,19 @@ impl Gateway {
 
         let store = Store::open(&config.store.database, Sealer::new(&secrets.body)).await?;
         let store = store.with_clocks(Arc::clone(&clocks));
+        let dialler = Dialler::new(&credentials, clock.clone());
+        let accepted = rollback::accept(&config.audit, &store).await?;
+        let settings = &config.audit.witnesses;
+        let witnesses = Witnesses::prepare(settings, &log_key, &dialler, &store, &clock).await?;
+        if accepted.is_none() {
+            witnesses.ask_before_start(&secrets.log).await?;
+        }
         let known = match &config.audit.checkpoint {
             Some(path) => checkpoint_file::read(path)
                 .map_err(|source| StartError::Unreadable { path: path.clone(), source })?,
             None => None,
         };
+        let known = rollback::newest_known(known, witnesses.newest_cosigned(), &log_key);
         let opened = log::open(
             Arc::new(store.clone()),
             secrets.log,
@@ -185,10 +210,18 @@ impl Gateway {
             known.as_deref(),
         )
         .await?;
+        if let Some(stored) = accepted {
+            rollback::confess(&opened.log, &clock, &config.gateway.node, stored).await;
+        }
+        witnesses.take_stock(&opened.log).await;
+        let witness = match &config.witness {
+            Some(section) => Some(Witness::start(section, &credentials, clock.clone()).await?),
+            None => None,
+        };
 
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
-        let dialler = Dialler::new(&credentials, clock.clone()).gathering();
+        let dialler = dialler.gathering();
         let peers = Peers::new(dialler.clone());
         let index = SearchIndex::beside(&config.store.database, store.clone());
         let intake = Arc::new(Intake {
@@ -208,6 +241,7 @@ impl Gateway {
             outbox: Arc::clone(&outbox),
             stopping: stopped.clone(),
             heartbeat: config.limits.heartbeat,
+            witnesses: witnesses.standing(),
             attachments: AttachmentLimits {
                 most_bytes: config.attachments.most_bytes,
                 room: Room {
@@ -235,7 +269,8 @@ impl Gateway {
         };
         let acceptor =
             Acceptor::new(&credentials, Arc::new(admission), acceptor_limits(&config), clock.clone());
-        let service = Front::new(routes(&intake, &config).await, Arc::clone(&intake), call_limits(&config));
+        let (routes, health) = routes(&intake, &config).await;
+        let service = Front::new(routes, Arc::clone(&intake), call_limits(&config));
         let server =
             serve(listener, acceptor.clone(), service, http_limits(&config), until_stopped(stopped.clone()));
         let courier = Courier {
@@ -259,12 +294,17 @@ impl Gateway {
             outbox,
         };
         let metrics = metrics.map(|(listener, address)| {
-            let served = metrics::serve(listener, store.clone(), until_stopped(stopped.clone()));
+            let served =
+                metrics::serve(listener, store.clone(), witnesses.standing(), until_stopped(stopped.clone()));
             Metrics { address, server: tokio::spawn(served) }
         });
         let tiles = tiles.map(|bound| {
             Tiles::start(bound, &acceptor, Arc::clone(&intake), &config, until_stopped(stopped.clone()))
         });
+        let stopped_by_lag = witnesses.standing().borrow().stopped;
+        health::show(&health, stopped_by_lag).await;
+        tokio::spawn(health::follow(health, witnesses.standing()));
+        let witnesses = witnesses.follow(opened.log.clone(), until_stopped(stopped.clone()));
         let housekeeper = keep_house(
             opened.log.clone(),
             store.clone(),
@@ -292,6 +332,8 @@ impl Gateway {
             metrics,
             tiles,
             housekeeper: tokio::spawn(housekeeper),
+            witnesses: tokio::spawn(witnesses),
+            witness,
             writer: opened.writer,
             store,
             lock,
@@ -312,6 +354,11 @@ impl Gateway {
     /// Where it serves the published log, if it does.
     pub fn tiles_address(&self) -> Option<SocketAddr> {
         self.tiles.as_ref().map(|tiles| tiles.address)
+    }
+
+    /// Where it cosigns other parties' logs, if it does.
+    pub fn witness_address(&self) -> Option<SocketAddr> {
+        self.witness.as_ref().map(Witness::address)
     }
 
     /// The key that verifies its log.
@@ -350,6 +397,8 @@ impl Gateway {
             _ = &mut self.timer => "the timer",
             () = Tiles::ended(&mut self.tiles) => "the published log's server",
             _ = &mut self.housekeeper => "the housekeeper",
+            _ = &mut self.witnesses => "the task that follows the witnesses",
+            () = ended(&mut self.witness) => "the witness",
             _ = &mut self.writer => "the audit log's writer",
         }
     }
@@ -371,6 +420,10 @@ impl Gateway {
             let _ = metrics.server.await;
         }
         let _ = self.housekeeper.await;
+        let _ = self.witnesses.await;
+        if let Some(witness) = self.witness {
+            witness.stop().await;
+        }
         // Its admission policy holds the log; the writer ends with the log's last holder.
         drop(self.acceptor);
         drop(self.log);
@@ -427,7 +480,7 @@ fn read_rules(config: &Config) -> Result<RuleSets, StartError> {
     Ok(read_rule_sets(config.eligibility.rules.as_deref())?)
 }
 
-async fn routes(intake: &Arc<Intake>, config: &Config) -> tonic::service::Routes {
+async fn routes(intake: &Arc<Intake>, config: &Config) -> (tonic::service::Routes, HealthReporter) {
     let most = config.limits.message_bytes;
     let verification =
         VerificationServiceServer::new(Verification(Arc::clone(intake))).max_decoding_message_size(most);
@@ -438,69 +491,21 @@ async fn routes(intake: &Arc<Intake>, config: &Config) -> tonic::service::Routes
         AttachmentServiceServer::new(Attachments(Arc::clone(intake))).max_decoding_message_size(most);
     let audit = AuditServiceServer::new(Audit(Arc::clone(intake))).max_decoding_message_size(most);
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<VerificationServiceServer<Verification>>().await;
-    health.set_serving::<EligibilityServiceServer<Eligibility>>().await;
-    health.set_serving::<ExchangeServiceServer<Exchanges>>().await;
-    health.set_serving::<AttachmentServiceServer<Attachments>>().await;
     health.set_serving::<AuditServiceServer<Audit>>().await;
-    tonic::service::Routes::new(verification)
+    let routes = tonic::service::Routes::new(verification)
         .add_service(eligibility)
         .add_service(exchange)
         .add_service(attachments)
         .add_service(audit)
-        .add_service(health_service)
+        .add_service(health_service);
+    (routes, health)
 }
 
-fn acceptor_limits(config: &Config) -> AcceptorLimits {
-    let limits = &config.limits;
-    AcceptorLimits {
-        handshake_timeout: limits.handshake,
-        first_byte_timeout: limits.first_byte,
-        pending_handshakes: limits.pending_handshakes,
-        pending_per_address: limits.pending_handshakes_per_address,
-    }
-}
-
-fn http_limits(config: &Config) -> HttpLimits {
-    HttpLimits {
-        max_connection_age: config.limits.connection_age,
-        drain_timeout: config.limits.drain,
-        ..HttpLimits::default()
-    }
-}
-
-fn call_limits(config: &Config) -> CallLimits {
-    let limits = &config.limits;
-    CallLimits {
-        calls: limits.calls,
-        calls_per_agency: limits.calls_per_agency,
-        default_deadline: limits.default_deadline,
-        longest_deadline: limits.longest_deadline,
-        longest_stream: limits.longest_stream,
-        stream_idle: limits.stream_idle,
-    }
-}
-
-fn schedule(config: &Config) -> Schedule {
-    let delivery = &config.delivery;
-    Schedule {
-        attempt: delivery.attempt,
-        lease: delivery.lease,
-        first_retry: delivery.first_retry,
-        longest_retry: delivery.longest_retry,
-        give_up_after: delivery.give_up_after,
-        per_recipient: delivery.per_recipient,
-    }
-}
-
-fn patience(config: &Config) -> Patience {
-    let verification = &config.verification;
-    Patience {
-        attempt: verification.attempt,
-        first_retry: verification.first_retry,
-        longest_retry: verification.longest_retry,
-        give_up_after: verification.give_up_after,
-        at_once: verification.at_once,
+/// Returns when the witness has ended; never without one.
+async fn ended(witness: &mut Option<Witness>) {
+    match witness {
+        Some(witness) => witness.failed().await,
+        None => std::future::pending().await,
     }
 }
 

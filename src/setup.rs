@@ -193,6 +193,19 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # requests = 64
 # requests_per_agency = 16
 
+# [audit.witnesses]                 # who cosigns the log; see docs/witnesses.md
+# quorum = 1
+# warn_after = "10m"
+# stop_after = "4h"                 # off unless set: past it no new work is taken
+# submit_every = "1s"
+# attempt = "10s"
+# longest_retry = "60s"
+# [[audit.witnesses.witness]]
+# key = "name+hash+base64"          # as `witness init` printed it there
+# agency = "…"                      # the organ that runs it
+# address = "host:port"
+# server_name = "host"
+
 [limits]
 # calls = 2048
 # calls_per_agency = 512
@@ -240,6 +253,14 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 
 [metrics]
 # listen = "127.0.0.1:9464"         # GET /metrics for Prometheus; off unless set
+
+# [witness]                         # cosigning other parties' logs, on a listener of its own
+# listen = "0.0.0.0:8444"
+# key = "keys/witness.key"          # `witness init` makes one
+# state = "witness"
+# [[witness.log]]
+# key = "origin+hash+base64"        # as `audit key` prints it at the log
+# agency = "…"                      # the organ that runs the log
 "#
         )
     }

@@ -7,7 +7,7 @@ mod district;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use district::{DEADLINE, Refused, Scene, answer, respond, submit};
+use district::{DEADLINE, Refused, Scene, answer, respond, submit, wire_time};
 use legal_aid_gateway::access::Method;
 use legal_aid_gateway::audit::bundle::container;
 use legal_aid_gateway::audit::entry::{Entry, Phase};
@@ -16,14 +16,22 @@ use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::grpc::proto::export_evidence_response::Piece;
 use legal_aid_gateway::grpc::proto::response::Kind as Arm;
 use legal_aid_gateway::setup::{codes, purposes};
+use prost::Message as _;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};
 
 /// An exchange that the court has received, and that both sides have read.
 async fn received(scene: &Scene) -> proto::Exchange {
     let exchange = submit(&scene.centre, &scene.fee_waiver()).await.unwrap().exchange.unwrap();
     scene.await_state(&exchange.exchange_id, proto::ExchangeState::Delivered).await;
-    let receipt = Arm::Receipt(proto::Receipt::default());
+    let read = district::get(&scene.court, &exchange.exchange_id).await.unwrap().exchange.unwrap();
+    let digest = Sha256::digest(read.thread[0].encode_to_vec());
+    let receipt = Arm::Receipt(proto::Receipt {
+        message_sha256: digest.to_vec(),
+        received_at: Some(wire_time(scene.clock.now().as_second())),
+        receipt_number: String::new(),
+    });
     respond(&scene.court, &answer(&scene.court, &exchange, receipt)).await.unwrap();
     for client in [&scene.centre, &scene.court] {
         district::get(client, &exchange.exchange_id).await.unwrap();
@@ -82,9 +90,12 @@ async fn an_auditor_gets_all_entries_of_an_exchange_and_a_party_those_that_are_i
     let (of_court, _) = exported(&scene.court, purposes::FEE_WAIVER, id).await.unwrap();
     assert!(of_court.iter().any(delivered), "deliveries to it");
     let (of_centre, _) = exported(&scene.centre, purposes::FEE_WAIVER, id).await.unwrap();
-    assert!(of_centre.iter().filter(|entry| delivered(entry)).all(|entry| {
-        entry.counterpart.as_deref() == Some(codes::CENTRE)
-    }));
+    assert!(
+        of_centre
+            .iter()
+            .filter(|entry| delivered(entry))
+            .all(|entry| { entry.counterpart.as_deref() == Some(codes::CENTRE) })
+    );
     scene.stop().await;
 }
 
@@ -103,7 +114,8 @@ async fn others_cannot_tell_a_foreign_exchange_from_none_and_each_export_is_an_e
     let refused = exported(&scene.auditor, purposes::AUDIT_INSPECTION, "张三").await.err().unwrap();
     assert_eq!(Refused::of(&refused).rules(), [("exchange_id", "UUID")]);
     // Under a purpose that is not agreed nobody exports.
-    let refused = exported(&scene.centre, purposes::AUDIT_INSPECTION, &exchange.exchange_id).await.err().unwrap();
+    let refused =
+        exported(&scene.centre, purposes::AUDIT_INSPECTION, &exchange.exchange_id).await.err().unwrap();
     assert_eq!(refused.code(), Code::PermissionDenied);
 
     exported(&scene.centre, purposes::FEE_WAIVER, &exchange.exchange_id).await.unwrap();
@@ -139,38 +151,39 @@ async fn a_bundle_proves_itself_with_nothing_but_the_key_and_no_damage_passes() 
     }
     let again = export(&scene, "auditor", purposes::AUDIT_INSPECTION, id, &bundles[0]).await;
     assert!(!again.status.success() && said(&again).contains("nothing is overwritten"), "{}", said(&again));
-    scene.stop_but_keep_the_folder(|folder| async move {
-        for bundle in &bundles {
-            let output = verify(&folder, bundle, &key, &["--json"]).await;
-            assert!(output.status.success(), "{}", said(&output));
-            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-            assert_eq!((&report["sound"], report["exchange"].as_str()), (&Value::Bool(true), Some(id)));
-            assert!(report["entries"].as_array().unwrap().len() > 3);
-        }
-        let chinese = said(&verify(&folder, &bundles[0], &key, &[]).await);
-        assert!(chinese.contains("已证明") && chinese.contains("未证明"), "{chinese}");
-        let english = said(&verify(&folder, &bundles[0], &key, &["--lang", "en"]).await);
-        assert!(english.contains("not proven") && english.contains("all of it holds"), "{english}");
+    scene
+        .stop_but_keep_the_folder(|folder| async move {
+            for bundle in &bundles {
+                let output = verify(&folder, bundle, &key, &["--json"]).await;
+                assert!(output.status.success(), "{}", said(&output));
+                let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+                assert_eq!((&report["sound"], report["exchange"].as_str()), (&Value::Bool(true), Some(id)));
+                assert!(report["entries"].as_array().unwrap().len() > 3);
+            }
+            let chinese = said(&verify(&folder, &bundles[0], &key, &[]).await);
+            assert!(chinese.contains("已证明") && chinese.contains("未证明"), "{chinese}");
+            let english = said(&verify(&folder, &bundles[0], &key, &["--lang", "en"]).await);
+            assert!(english.contains("not proven") && english.contains("all of it holds"), "{english}");
 
-        let sound = std::fs::read(&bundles[0]).unwrap();
-        let damaged = folder.join("damaged.zip");
-        for position in (0..sound.len()).step_by(sound.len() / 40) {
-            let mut bytes = sound.clone();
-            bytes[position] ^= 1;
-            std::fs::write(&damaged, bytes).unwrap();
+            let sound = std::fs::read(&bundles[0]).unwrap();
+            let damaged = folder.join("damaged.zip");
+            for position in (0..sound.len()).step_by(sound.len() / 40) {
+                let mut bytes = sound.clone();
+                bytes[position] ^= 1;
+                std::fs::write(&damaged, bytes).unwrap();
+                let output = verify(&folder, &damaged, &key, &["--lang", "en"]).await;
+                assert!(!output.status.success(), "a bit at {position} passes: {}", said(&output));
+            }
+            // One entry fewer, packed as if it had never been there.
+            let mut files = container::read(&sound).unwrap();
+            let entry = files.keys().find(|name| name.starts_with("entries/")).unwrap().clone();
+            files.remove(&entry);
+            std::fs::write(&damaged, container::write(&files).unwrap()).unwrap();
             let output = verify(&folder, &damaged, &key, &["--lang", "en"]).await;
-            assert!(!output.status.success(), "a bit at {position} passes: {}", said(&output));
-        }
-        // One entry fewer, packed as if it had never been there.
-        let mut files = container::read(&sound).unwrap();
-        let entry = files.keys().find(|name| name.starts_with("entries/")).unwrap().clone();
-        files.remove(&entry);
-        std::fs::write(&damaged, container::write(&files).unwrap()).unwrap();
-        let output = verify(&folder, &damaged, &key, &["--lang", "en"]).await;
-        assert!(!output.status.success());
-        assert!(said(&output).contains(&format!("{entry} has been removed")), "{}", said(&output));
-    })
-    .await;
+            assert!(!output.status.success());
+            assert!(said(&output).contains(&format!("{entry} has been removed")), "{}", said(&output));
+        })
+        .await;
 }
 
 async fn export(scene: &Scene, who: &str, purpose: &str, id: &str, out: &Path) -> Output {
@@ -190,7 +203,8 @@ async fn verify(folder: &Path, bundle: &Path, key: &str, more: &[&str]) -> Outpu
 }
 
 async fn key(scene: &Scene) -> String {
-    let output = command(&scene.folder).args(["audit", "key", "--config", "gateway.toml"]).output().await.unwrap();
+    let output =
+        command(&scene.folder).args(["audit", "key", "--config", "gateway.toml"]).output().await.unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 

@@ -31,7 +31,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use self::container::{ContainerError, Files};
-pub use self::verify::{Report, Sentence, Witnessing, verify};
+pub use self::verify::{Report, Sentence, Wanted, Witnessing, verify};
 use super::entry::{Commitment, Entry};
 use super::merkle::Hash;
 use super::receipt::TlogProof;

@@ -8,6 +8,8 @@ mod receipt;
 mod show;
 mod tiles;
 mod verify;
+mod verify_fork;
+mod witnesses;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -42,6 +44,8 @@ pub(super) enum Audit {
     /// Verify a database file, an export, a published folder, a receipt or the evidence of an exchange, offline, with nothing
     /// but the log's public key.
     Verify(verify::Verify),
+    /// Prove from two signed checkpoints that a log has two histories.
+    VerifyFork(verify_fork::VerifyFork),
     /// Print the log's public key in signed-note form.
     Key(key::Key),
 }
@@ -65,6 +69,7 @@ impl Audit {
             Self::Export(command) => command.run().await,
             Self::Receipt(command) => command.run().await,
             Self::Verify(command) => command.run().await,
+            Self::VerifyFork(command) => command.run(),
             Self::Key(command) => command.run(),
         }
     }

@@ -1,5 +1,7 @@
 //! `doctor`: checks what a gateway or an agency needs, each with a remedy.
 
+mod witnesses;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +21,10 @@ use crate::identity::certificate::PeerCertificate;
 use crate::identity::credentials::Credentials;
 use crate::identity::dialler::{Dialler, DiallerLimits};
 use crate::store::{Sealer, Store};
+
+/// How long a peer may take to answer.
+const PROBE: DiallerLimits =
+    DiallerLimits { connect_timeout: Duration::from_secs(3), handshake_timeout: Duration::from_secs(5) };
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -147,15 +153,14 @@ async fn gateway(findings: &mut Findings, config: Config, clock: &Clock) {
                 findings.fine("directory", format!("{agencies} agencies"));
             }
             peers(findings, &directory, &credentials, clock).await;
+            witnesses::check(findings, &config, &credentials, clock).await;
         }
         (Ok(_), Err(_)) => {}
     }
 }
 
 async fn peers(findings: &mut Findings, directory: &Directory, credentials: &Credentials, clock: &Clock) {
-    let limits =
-        DiallerLimits { connect_timeout: Duration::from_secs(3), handshake_timeout: Duration::from_secs(5) };
-    let dialler = Dialler::new(credentials, clock.clone()).with_limits(limits);
+    let dialler = Dialler::new(credentials, clock.clone()).with_limits(PROBE);
     let mut agencies: Vec<_> = directory.agencies().collect();
     agencies.sort_by_key(|agency| agency.code);
     for agency in agencies {

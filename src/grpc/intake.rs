@@ -25,6 +25,7 @@ use super::wire::shanghai_day;
 use crate::access::Directory;
 use crate::audit::entry::{Decision, Entry, Phase, PseudonymKey, Salt};
 use crate::audit::log::AppendError;
+use crate::audit::witnessed::Standing;
 use crate::clock::Clock;
 use crate::delivery::peers::Peers;
 use crate::domain::agency::CreditCode;
@@ -69,6 +70,8 @@ pub struct Intake {
     pub stopping: tokio::sync::watch::Receiver<bool>,
     /// How often a watch gives a sign of life.
     pub heartbeat: Duration,
+    /// How far the log's witnesses are.
+    pub witnesses: tokio::sync::watch::Receiver<Standing>,
     /// Bounds on attachments.
     pub attachments: AttachmentLimits,
 }
@@ -156,6 +159,9 @@ impl Intake {
         let Some(request_id) = facts.request_id else {
             return Err(Box::pin(self.refuse(call, &facts, Refusal::Internal)).await);
         };
+        if self.witnesses.borrow().stopped {
+            return self.refuse_unless_answered::<O>(call, facts, digest, Refusal::WitnessLag).await;
+        }
         let request_index = loop {
             let salt = Salt(entropy::bytes());
             let mut entry = self.entry(call, Phase::Request, &facts, &salt);
@@ -318,7 +324,7 @@ impl Intake {
         digest: [u8; 32],
         refusal: Refusal,
     ) -> Result<Response<O::Response>, Status> {
-        if let (Refusal::Invalid(_) | Refusal::IllegalTransition(_), Some(request_id)) =
+        if let (Refusal::Invalid(_) | Refusal::IllegalTransition(_) | Refusal::WitnessLag, Some(request_id)) =
             (&refusal, facts.request_id)
         {
             let claim = self.store.claim(&call.caller(), &request_id).await.ok().flatten();

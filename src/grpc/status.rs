@@ -56,6 +56,8 @@ pub(crate) enum Refusal {
     NotAFetch,
     /// The audit log cannot be written: no work without evidence.
     LogUnavailable,
+    /// The witnesses of the log lag too far behind: the policy says that no work is taken.
+    WitnessLag,
     /// The agency has as many attachments as it may.
     TooManyAttachments,
     /// The peer went away before its stream came to an end.
@@ -236,6 +238,16 @@ impl Refusal {
                     "审计日志暂时无法写入，系统暂停受理，请稍后重试",
                 ),
                 second,
+            ),
+            Self::WitnessLag => retry(
+                say(
+                    Code::Unavailable,
+                    "WITNESS_LAG",
+                    "the witnesses of the audit log have not cosigned it for too long, so no new work is taken; try again \
+                     later with the same request id",
+                    "审计日志的见证方长时间未确认，系统暂停受理新业务，请用同一请求编号稍后重试",
+                ),
+                Duration::from_secs(15),
             ),
             Self::TooManyAttachments => say(
                 Code::ResourceExhausted,

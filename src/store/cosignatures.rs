@@ -49,6 +49,15 @@ impl Store {
         outcome
     }
 
+    /// Forgets all cosignatures: those of a log that is lost say nothing of the one that takes its place.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn forget_cosignatures(&self) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM audit_cosignatures").execute(&self.writer).await?;
+        Ok(())
+    }
+
     /// The kept cosignatures, the smallest checkpoint first. None in a database from before there were witnesses.
     ///
     /// # Errors

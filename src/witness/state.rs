@@ -173,9 +173,8 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::merkle::tests::{distinct_leaves, root_by_definition};
     use crate::audit::note::SigningKey;
-    use crate::audit::tile::tests::tiles_of;
+    use crate::audit::tile::{TileSet, TileWriter};
 
     fn log() -> SigningKey {
         SigningKey::from_seed("log.example/with spaces?".replace(' ', "-").as_str(), &[3; 32]).unwrap()
@@ -186,14 +185,12 @@ mod tests {
     }
 
     fn step(old: u64, new: u64) -> AddCheckpoint {
-        let leaves = distinct_leaves(new);
-        let (origin, root) = (log().name().to_owned(), root_by_definition(&leaves));
+        let (mut tree, mut tiles) = (TileWriter::new(), TileSet::new());
+        (0..new).for_each(|leaf| tree.append(leaf_hash(&leaf.to_be_bytes())));
+        tree.take_dirty().into_iter().for_each(|(tile, hashes)| tiles.insert(tile, hashes));
+        let (origin, root) = (log().name().to_owned(), tree.root());
         let checkpoint = Checkpoint { origin, size: new, root, extensions: Vec::new() }.sign(&log()).unwrap();
-        AddCheckpoint {
-            old_size: old,
-            proof: tiles_of(&leaves).consistency_proof(old, new).unwrap(),
-            checkpoint,
-        }
+        AddCheckpoint { old_size: old, proof: tiles.consistency_proof(old, new).unwrap(), checkpoint }
     }
 
     fn is_cosigned(kept: Kept) -> bool {

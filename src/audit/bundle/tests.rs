@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 
 use super::*;
 use crate::audit::checkpoint::Checkpoint;
-use crate::audit::cosignature::{CosignerKey, CosigningKey};
+use crate::audit::cosignature::CosigningKey;
 use crate::audit::entry::{AgreementReference, Decision, Phase, keyed_digest};
 use crate::audit::merkle::leaf_hash;
 use crate::audit::note::SigningKey;
@@ -62,7 +62,8 @@ fn log() -> Vec<Entry> {
         code: Some(Cow::Borrowed("OK")),
         ..entry(4, Phase::Response, Some(exchange()))
     };
-    log[5] = Entry { code: Some(Cow::Borrowed("INVALID_ARGUMENT")), ..entry(5, Phase::Refused, Some(exchange())) };
+    log[5] =
+        Entry { code: Some(Cow::Borrowed("INVALID_ARGUMENT")), ..entry(5, Phase::Refused, Some(exchange())) };
     log
 }
 
@@ -113,7 +114,8 @@ fn evidence() -> Evidence {
 }
 
 fn check(bundle: &[u8]) -> Report {
-    verify(bundle, key().verifying_key(), &[witness().cosigner_key().clone()])
+    let wanted = Wanted { keys: vec![witness().cosigner_key().clone()], quorum: 1 };
+    verify(bundle, key().verifying_key(), &wanted)
 }
 
 fn english(sentences: &[Sentence]) -> String {
@@ -149,7 +151,7 @@ fn a_sound_bundle_is_proven_and_says_what_it_does_not_prove() {
     assert_eq!(report.proven.len(), 5);
     assert_eq!(report.not_proven.len(), 6);
     // Without a witness one thing more is not proven, and none is required.
-    let alone = verify(&bundle, key().verifying_key(), &[]);
+    let alone = verify(&bundle, key().verifying_key(), &Wanted::default());
     assert!(alone.is_sound());
     assert_eq!(alone.not_proven.len(), 7);
 }
@@ -169,10 +171,13 @@ const TEXTS: &str = "";
 fn the_summary_says_who_did_what_on_which_ground() {
     let files = evidence().files().unwrap();
     let text = |name: &str| String::from_utf8(files[name].clone()).unwrap();
-    for part in ["模拟法律援助中心 (12331004MB0000002T)", "operator centre-01", "purpose FEE_WAIVER", "A-1 version 1"] {
+    for part in
+        ["模拟法律援助中心 (12331004MB0000002T)", "operator centre-01", "purpose FEE_WAIVER", "A-1 version 1"]
+    {
         assert!(text(SUMMARY_EN).contains(part), "{part}: {}", text(SUMMARY_EN));
     }
-    for part in ["[4]", "终结[2]", "办理结束", "已拒绝", "INVALID_ARGUMENT", "依据诉讼费用交纳办法 47"] {
+    for part in ["[4]", "终结[2]", "办理结束", "已拒绝", "INVALID_ARGUMENT", "依据诉讼费用交纳办法 47"]
+    {
         assert!(text(SUMMARY_ZH).contains(part), "{part}: {}", text(SUMMARY_ZH));
     }
 }
@@ -211,7 +216,8 @@ fn a_file_that_is_missing_added_or_of_nothing_is_noticed() {
         let report = check(&container::write(&without).unwrap());
         assert!(english(&report.wrong).contains(name.as_str()), "{name}: {}", english(&report.wrong));
     }
-    for name in ["evil.exe", "entries/9.txt", "proofs/3.tlog-proof", "entries/04.json", "disclosures/6.json"] {
+    for name in ["evil.exe", "entries/9.txt", "proofs/3.tlog-proof", "entries/04.json", "disclosures/6.json"]
+    {
         let wrong = wrong_after(|files| drop(files.insert(name.to_owned(), b"{}".to_vec())));
         assert!(wrong.contains(&format!("{name} does not belong in this bundle")), "{wrong}");
     }
@@ -253,7 +259,10 @@ fn an_entry_of_another_exchange_is_noticed_although_it_is_proven() {
 fn another_logs_checkpoint_and_another_key_are_refused() {
     let other = SigningKey::from_seed("other.example/audit", &[8; 32]).unwrap();
     let report = check(&evidence_by(&other, &[2, 4, 5]).to_zip().unwrap());
-    assert!(english(&report.wrong).contains("checkpoint.txt is not a checkpoint that legal-aid.example/audit signed"));
+    assert!(
+        english(&report.wrong)
+            .contains("checkpoint.txt is not a checkpoint that legal-aid.example/audit signed")
+    );
     // One of the same name with another key is no better.
     let forged = SigningKey::from_seed(ORIGIN, &[8; 32]).unwrap();
     assert!(!check(&evidence_by(&forged, &[2, 4, 5]).to_zip().unwrap()).is_sound());
@@ -262,9 +271,15 @@ fn another_logs_checkpoint_and_another_key_are_refused() {
 #[test]
 fn a_witness_that_did_not_sign_is_named() {
     let stranger = CosigningKey::from_seed("witness.example/2", &[6; 32]).unwrap();
-    let keys: [CosignerKey; 2] = [witness().cosigner_key().clone(), stranger.cosigner_key().clone()];
-    let report = verify(&evidence().to_zip().unwrap(), key().verifying_key(), &keys);
-    assert!(english(&report.wrong).contains("no cosignature by the witness witness.example/2"));
+    let keys = [&witness(), &stranger].map(|key| key.cosigner_key().clone()).to_vec();
+    let check = |quorum| {
+        let wanted = Wanted { keys: keys.clone(), quorum };
+        verify(&evidence().to_zip().unwrap(), key().verifying_key(), &wanted)
+    };
+    assert_eq!(english(&check(2).wrong), "1 of the witnesses have signed checkpoint.txt, 2 are needed");
+    let enough = check(1);
+    assert!(enough.is_sound());
+    assert_eq!(english(&enough.remarks), "the witness witness.example/2 has not signed checkpoint.txt");
 }
 
 #[test]

@@ -26,6 +26,15 @@ pub struct Sentence {
     pub zh: String,
 }
 
+/// The witnesses that are trusted, and how many of them must have signed. By default none is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Their keys, each another.
+    pub keys: Vec<CosignerKey>,
+    /// How many must have signed.
+    pub quorum: usize,
+}
+
 /// A witness that has signed the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Witnessing {
@@ -69,8 +78,8 @@ fn sentence(en: impl Into<String>, zh: impl Into<String>) -> Sentence {
     Sentence { en: en.into(), zh: zh.into() }
 }
 
-/// Checks a bundle against the log's key and the keys of witnesses, each of which must have signed it.
-pub fn verify(bundle: &[u8], key: &VerifyingKey, witnesses: &[CosignerKey]) -> Report {
+/// Checks a bundle against the log's key and the keys of witnesses.
+pub fn verify(bundle: &[u8], key: &VerifyingKey, wanted: &Wanted) -> Report {
     let mut report = Report { not_proven: not_proven(), ..Report::default() };
     let files = match container::read(bundle) {
         Ok(files) => files,
@@ -81,7 +90,7 @@ pub fn verify(bundle: &[u8], key: &VerifyingKey, witnesses: &[CosignerKey]) -> R
     };
     let mut check = Check { files: &files, report: &mut report };
     if let Some(manifest) = check.manifest() {
-        check.against(&manifest, key, witnesses);
+        check.against(&manifest, key, wanted);
     }
     report
 }
@@ -127,7 +136,7 @@ impl Check<'_> {
         Some(manifest)
     }
 
-    fn against(&mut self, manifest: &Manifest, key: &VerifyingKey, witnesses: &[CosignerKey]) {
+    fn against(&mut self, manifest: &Manifest, key: &VerifyingKey, wanted: &Wanted) {
         self.files_are_as_named(manifest);
         let Some(note) = self.text(CHECKPOINT) else {
             self.unreadable(CHECKPOINT);
@@ -153,7 +162,7 @@ impl Check<'_> {
                 format!("{MANIFEST}中的日志名称或条数与{CHECKPOINT}不符"),
             );
         }
-        self.cosignatures(&note, witnesses);
+        self.cosignatures(&note, wanted);
         let (proven, read) = self.entries(&note, key);
         self.belong_together(manifest.exchange, &read);
         self.pairs(&read);
@@ -196,21 +205,29 @@ impl Check<'_> {
         }
     }
 
-    fn cosignatures(&mut self, note: &str, witnesses: &[CosignerKey]) {
-        let mut counted: BTreeSet<&[u8; 32]> = BTreeSet::new();
-        for witness in witnesses {
-            let name = witness.name();
-            match witness.find(note) {
-                // One key under two names is one witness.
-                Ok(found) if counted.insert(witness.public_key()) => {
+    fn cosignatures(&mut self, note: &str, wanted: &Wanted) {
+        for key in &wanted.keys {
+            let name = key.name();
+            match key.find(note) {
+                Ok(found) => {
                     self.report.witnesses.push(Witnessing { witness: name.to_owned(), at: found.time });
                 }
-                Ok(_) => {}
+                Err(NoteError::NotSigned) => self.report.remarks.push(sentence(
+                    format!("the witness {name} has not signed {CHECKPOINT}"),
+                    format!("见证方{name}没有签署{CHECKPOINT}"),
+                )),
                 Err(error) => self.wrong(
-                    format!("no cosignature by the witness {name} on {CHECKPOINT}: {error}"),
-                    format!("{CHECKPOINT}上没有见证方{name}的有效签名"),
+                    format!("the cosignature of the witness {name} on {CHECKPOINT}: {error}"),
+                    format!("{CHECKPOINT}上见证方{name}的签名无效"),
                 ),
             }
+        }
+        let (signed, quorum) = (self.report.witnesses.len(), wanted.quorum);
+        if signed < quorum {
+            self.wrong(
+                format!("{signed} of the witnesses have signed {CHECKPOINT}, {quorum} are needed"),
+                format!("{CHECKPOINT}有{signed}个见证方签名，需要{quorum}个"),
+            );
         }
     }
 

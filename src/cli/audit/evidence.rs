@@ -12,8 +12,7 @@ use serde_json::json;
 
 use super::Caller;
 use crate::audit::bundle::container::{self, is_container};
-use crate::audit::bundle::{Evidence, ProvenEntry, Report, Sentence, verify};
-use crate::audit::cosignature::CosignerKey;
+use crate::audit::bundle::{Evidence, ProvenEntry, Report, Sentence, Wanted, verify};
 use crate::audit::merkle::Hash;
 use crate::audit::note::VerifyingKey;
 use crate::cli::output::{explain, say, say_json};
@@ -132,27 +131,15 @@ pub(super) fn read_bundle(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Keys of witnesses, each given as itself or as a file.
-pub(super) fn read_witnesses(given: &[String]) -> anyhow::Result<Vec<CosignerKey>> {
-    given
-        .iter()
-        .map(|given| {
-            let path = Path::new(given);
-            let text = if path.is_file() { std::fs::read_to_string(path)? } else { given.clone() };
-            text.trim().parse().context("--witness takes a witness's public key, or a file with it")
-        })
-        .collect()
-}
-
 /// Checks a bundle and says what it proves. An error unless all holds.
 pub(super) fn verify_bundle(
     bundle: &[u8],
     key: &VerifyingKey,
-    witnesses: &[CosignerKey],
+    wanted: &Wanted,
     language: Language,
     as_json: bool,
 ) -> anyhow::Result<()> {
-    let report = verify(bundle, key, witnesses);
+    let report = verify(bundle, key, wanted);
     if as_json {
         say_report_as_json(&report);
     } else {

@@ -79,9 +79,20 @@ const FORMAT: &str = "legal-aid-audit-export/1";
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Line {
-    Head { format: String },
-    Entry { index: String, leaf_hash: String, entry: String },
-    Checkpoint { checkpoint: String },
+    Head {
+        format: String,
+    },
+    Entry {
+        index: String,
+        leaf_hash: String,
+        entry: String,
+    },
+    Checkpoint {
+        checkpoint: String,
+        /// The newest checkpoint with a quorum of cosignatures, where there is one.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        cosigned: String,
+    },
 }
 
 /// Writes an export.
@@ -129,7 +140,8 @@ pub(crate) async fn fetch(
 ) -> anyhow::Result<u64> {
     let request = proto::GetCheckpointRequest { context: Some(client.context(purpose)) };
     let checkpoint = client.audit().get_checkpoint(client.request(request, DEADLINE)).await;
-    let checkpoint = checkpoint.map_err(|status| explain(&status))?.into_inner().checkpoint;
+    let answer = checkpoint.map_err(|status| explain(&status))?.into_inner();
+    let (checkpoint, cosigned) = (answer.checkpoint, answer.cosigned_checkpoint);
     let size: u64 = checkpoint
         .lines()
         .nth(1)
@@ -156,16 +168,16 @@ pub(crate) async fn fetch(
             break;
         }
     }
-    writer.line(&Line::Checkpoint { checkpoint })?;
+    writer.line(&Line::Checkpoint { checkpoint, cosigned })?;
     Ok(size)
 }
 
-/// Reads the checkpoint of an export: its last line.
-pub(super) fn read_checkpoint(path: &Path) -> anyhow::Result<String> {
+/// Reads the checkpoints of an export, its last line: the one that covers all of it, and the cosigned one if there is one.
+pub(super) fn read_checkpoints(path: &Path) -> anyhow::Result<(String, Option<String>)> {
     let mut found = None;
     for line in lines(path)? {
-        if let Line::Checkpoint { checkpoint } = line? {
-            found = Some(checkpoint);
+        if let Line::Checkpoint { checkpoint, cosigned } = line? {
+            found = Some((checkpoint, Some(cosigned).filter(|note| !note.is_empty())));
         }
     }
     found

@@ -8,11 +8,12 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::evidence::{Language, read_bundle, read_witnesses, verify_bundle};
-use super::export::{read_checkpoint, read_entries};
+use super::evidence::{Language, read_bundle, verify_bundle};
+use super::export::{read_checkpoints, read_entries};
 use super::read_key;
 use super::receipt::{read_receipt, verify_receipt};
 use super::tiles::verify_folder;
+use super::witnesses::Trusted;
 use crate::audit::log::Storage as _;
 use crate::audit::note::VerifyingKey;
 use crate::audit::verifier::{Report, Verifier, verify_log};
@@ -30,12 +31,11 @@ pub(in crate::cli) struct Verify {
     /// An earlier checkpoint that you kept: the log must still contain it. May be given several times.
     #[arg(long = "checkpoint", value_name = "FILE")]
     checkpoints: Vec<PathBuf>,
-    /// Public key of a witness (or a file with it) that must have signed the evidence too. May be given several times.
-    #[arg(long = "witness", value_name = "KEY")]
-    witnesses: Vec<String>,
     /// Language of what is said of evidence.
     #[arg(long, value_enum, default_value = "zh")]
     lang: Language,
+    #[command(flatten)]
+    trusted: Trusted,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -45,11 +45,8 @@ impl Verify {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let key = read_key(&self.key)?;
         if let Some(bundle) = read_bundle(&self.path)? {
-            let witnesses = read_witnesses(&self.witnesses)?;
-            return verify_bundle(&bundle, &key, &witnesses, self.lang, self.json);
-        }
-        if !self.witnesses.is_empty() {
-            bail!("--witness is for the evidence of an exchange");
+            let wanted = self.trusted.wanted(&key)?;
+            return verify_bundle(&bundle, &key, &wanted, self.lang, self.json);
         }
         if self.path.is_file()
             && let Some(receipt) = read_receipt(&self.path)?
@@ -59,22 +56,28 @@ impl Verify {
             }
             return verify_receipt(&receipt, &key, self.json);
         }
-        let earlier = self
+        let mut earlier = self
             .checkpoints
             .iter()
             .map(|path| {
                 std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
             })
             .collect::<Result<Vec<_>, _>>()?;
+        earlier.extend(cosigned_in(&self.path).await?);
         let report = verify_path(&self.path, &key, &earlier).await?;
-        let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+        let witnessed = self.trusted.examine(&earlier, &key)?;
+        let mut findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+        findings.extend(witnessed.findings.iter().cloned());
+        findings.extend(witnessed.shortfall());
+        let is_sound = report.is_sound() && findings.is_empty();
         if self.json {
             say_json(&json!({
-                "sound": report.is_sound(),
+                "sound": is_sound,
                 "size": report.size,
                 "root": report.root.to_base64(),
                 "verified_entries": report.verified_entries,
                 "earlier_checkpoints": report.earlier_checked,
+                "witnessed": witnessed.json(),
                 "findings": findings,
             }));
         } else {
@@ -84,17 +87,18 @@ impl Verify {
             if report.earlier_checked > 0 {
                 say(format_args!("{} earlier checkpoint(s) are contained", report.earlier_checked));
             }
+            witnessed.say();
             for finding in &findings {
                 say(format_args!("WRONG: {finding}"));
             }
-            if report.is_sound() {
+            if is_sound {
                 say("the log is sound");
             }
         }
-        if report.is_sound() {
+        if is_sound {
             Ok(())
         } else {
-            let count = report.findings.len() as u64 + report.findings_left_out;
+            let count = findings.len() as u64 + report.findings_left_out;
             Err(anyhow!("the log is not what was signed: {count} finding(s); keep this copy as evidence"))
         }
     }
@@ -105,6 +109,28 @@ const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 /// Entries read from a database at once.
 const CHUNK: u32 = 1024;
 
+fn is_database(path: &Path) -> anyhow::Result<bool> {
+    let mut magic = Vec::new();
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let begin = file.take(SQLITE_MAGIC.len() as u64).read_to_end(&mut magic);
+    begin.with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(magic == SQLITE_MAGIC)
+}
+
+/// The cosigned checkpoints that come with a log.
+async fn cosigned_in(path: &Path) -> anyhow::Result<Vec<String>> {
+    if path.is_dir() {
+        return Ok(Vec::new());
+    }
+    if !is_database(path)? {
+        return Ok(read_checkpoints(path)?.1.into_iter().collect());
+    }
+    let store = Store::open_audit_log(path).await?;
+    let kept = store.cosignatures().await.context("the kept cosignatures cannot be read")?;
+    store.close().await;
+    Ok(kept.into_iter().map(|kept| kept.checkpoint + &kept.line).collect())
+}
+
 /// Verifies the log in a file or folder under the log's public key, and that it contains the earlier checkpoints.
 pub(crate) async fn verify_path(
     path: &Path,
@@ -114,12 +140,8 @@ pub(crate) async fn verify_path(
     if path.is_dir() {
         return verify_folder(path, key, earlier);
     }
-    let mut magic = Vec::new();
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let begin = file.take(SQLITE_MAGIC.len() as u64).read_to_end(&mut magic);
-    begin.with_context(|| format!("cannot read {}", path.display()))?;
-    if magic != SQLITE_MAGIC {
-        let checkpoint = read_checkpoint(path)?;
+    if !is_database(path)? {
+        let (checkpoint, _) = read_checkpoints(path)?;
         return Ok(verify_log(read_entries(path)?, &checkpoint, key, earlier)?);
     }
     let store = Store::open_audit_log(path).await?;

@@ -79,6 +79,14 @@ impl Sending for ExportEvidence {
     ) -> Result<(), Refusal> {
         let head = intake.log.head();
         let all = entries_of(intake, task.exchange, head.size).await?;
+        // One tree for the whole bundle. Where a cosigned one has all entries, it proves more than a newer one.
+        let cosigned = intake.witnesses.borrow().cosigned.clone();
+        let last = all.last().map_or(0, |(stored, _)| stored.index);
+        let (size, checkpoint) =
+            match cosigned.filter(|cosigned| (last + 1..=head.size).contains(&cosigned.size)) {
+                Some(cosigned) => (cosigned.size, cosigned.note),
+                None => (head.size, head.checkpoint),
+            };
         let found = all.len();
         let given: Vec<(StoredEntry, Entry)> = all
             .into_iter()
@@ -86,7 +94,7 @@ impl Sending for ExportEvidence {
             .collect();
         let piece = |piece| proto::ExportEvidenceResponse { piece: Some(piece), audit: None };
         out.send(piece(Piece::Head(proto::EvidenceHead {
-            checkpoint: head.checkpoint.to_string(),
+            checkpoint: checkpoint.to_string(),
             entries: given.len() as u64,
             withheld: (found - given.len()) as u64,
             agencies: agencies_in(intake, given.iter().map(|(_, entry)| entry)),
@@ -95,7 +103,7 @@ impl Sending for ExportEvidence {
         for (stored, _) in given {
             intake.may_go_on::<Self>(call, facts)?;
             let index = stored.index;
-            let hashes = prove(intake, index, head.size).await?;
+            let hashes = prove(intake, index, size).await?;
             let hashes = hashes.iter().map(|hash| hash.as_bytes().to_vec()).collect();
             out.send(piece(Piece::Entry(proto::EvidenceEntry { index, entry: stored.entry, hashes })))
                 .await?;

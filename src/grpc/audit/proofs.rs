@@ -57,7 +57,13 @@ impl Operation for GetCheckpoint {
 
 impl Lookup for GetCheckpoint {
     async fn look_up(intake: &Intake, _: &Call, (): (), _: &mut Facts) -> Result<Self::Response, Refusal> {
-        Ok(proto::GetCheckpointResponse { checkpoint: intake.log.head().checkpoint.to_string(), audit: None })
+        // First the cosigned one: the newest is then never older.
+        let cosigned = intake.witnesses.borrow().cosigned.as_ref().map(|cosigned| cosigned.note.to_string());
+        Ok(proto::GetCheckpointResponse {
+            checkpoint: intake.log.head().checkpoint.to_string(),
+            cosigned_checkpoint: cosigned.unwrap_or_default(),
+            audit: None,
+        })
     }
 }
 

@@ -1,0 +1,168 @@
+//! `witness`: cosigns other parties' audit logs.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
+
+use super::output::{say, say_json};
+use crate::audit::cosignature::CosigningKey;
+use crate::clock::Clock;
+use crate::config::WitnessConfig;
+use crate::entropy;
+use crate::identity::credentials::Credentials;
+use crate::identity::key_file;
+use crate::witness::Witness as Running;
+
+/// Arguments of `witness`.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "\
+A witness remembers the newest checkpoint of each log that it follows, and signs a newer one only if that continues it
+(C2SP tlog-witness over mutual TLS: POST /add-checkpoint). So a log that forgets, or tells two parties two things, does
+not get its signature. Run it at another organ than the log's; docs/witnesses.md says how."
+)]
+pub(super) struct Witness {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The witness's configuration, as `witness init` makes it.
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
+    /// Print JSON when ready.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What else than to run.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a folder with a configuration and a key.
+    Init(Init),
+}
+
+/// Arguments of `witness init`.
+#[derive(Debug, Args)]
+struct Init {
+    /// The folder; it must be empty or not be there yet.
+    dir: PathBuf,
+    /// The witness's name: a URL without a scheme, such as witness.example.gov.cn/audit; it stands in every signature.
+    #[arg(long)]
+    name: String,
+    /// Where it listens.
+    #[arg(long, default_value = "0.0.0.0:8444")]
+    listen: SocketAddr,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Witness {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        if let Some(Command::Init(init)) = self.command {
+            return init.run();
+        }
+        let path = self.config.context("--config is missing")?;
+        let config = WitnessConfig::load(&path, std::env::vars())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let tls = &config.tls;
+        let credentials = Credentials::load(&tls.certificate, &tls.private_key, &tls.authorities)?
+            .with_revocation_lists(&tls.revocations)?;
+        let mut witness = Running::start(&config.witness, &credentials, Clock::system())
+            .await
+            .context("the witness does not start")?;
+        if self.json {
+            say_json(&json!({
+                "listening": witness.address().to_string(),
+                "key": witness.key().to_string(),
+                "logs": config.witness.logs.len(),
+            }));
+        } else {
+            say(format_args!("listening on {}, witness key {}", witness.address(), witness.key()));
+        }
+        if config.witness.logs.is_empty() {
+            tracing::warn!("no log is followed: add [[witness.log]] to the configuration");
+        }
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = witness.failed() => bail!("the witness ended unexpectedly; start it again"),
+        }
+        witness.stop().await;
+        Ok(())
+    }
+}
+
+impl Init {
+    fn run(self) -> anyhow::Result<()> {
+        let dir = &self.dir;
+        if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+            bail!("{} is not empty; choose a new folder, nothing is overwritten", dir.display());
+        }
+        let seed = Zeroizing::new(entropy::bytes::<32>());
+        let key = CosigningKey::from_seed(&self.name, &seed).context("--name cannot be used")?;
+        let cannot_write = |path: &Path| format!("cannot write {}", path.display());
+        for sub in ["keys", "tls", "state"] {
+            let path = dir.join(sub);
+            std::fs::create_dir_all(&path).with_context(|| cannot_write(&path))?;
+        }
+        let path = dir.join("keys/witness.key");
+        let secret = Zeroizing::new(format!("{}\n", key.encode().as_str()));
+        key_file::create(&path, &secret).with_context(|| cannot_write(&path))?;
+        let public = key.cosigner_key();
+        for (name, text) in
+            [("witness.toml", configuration(self.listen)), ("witness.pub", format!("{public}\n"))]
+        {
+            let path = dir.join(name);
+            std::fs::write(&path, text).with_context(|| cannot_write(&path))?;
+        }
+        if self.json {
+            say_json(&json!({
+                "folder": dir,
+                "config": dir.join("witness.toml"),
+                "key": public.to_string(),
+            }));
+            return Ok(());
+        }
+        let dir = dir.display();
+        say(format_args!(
+            "made {dir}: witness.toml, witness.pub, keys/witness.key (mode 0600), tls/, state/\n\
+             witness key {public}\n\n\
+             next:\n\
+             \x20 1. put certificates into {dir}/tls; witness.toml says which\n\
+             \x20 2. add the logs to {dir}/witness.toml: each log's key is what `audit key` prints there\n\
+             \x20 3. legal-aid-gateway witness --config {dir}/witness.toml\n\
+             \x20 4. give the witness key, the address and your organ's code to the log's operator\n\
+             never restore {dir}/state from a backup: a witness that forgets signs what it must not"
+        ));
+        Ok(())
+    }
+}
+
+fn configuration(listen: SocketAddr) -> String {
+    format!(
+        r#"# A witness of other parties' audit logs. Paths are relative to this file.
+
+[witness]
+listen = "{listen}"
+key = "keys/witness.key"
+state = "state"                 # newest checkpoint of each log, and evidence; never to be restored from a backup
+
+# [[witness.log]]               # one for each log; with two keys of one origin while a log changes its key
+# key = "origin+hash+base64"    # as `audit key` prints it at the log
+# agency = "…"                  # unified social credit code of the organ that runs the log
+
+[tls]
+certificate = "tls/witness.crt.pem"     # names this organ by urn:legal-aid:agency:<code>, and this host
+private_key = "tls/witness.key.pem"     # mode 0600
+authorities = "tls/authorities.pem"
+# revocations = ["tls/revoked.crl.pem"]
+"#
+    )
+}
