@@ -4,7 +4,7 @@
 
 mod district;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Output;
 
 use district::{DEADLINE, Refused, Scene, answer, respond, submit, wire_time};
@@ -137,13 +137,15 @@ async fn a_bundle_proves_itself_with_nothing_but_the_key_and_no_damage_passes() 
     let exchange = received(&scene).await;
     let id = exchange.exchange_id.as_str();
     let key = key(&scene).await;
+    let kept = tempfile::tempdir().unwrap();
+    let folder = kept.path();
     let mut bundles = Vec::new();
     for (who, purpose) in [
         ("auditor", purposes::AUDIT_INSPECTION),
         ("centre", purposes::FEE_WAIVER),
         ("court", purposes::FEE_WAIVER),
     ] {
-        let out = scene.folder.join(format!("{who}.zip"));
+        let out = folder.join(format!("{who}.zip"));
         let output = export(&scene, who, purpose, id, &out).await;
         assert!(output.status.success(), "{}", said(&output));
         assert!(said(&output).contains("audit verify"), "{}", said(&output));
@@ -151,39 +153,37 @@ async fn a_bundle_proves_itself_with_nothing_but_the_key_and_no_damage_passes() 
     }
     let again = export(&scene, "auditor", purposes::AUDIT_INSPECTION, id, &bundles[0]).await;
     assert!(!again.status.success() && said(&again).contains("nothing is overwritten"), "{}", said(&again));
-    scene
-        .stop_but_keep_the_folder(|folder| async move {
-            for bundle in &bundles {
-                let output = verify(&folder, bundle, &key, &["--json"]).await;
-                assert!(output.status.success(), "{}", said(&output));
-                let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-                assert_eq!((&report["sound"], report["exchange"].as_str()), (&Value::Bool(true), Some(id)));
-                assert!(report["entries"].as_array().unwrap().len() > 3);
-            }
-            let chinese = said(&verify(&folder, &bundles[0], &key, &[]).await);
-            assert!(chinese.contains("已证明") && chinese.contains("未证明"), "{chinese}");
-            let english = said(&verify(&folder, &bundles[0], &key, &["--lang", "en"]).await);
-            assert!(english.contains("not proven") && english.contains("all of it holds"), "{english}");
+    // From here on there is nobody to ask.
+    scene.stop().await;
+    for bundle in &bundles {
+        let output = verify(folder, bundle, &key, &["--json"]).await;
+        assert!(output.status.success(), "{}", said(&output));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&report["sound"], report["exchange"].as_str()), (&Value::Bool(true), Some(id)));
+        assert!(report["entries"].as_array().unwrap().len() > 3);
+    }
+    let chinese = said(&verify(folder, &bundles[0], &key, &[]).await);
+    assert!(chinese.contains("已证明") && chinese.contains("未证明"), "{chinese}");
+    let english = said(&verify(folder, &bundles[0], &key, &["--lang", "en"]).await);
+    assert!(english.contains("not proven") && english.contains("all of it holds"), "{english}");
 
-            let sound = std::fs::read(&bundles[0]).unwrap();
-            let damaged = folder.join("damaged.zip");
-            for position in (0..sound.len()).step_by(sound.len() / 40) {
-                let mut bytes = sound.clone();
-                bytes[position] ^= 1;
-                std::fs::write(&damaged, bytes).unwrap();
-                let output = verify(&folder, &damaged, &key, &["--lang", "en"]).await;
-                assert!(!output.status.success(), "a bit at {position} passes: {}", said(&output));
-            }
-            // One entry fewer, packed as if it had never been there.
-            let mut files = container::read(&sound).unwrap();
-            let entry = files.keys().find(|name| name.starts_with("entries/")).unwrap().clone();
-            files.remove(&entry);
-            std::fs::write(&damaged, container::write(&files).unwrap()).unwrap();
-            let output = verify(&folder, &damaged, &key, &["--lang", "en"]).await;
-            assert!(!output.status.success());
-            assert!(said(&output).contains(&format!("{entry} has been removed")), "{}", said(&output));
-        })
-        .await;
+    let sound = std::fs::read(&bundles[0]).unwrap();
+    let damaged = folder.join("damaged.zip");
+    for position in (0..sound.len()).step_by(sound.len() / 40) {
+        let mut bytes = sound.clone();
+        bytes[position] ^= 1;
+        std::fs::write(&damaged, bytes).unwrap();
+        let output = verify(folder, &damaged, &key, &["--lang", "en"]).await;
+        assert!(!output.status.success(), "a bit at {position} passes: {}", said(&output));
+    }
+    // One entry fewer, packed as if it had never been there.
+    let mut files = container::read(&sound).unwrap();
+    let entry = files.keys().find(|name| name.starts_with("entries/")).unwrap().clone();
+    files.remove(&entry);
+    std::fs::write(&damaged, container::write(&files).unwrap()).unwrap();
+    let output = verify(folder, &damaged, &key, &["--lang", "en"]).await;
+    assert!(!output.status.success());
+    assert!(said(&output).contains(&format!("{entry} has been removed")), "{}", said(&output));
 }
 
 async fn export(scene: &Scene, who: &str, purpose: &str, id: &str, out: &Path) -> Output {
@@ -217,13 +217,4 @@ fn command(folder: &Path) -> tokio::process::Command {
 fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     text(&output.stdout) + &text(&output.stderr)
-}
-
-impl Scene {
-    /// Nothing that is checked afterwards can ask anybody.
-    async fn stop_but_keep_the_folder<F: Future<Output = ()>>(self, then: impl FnOnce(PathBuf) -> F) {
-        let Self { district, folder, _temporary, .. } = self;
-        district.stop().await;
-        then(folder).await;
-    }
 }

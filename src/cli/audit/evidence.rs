@@ -67,10 +67,9 @@ async fn fetch(client: &AgencyClient, purpose: &str, exchange: &str) -> anyhow::
     };
     let answer = client.audit().export_evidence(client.request(request, DEADLINE)).await;
     let mut pieces = answer.map_err(|status| explain(&status))?.into_inner();
-    let mut next = pieces.message().await.map_err(|status| explain(&status))?;
-    let head = match next.take().and_then(|first| first.piece) {
-        Some(Piece::Head(head)) => head,
-        _ => bail!("the gateway's evidence has no head"),
+    let first = pieces.message().await.map_err(|status| explain(&status))?;
+    let Some(Piece::Head(head)) = first.and_then(|first| first.piece) else {
+        bail!("the gateway's evidence has no head");
     };
     let mut evidence = Evidence {
         exchange: exchange.trim().parse().context("an exchange is named by a UUID")?,

@@ -78,7 +78,9 @@ impl Sending for ExportEvidence {
         out: &mut Outgoing<Self::Response>,
     ) -> Result<(), Refusal> {
         let head = intake.log.head();
-        let all = entries_of(intake, task.exchange, head.size).await?;
+        // What is before this call; its own beginning would have no end yet.
+        let begun = call.open_request().map_or(head.size, |(index, ..)| *index);
+        let all = entries_of(intake, task.exchange, head.size.min(begun)).await?;
         // One tree for the whole bundle. Where a cosigned one has all entries, it proves more than a newer one.
         let cosigned = intake.witnesses.borrow().cosigned.clone();
         let last = all.last().map_or(0, |(stored, _)| stored.index);
@@ -122,17 +124,17 @@ fn concerns(entry: &Entry, party: &CreditCode) -> bool {
     is_party(&entry.caller) || by_the_gateway && (entry.phase == Phase::Event || is_party(&entry.counterpart))
 }
 
-/// The entries below `size` that name an exchange, and those of the calls that these end: the call that opened it could
+/// The entries below `end` that name an exchange, and those of the calls that these end: the call that opened it could
 /// not name it. In log order.
 async fn entries_of(
     intake: &Intake,
     exchange: ExchangeId,
-    size: u64,
+    end: u64,
 ) -> Result<Vec<(StoredEntry, Entry)>, Refusal> {
     let mut query = Query::default();
     query.narrow(Field::Exchange, exchange.to_string());
     let mut found = BTreeMap::new();
-    let mut within = Some(0..size);
+    let mut within = Some(0..end);
     while let Some(range) = within {
         let of = PageOf { within: range, newest_first: false, entries: PAGE, bytes: PAGE_BYTES };
         let page = intake.index.page(&query, of).await.map_err(|error| refusal(&error))?;
