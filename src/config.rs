@@ -4,6 +4,7 @@
 //! relative to the file's folder.
 
 mod audit;
+mod retention;
 mod rule_sets;
 mod witness;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 pub use self::audit::{AuditSection, TilesSection, WitnessEntry, WitnessesSection};
+pub use self::retention::RetentionSection;
 pub use self::rule_sets::{RulesError, read_rule_sets};
 pub use self::witness::{WitnessConfig, WitnessSection, WitnessedLog};
 use crate::domain::agency::CreditCode;
@@ -58,6 +60,9 @@ pub struct Config {
     /// Metrics.
     #[serde(default)]
     pub metrics: MetricsSection,
+    /// How long is kept what.
+    #[serde(default)]
+    pub retention: RetentionSection,
     /// Being a witness of other parties' logs.
     pub witness: Option<WitnessSection>,
 }
@@ -110,6 +115,9 @@ pub struct KeysSection {
     pub body: PathBuf,
     /// Makes pseudonyms (64 hex digits).
     pub pseudonym: PathBuf,
+    /// Keys that made pseudonyms before, newest first: they still find what they named.
+    #[serde(default)]
+    pub pseudonym_earlier: Vec<PathBuf>,
 }
 
 /// `[limits]`
@@ -358,6 +366,7 @@ impl Config {
         ]
         .into_iter()
         .chain(&mut tls.revocations)
+        .chain(&mut keys.pseudonym_earlier)
         .chain(&mut config.audit.checkpoint)
         .chain(config.witness.iter_mut().flat_map(WitnessSection::files))
         .chain(&mut config.eligibility.rules)
@@ -371,6 +380,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), &'static str> {
+        self.retention.check()?;
         let (limits, delivery) = (&self.limits, &self.delivery);
         if delivery.lease <= delivery.attempt {
             return Err(

@@ -5,6 +5,8 @@ mod checkpoint_file;
 mod health;
 mod indexer;
 mod metrics;
+mod pseudonyms;
+mod remover;
 mod rollback;
 mod secrets;
 mod settings;
@@ -24,6 +26,8 @@ use tokio::task::JoinHandle;
 use tonic_health::server::HealthReporter;
 
 use self::admission::Admission;
+pub use self::pseudonyms::RotationError;
+use self::remover::Remover;
 pub use self::secrets::{SecretError, Secrets};
 use self::settings::{acceptor_limits, call_limits, http_limits, patience, schedule};
 use self::tiles::Tiles;
@@ -112,6 +116,9 @@ pub enum StartError {
     /// The audit log.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// The key of pseudonyms.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
     /// Who witnesses the log.
     #[error("{0}")]
     Witnesses(#[from] WitnessesError),
@@ -143,6 +150,7 @@ pub struct Gateway {
     courier: JoinHandle<()>,
     enquirer: JoinHandle<()>,
     timer: JoinHandle<()>,
+    remover: JoinHandle<()>,
     indexer: JoinHandle<()>,
     metrics: Option<Metrics>,
     tiles: Option<Tiles>,
@@ -186,10 +194,14 @@ impl Gateway {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
+        let witness = match &config.witness {
+            Some(section) => Some(Witness::start(section, &credentials, clock.clone()).await?),
+            None => None,
+        };
 
         let store = Store::open(&config.store.database, Sealer::new(&secrets.body)).await?;
         let store = store.with_clocks(Arc::clone(&clocks));
-        let dialler = Dialler::new(&credentials, clock.clone());
+        let dialler = Dialler::new(&credentials, clock.clone()).gathering();
         let accepted = rollback::accept(&config.audit, &store).await?;
         let settings = &config.audit.witnesses;
         let witnesses = Witnesses::prepare(settings, &log_key, &dialler, &store, &clock).await?;
@@ -214,14 +226,11 @@ impl Gateway {
             rollback::confess(&opened.log, &clock, &config.gateway.node, stored).await;
         }
         witnesses.take_stock(&opened.log).await;
-        let witness = match &config.witness {
-            Some(section) => Some(Witness::start(section, &credentials, clock.clone()).await?),
-            None => None,
-        };
 
+        let keys = &secrets.pseudonym;
+        pseudonyms::adopt(keys, (&store, &opened.log), &clock, &config.gateway.node, own.agency).await?;
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
-        let dialler = dialler.gathering();
         let peers = Peers::new(dialler.clone());
         let index = SearchIndex::beside(&config.store.database, store.clone());
         let intake = Arc::new(Intake {
@@ -293,6 +302,13 @@ impl Gateway {
             own: own.agency,
             outbox,
         };
+        let remover = Remover {
+            store: store.clone(),
+            log: opened.log.clone(),
+            clock: clock.clone(),
+            node: config.gateway.node.clone(),
+            retention: config.retention.clone(),
+        };
         let metrics = metrics.map(|(listener, address)| {
             let served =
                 metrics::serve(listener, store.clone(), witnesses.standing(), until_stopped(stopped.clone()));
@@ -328,6 +344,7 @@ impl Gateway {
             courier: tokio::spawn(courier.run(until_stopped(stopped.clone()))),
             enquirer: tokio::spawn(enquirer.run(until_stopped(stopped.clone()))),
             timer: tokio::spawn(timer.run(until_stopped(stopped.clone()))),
+            remover: tokio::spawn(remover.run(until_stopped(stopped))),
             indexer,
             metrics,
             tiles,
@@ -382,6 +399,9 @@ impl Gateway {
         let rules = read_rules(&self.config)?;
         self.acceptor.replace_credentials(&credentials);
         self.dialler.replace_credentials(&credentials);
+        if let Some(witness) = &self.witness {
+            witness.replace_credentials(&credentials);
+        }
         self.directory.store(Arc::new(directory));
         self.rules.store(Arc::new(rules));
         Ok(())
@@ -396,6 +416,7 @@ impl Gateway {
             _ = &mut self.enquirer => "the enquirer",
             _ = &mut self.timer => "the timer",
             () = Tiles::ended(&mut self.tiles) => "the published log's server",
+            _ = &mut self.remover => "the remover",
             _ = &mut self.housekeeper => "the housekeeper",
             _ = &mut self.witnesses => "the task that follows the witnesses",
             () = ended(&mut self.witness) => "the witness",
@@ -412,10 +433,11 @@ impl Gateway {
         let _ = tokio::time::timeout(drain, self.courier).await;
         let _ = tokio::time::timeout(drain, self.enquirer).await;
         let _ = tokio::time::timeout(drain, self.timer).await;
-        let _ = tokio::time::timeout(drain, self.indexer).await;
         if let Some(tiles) = self.tiles {
             tiles.drained().await;
         }
+        let _ = tokio::time::timeout(drain, self.remover).await;
+        let _ = tokio::time::timeout(drain, self.indexer).await;
         if let Some(metrics) = self.metrics {
             let _ = metrics.server.await;
         }

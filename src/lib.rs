@@ -22,6 +22,7 @@ pub mod config;
 pub mod delivery;
 pub mod domain;
 pub mod entropy;
+pub mod fault;
 pub mod gateway;
 pub mod grpc;
 pub mod identity;

@@ -41,6 +41,8 @@ pub mod codes {
     pub const AUDITOR: &str = "11331000MB0000005D";
     /// A legal-aid centre in the next district.
     pub const NEIGHBOUR: &str = "12331002MB0000010Q";
+    /// Who looks after the records of the gateway.
+    pub const OPERATOR: &str = "11331000MB00000112";
     /// Holds a certificate of the same authority, but is not enrolled.
     pub const STRANGER: &str = "12331004MB0000009G";
 }
@@ -61,6 +63,8 @@ pub mod purposes {
     pub const COOPERATION: &str = "COOPERATION";
     /// Inspecting the audit log.
     pub const AUDIT_INSPECTION: &str = "AUDIT_INSPECTION";
+    /// Erasing and pruning.
+    pub const RECORDS_MANAGEMENT: &str = "RECORDS_MANAGEMENT";
 }
 
 /// A synthetic person on the development register: name and resident ID number.
@@ -139,6 +143,7 @@ impl Setup {
             log: folder.join("keys/log.key"),
             body: folder.join("keys/body.key"),
             pseudonym: folder.join("keys/pseudonym.key"),
+            pseudonym_earlier: Vec::new(),
         };
         let origin = format!("{}.legal-aid-exchange", self.organ);
         Secrets::create(&keys, &origin)
@@ -183,6 +188,7 @@ database = "gateway.db"
 log = "keys/log.key"
 body = "keys/body.key"
 pseudonym = "keys/pseudonym.key"
+# pseudonym_earlier = ["keys/pseudonym-2026.key"]   # after a rotation: the keys of before, newest first
 
 [audit]
 checkpoint = "checkpoint"           # newest checkpoint outside the database: a restored backup is noticed
@@ -251,6 +257,11 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # rules = "clocks.toml"             # read at start: time limits beside, or in the place of, the built-in ones
 # holidays = "holidays.toml"        # in the place of the built-in ones
 
+[retention]                         # in months, at least 36; goes with `audit prune`
+# months = 36
+# kinds = {{ FEE_WAIVER = 120 }}
+# methods = {{ SubmitExchange = 60 }}
+
 [metrics]
 # listen = "127.0.0.1:9464"         # GET /metrics for Prometheus; off unless set
 
@@ -278,6 +289,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             ("registry", CreditCode::parse(codes::REGISTRY)?),
             ("poverty-registry", CreditCode::parse(codes::POVERTY_REGISTRY)?),
             ("auditor", CreditCode::parse(codes::AUDITOR)?),
+            ("operator", CreditCode::parse(codes::OPERATOR)?),
             ("neighbour", CreditCode::parse(codes::NEIGHBOUR)?),
             ("stranger", CreditCode::parse(codes::STRANGER)?),
         ];
@@ -372,6 +384,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
         let (centre, court, registry, auditor) = (centre?, court?, registry?, auditor?);
         let procuratorate = CreditCode::parse(codes::PROCURATORATE)?;
         let neighbour = CreditCode::parse(codes::NEIGHBOUR)?;
+        let operator = CreditCode::parse(codes::OPERATOR)?;
         let poverty_registry = CreditCode::parse(codes::POVERTY_REGISTRY)?;
         let agreement =
             |id: &str, caller, methods: &[Method], counterparts: &[CreditCode], agreed: &[&str]| {
@@ -402,6 +415,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::DownloadAttachment,
             M::ExportEvidence,
             M::GetReceipt,
+            M::OpenEntry,
         ];
         let before_court = &[purposes::FEE_WAIVER, purposes::JUDICIAL_RELIEF];
         let appealing = &[purposes::APPEAL_REFERRAL];
@@ -417,6 +431,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::PullDeliveries,
             M::AcknowledgeDelivery,
             M::GetReceipt,
+            M::OpenEntry,
         ];
         let auditing = [
             M::ListEntries,
@@ -428,7 +443,9 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::GetTile,
             M::ExportEvidence,
             M::GetReceipt,
+            M::OpenEntry,
         ];
+        let managing = [M::EraseRecords, M::PruneLog, M::GetRemoval];
         Ok(DirectoryFile {
             agencies: vec![
                 agency(centre, "模拟法律援助中心", AgencyKind::LegalAidCentre, "331004", None)?,
@@ -449,6 +466,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                     Some(self.poverty_registry),
                 )?,
                 agency(auditor, "模拟审计机关", AgencyKind::Auditor, "331000", None)?,
+                agency(operator, "模拟运维单位", AgencyKind::Operator, "331000", None)?,
                 agency(neighbour, "模拟邻区法律援助中心", AgencyKind::LegalAidCentre, "331002", None)?,
             ],
             agreements: vec![
@@ -469,6 +487,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                 agreement("DEV-CENTRE-COOPERATION", centre, &submitting, &[neighbour], cooperating)?,
                 agreement("DEV-NEIGHBOUR-COOPERATION", neighbour, &submitting, &[centre], cooperating)?,
                 agreement("DEV-AUDIT", auditor, &auditing, &[], &[purposes::AUDIT_INSPECTION])?,
+                agreement("DEV-RECORDS", operator, &managing, &[], &[purposes::RECORDS_MANAGEMENT])?,
             ],
         })
     }

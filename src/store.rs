@@ -13,7 +13,9 @@ mod exchanges;
 mod lock;
 mod log;
 mod outcomes;
+mod removals;
 mod rows;
+mod scan;
 mod seal;
 mod search;
 mod verifications;
@@ -39,6 +41,10 @@ pub use self::events::EventRecord;
 pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::lock::DatabaseLock;
 pub use self::outcomes::Claim;
+pub use self::removals::{
+    NewRemoval, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep, RemovedRecord, Standing,
+};
+pub use self::scan::Extent;
 pub use self::seal::{Sealer, UnsealError};
 pub use self::search::{Page, PageOf, SearchError, SearchIndex};
 pub use self::verifications::{NewVerification, VerificationRecord, VerificationStep};
@@ -145,7 +151,8 @@ impl Store {
             .test_before_acquire(false)
             .idle_timeout(None)
             .max_lifetime(None)
-            .connect_with(options.clone())
+            // What is deleted is overwritten, and not only unlinked.
+            .connect_with(options.clone().pragma("secure_delete", "ON"))
             .await
             .map_err(open_error)?;
         refuse_old_sqlite(&writer).await?;
@@ -242,6 +249,7 @@ fn migrations() -> Migrator {
         step(4, "attachments", include_str!("../migrations/sqlite/0004_attachments.sql")),
         step(5, "events", include_str!("../migrations/sqlite/0005_events.sql")),
         step(7, "witnesses", include_str!("../migrations/sqlite/0007_witnesses.sql")),
+        step(8, "erasure", include_str!("../migrations/sqlite/0008_erasure.sql")),
     ])
 }
 

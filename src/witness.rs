@@ -106,6 +106,7 @@ pub enum WitnessError {
 pub struct Witness {
     address: SocketAddr,
     key: CosignerKey,
+    acceptor: Acceptor,
     stop: watch::Sender<bool>,
     server: JoinHandle<Drained>,
 }
@@ -140,8 +141,8 @@ impl Witness {
             let _ = stopped.wait_for(|stopped| *stopped).await;
         };
         let service = service::service(Arc::new(service::Cosigner { key, notebook, clock }));
-        let server = tokio::spawn(serve(listener, acceptor, service, HttpLimits::default(), until));
-        Ok(Self { address, key: public, stop, server })
+        let server = tokio::spawn(serve(listener, acceptor.clone(), service, HttpLimits::default(), until));
+        Ok(Self { address, key: public, acceptor, stop, server })
     }
 
     /// Where it listens.
@@ -152,6 +153,11 @@ impl Witness {
     /// The key that verifies what it signs.
     pub fn key(&self) -> &CosignerKey {
         &self.key
+    }
+
+    /// Uses `credentials` for every later connection.
+    pub fn replace_credentials(&self, credentials: &Credentials) {
+        self.acceptor.replace_credentials(credentials);
     }
 
     /// Returns when it has ended by itself, which it must not.

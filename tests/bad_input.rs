@@ -18,7 +18,7 @@ use legal_aid_gateway::client::AgencyClient;
 use legal_aid_gateway::grpc::json::descriptors;
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::grpc::proto::response::Kind as Arm;
-use legal_aid_gateway::setup::{codes, purposes};
+use legal_aid_gateway::setup::{self, codes, purposes};
 use prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value};
 use sha2::{Digest as _, Sha256};
@@ -742,6 +742,42 @@ fn samples(scene: &Scene) -> Vec<Sample> {
             },
         ),
         Sample::of(
+            Method::OpenEntry,
+            &proto::OpenEntryRequest {
+                context: context(auditor, inspecting),
+                index: u64::MAX,
+                fields: vec![proto::CommittedField::Subject.into()],
+            },
+        ),
+        Sample::of(
+            Method::EraseRecords,
+            &proto::EraseRecordsRequest {
+                context: context(auditor, purposes::RECORDS_MANAGEMENT),
+                target: Some(proto::erase_records_request::Target::Subject(proto::ErasedSubject {
+                    id_kind: proto::IdKind::ResidentId.into(),
+                    id_number: setup::NOT_ON_THE_REGISTER.1.to_owned(),
+                })),
+                legal_basis: vec![basis("个人信息保护法", "47")],
+                ground: proto::ErasureGround::ConsentWithdrawn.into(),
+                approval: String::new(),
+                dry_run: true,
+            },
+        ),
+        Sample::of(
+            Method::PruneLog,
+            &proto::PruneLogRequest {
+                context: context(auditor, purposes::RECORDS_MANAGEMENT),
+                dry_run: true,
+            },
+        ),
+        Sample::of(
+            Method::GetRemoval,
+            &proto::GetRemovalRequest {
+                context: context(auditor, purposes::RECORDS_MANAGEMENT),
+                removal_id: uuid::Uuid::from_u128(7).to_string(),
+            },
+        ),
+        Sample::of(
             Method::GetEntry,
             &proto::GetEntryRequest { context: context(auditor, inspecting), index: 0 },
         ),
@@ -952,6 +988,7 @@ struct Callers {
     centre: Raw,
     court: Raw,
     auditor: Raw,
+    operator: Raw,
 }
 
 impl Callers {
@@ -960,15 +997,17 @@ impl Callers {
             centre: Raw::connect(&scene.profile("centre")).await,
             court: Raw::connect(&scene.profile("court")).await,
             auditor: Raw::connect(&scene.profile("auditor")).await,
+            operator: Raw::connect(&scene.profile("operator")).await,
         }
     }
 
     /// Sends a message in a sample's place.
     async fn call(&mut self, sample: &Sample, message: &DynamicMessage) -> Result<(), Status> {
-        let raw = match sample.method.service().ends_with("AuditService") {
-            true => &self.auditor,
-            false if sample.by_court => &self.court,
-            false => &self.centre,
+        let raw = match sample.method {
+            Method::EraseRecords | Method::PruneLog | Method::GetRemoval => &self.operator,
+            method if method.service().ends_with("AuditService") => &self.auditor,
+            _ if sample.by_court => &self.court,
+            _ => &self.centre,
         };
         // A watch that is right goes on until its deadline.
         let watches = sample.method == Method::WatchExchanges;

@@ -157,3 +157,44 @@ async fn the_purpose_may_be_given_apart_from_the_file() {
     assert!(said.contains("COUNTERPART") || said.contains("PURPOSE"), "{said}");
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn an_auditor_finds_entries_by_kind_and_by_a_person_whose_number_is_not_an_argument() {
+    let folder = Folder::prepare(Script::TakeOnly);
+    let gateway = Gateway::start(&folder).await;
+    done(&folder, &["exchange", "submit", "--as", "centre.toml", "--file", "fee-waiver.json"]).await;
+    let list = ["audit", "list", "--as", "auditor.toml", "--json"];
+    let found = async |more: &[&str]| {
+        let said: Value = serde_json::from_str(&done(&folder, &[&list[..], more].concat()).await).unwrap();
+        let entries = said["entries"].as_array().unwrap().iter();
+        entries.map(|entry| entry["index"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let of_kind = ["--kind", "FEE_WAIVER", "--method", "SubmitExchange"];
+    let (oldest, newest) = (found(&of_kind).await, found(&[&of_kind[..], &["--newest"]].concat()).await);
+    assert_eq!(oldest.len(), 2);
+    assert_eq!(newest, [oldest[1], oldest[0]]);
+
+    let text: Value =
+        serde_json::from_str(&std::fs::read_to_string(folder.file("fee-waiver.json")).unwrap()).unwrap();
+    let number = find(&text, "idNumber").unwrap();
+    std::fs::write(folder.file("number.txt"), format!("{number}\n")).unwrap();
+    let of_person = found(&["--person", "number.txt", "--method", "SubmitExchange"]).await;
+    assert_eq!(of_person, [oldest[0]]);
+    let said = refused(&folder, &[&list[..], &["--person", "none.txt"]].concat()).await;
+    assert!(said.contains("cannot read none.txt"), "{said}");
+    let said = refused(&folder, &[&list[..], &["--kind", "WAIVER"]].concat()).await;
+    assert!(said.contains("filter.kind"), "{said}");
+    gateway.stop().await;
+}
+
+/// The first text under a name, anywhere.
+fn find<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
+    match value {
+        Value::Object(fields) => fields
+            .get(name)
+            .and_then(Value::as_str)
+            .or_else(|| fields.values().find_map(|inner| find(inner, name))),
+        Value::Array(items) => items.iter().find_map(|inner| find(inner, name)),
+        _ => None,
+    }
+}

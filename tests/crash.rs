@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use legal_aid_gateway::audit::entry::{Entry, Phase, Salt};
+use legal_aid_gateway::audit::entry::{Entry, Field, Phase, Salt};
 use legal_aid_gateway::client::AgencyClient;
 use legal_aid_gateway::entropy;
 use legal_aid_gateway::grpc::proto;
@@ -483,7 +483,7 @@ impl Answer {
         let at = usize::try_from(self.index).unwrap();
         let entry = entries.get(at).unwrap_or_else(|| panic!("no entry of {self:?}"));
         self.check_entry(entry);
-        let opens = log::opens(entry.response_commitment.as_ref(), &salts[at], "response", &self.bytes);
+        let opens = log::opens(entry.response_commitment.as_ref(), &salts[at], Field::Response, &self.bytes);
         assert!(opens, "entry {at} commits to another answer: {entry:?}");
     }
 }

@@ -58,7 +58,10 @@ async fn ready(mut output: BufReader<ChildStdout>) -> Result<Ready> {
 
 fn write_files(certificates: &Certificates, folder: &Path, registry: SocketAddr) -> Result<()> {
     let [log, body, pseudonym] = ["log.key", "body.key", "pseudonym.key"].map(|name| folder.join(name));
-    Secrets::create(&KeysSection { log, body, pseudonym }, "benchmark.invalid/audit")?;
+    Secrets::create(
+        &KeysSection { log, body, pseudonym, pseudonym_earlier: Vec::new() },
+        "benchmark.invalid/audit",
+    )?;
     std::fs::write(folder.join("directory.toml"), directory(registry))?;
     std::fs::write(folder.join("gateway.toml"), config(certificates))?;
     Ok(())

@@ -12,13 +12,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use jiff::Timestamp;
+use legal_aid_gateway::audit::checkpoint::Checkpoint;
 use legal_aid_gateway::audit::entry::{Entry, Phase, Salt};
-use legal_aid_gateway::audit::log::{self, Opened};
+use legal_aid_gateway::audit::log::{self, Opened, Storage as _};
+use legal_aid_gateway::audit::tile::tiles_for_root;
 use legal_aid_gateway::clock::Clock;
 use legal_aid_gateway::config::KeysSection;
 use legal_aid_gateway::gateway::Secrets;
 use legal_aid_gateway::store::{AuditLog, Effect, Rejection, Sealer, Store};
 
+use sqlx::Connection as _;
+
+use crate::append::connect;
 use crate::world::{Call, World};
 
 /// What an entry takes on the disk, with its share of the tiles and of free pages.
@@ -45,6 +50,53 @@ pub(crate) struct Kept {
 impl Kept {
     pub(crate) fn database(&self) -> PathBuf {
         self.folder.join("gateway.db")
+    }
+
+    /// Where its keys are.
+    pub(crate) fn keys(&self) -> KeysSection {
+        keys(&self.folder)
+    }
+
+    /// Takes out again what was appended, and signs what it was before.
+    pub(crate) async fn cut_back(&self) -> Result<()> {
+        let key = Secrets::load(&self.keys())?.log;
+        let store = Store::open_audit_log(&self.database()).await?;
+        let edge = tiles_for_root(self.entries);
+        let root = store.tiles(&edge).await?.root(self.entries)?;
+        store.close().await;
+        let origin = key.name().to_owned();
+        let checkpoint =
+            Checkpoint { origin, size: self.entries, root, extensions: Vec::new() }.sign(&key)?;
+        let size = i64::try_from(self.entries)?;
+        let mut database = connect(&self.database()).await?;
+        sqlx::query("DELETE FROM audit_entries WHERE idx >= $1").bind(size).execute(&mut database).await?;
+        for level in 0..8u8 {
+            let tiles = (self.entries >> (8 * level)).div_ceil(256);
+            sqlx::query("DELETE FROM audit_tiles WHERE level = $1 AND idx >= $2")
+                .bind(i64::from(level))
+                .bind(i64::try_from(tiles)?)
+                .execute(&mut database)
+                .await?;
+        }
+        for tile in edge {
+            let bytes = tile.width_at(self.entries) * 32;
+            sqlx::query(
+                "UPDATE audit_tiles SET hashes = substr(hashes, 1, $1) WHERE level = $2 AND idx = $3",
+            )
+            .bind(i64::try_from(bytes)?)
+            .bind(i64::from(tile.level))
+            .bind(i64::try_from(tile.index)?)
+            .execute(&mut database)
+            .await?;
+        }
+        sqlx::query("UPDATE audit_head SET size = $1, root = $2, open_from = $1, checkpoint = $3")
+            .bind(size)
+            .bind(root.as_bytes().as_slice())
+            .bind(checkpoint)
+            .execute(&mut database)
+            .await?;
+        database.close().await?;
+        Ok(())
     }
 
     /// Opens it as a gateway does.
@@ -248,7 +300,7 @@ async fn open(folder: &Path, clock: Clock) -> Result<(Store, Opened<Effect, Reje
 
 fn keys(folder: &Path) -> KeysSection {
     let [log, body, pseudonym] = ["log.key", "body.key", "pseudonym.key"].map(|name| folder.join(name));
-    KeysSection { log, body, pseudonym }
+    KeysSection { log, body, pseudonym, pseudonym_earlier: Vec::new() }
 }
 
 fn move_to(clock: &Clock, at: Timestamp) {

@@ -193,7 +193,7 @@ impl Searcher {
 
     /// What some entry holds there, often values more often.
     async fn value(&mut self, field: Field) -> Result<String> {
-        for _ in 0..10_000 {
+        for _ in 0..200 {
             if let Some(value) = field.of(&self.entry().await?) {
                 return Ok(value.into_owned());
             }

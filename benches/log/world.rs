@@ -152,7 +152,7 @@ impl World {
             entry.exchange = Some(self.exchange());
             entry
         };
-        self.from_centre(&mut entry, "FEE_WAIVER");
+        self.name_centre(&mut entry, "FEE_WAIVER");
         self.read_without_fault(&mut entry);
         Call { opening: entry, end: None }
     }
@@ -161,7 +161,7 @@ impl World {
         let is_poverty = self.dice.below(4) == 0;
         let method = if is_poverty { "VerifyPovertyHousehold" } else { "VerifyLowIncome" };
         let mut entry = self.entry(Phase::Request, at, VERIFICATION, method);
-        self.from_centre(&mut entry, "AID_ELIGIBILITY");
+        self.name_centre(&mut entry, "AID_ELIGIBILITY");
         let registry = self.dice.skewed(REGISTRIES) as usize;
         entry.counterpart = Some(self.registries[registry].code.clone());
         entry.subject = Some(self.person());
@@ -176,7 +176,7 @@ impl World {
 
     fn submission(&mut self, at: Timestamp) -> Call {
         let mut entry = self.entry(Phase::Request, at, EXCHANGE, "SubmitExchange");
-        self.from_centre(&mut entry, "FEE_WAIVER");
+        self.name_centre(&mut entry, "FEE_WAIVER");
         let court = self.dice.skewed(COURTS) as usize;
         entry.counterpart = Some(self.courts[court].code.clone());
         entry.subject = Some(self.person());
@@ -199,7 +199,7 @@ impl World {
     fn court_response(&mut self, at: Timestamp) -> Call {
         let mut entry = self.entry(Phase::Request, at, EXCHANGE, "RespondToExchange");
         let court = self.dice.skewed(COURTS);
-        self.from_agency(&mut entry, 'C', court, "FEE_WAIVER");
+        self.name_agency(&mut entry, 'C', court, "FEE_WAIVER");
         let centre = self.dice.skewed(CENTRES) as usize;
         entry.counterpart = Some(self.centres[centre].code.clone());
         entry.exchange = Some(self.exchange());
@@ -217,7 +217,7 @@ impl World {
         ];
         let (code, reason) = REASONS[self.dice.skewed(REASONS.len() as u64) as usize];
         let mut entry = self.entry(Phase::Refused, at, VERIFICATION, "VerifyLowIncome");
-        self.from_centre(&mut entry, "AID_ELIGIBILITY");
+        self.name_centre(&mut entry, "AID_ELIGIBILITY");
         entry.subject = Some(self.person());
         entry.agreement = None;
         entry.decision = (code == "PERMISSION_DENIED").then_some(Decision::Deny);
@@ -230,7 +230,7 @@ impl World {
     fn audit(&mut self, at: Timestamp) -> Call {
         let mut entry = self.entry(Phase::Read, at, AUDIT, "ListEntries");
         let auditor = self.dice.skewed(AUDITORS);
-        self.from_agency(&mut entry, 'A', auditor, "AUDIT_INSPECTION");
+        self.name_agency(&mut entry, 'A', auditor, "AUDIT_INSPECTION");
         self.read_without_fault(&mut entry);
         Call { opening: entry, end: None }
     }
@@ -257,15 +257,15 @@ impl World {
         entry
     }
 
-    fn from_centre(&mut self, entry: &mut Entry, purpose: &str) {
+    fn name_centre(&mut self, entry: &mut Entry, purpose: &str) {
         let number = self.dice.skewed(CENTRES);
-        self.from_agency(entry, 'L', number, purpose);
+        self.name_agency(entry, 'L', number, purpose);
         // Most matters are asked about a few times.
         let (year, matter) = (entry.occurred.to_string()[..4].to_owned(), self.dice.below(self.people / 2));
         entry.matter = Some(format!("LQ-{year}-{matter:07}"));
     }
 
-    fn from_agency(&mut self, entry: &mut Entry, kind: char, number: u64, purpose: &str) {
+    fn name_agency(&mut self, entry: &mut Entry, kind: char, number: u64, purpose: &str) {
         let agencies = match kind {
             'L' => &self.centres,
             'C' => &self.courts,

@@ -127,6 +127,14 @@ methods! {
         GetTile,
         /// Gets the proof of an entry to keep.
         GetReceipt,
+        /// Opens what an entry only commits to.
+        OpenEntry,
+        /// Erases a person, or a period.
+        EraseRecords,
+        /// Removes what is past its retention.
+        PruneLog,
+        /// Reads how far a removal is.
+        GetRemoval,
     }
 }
 

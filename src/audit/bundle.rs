@@ -97,7 +97,7 @@ pub struct OpenedField {
     /// Why there is no salt or no value, in UPPER_SNAKE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent: Option<String>,
-    /// Which: `operator_name`, `request` or `response`.
+    /// Which: `operator_name`, `subject`, `request` or `response`.
     pub field: String,
     /// The salt, in lower hex: the key of the commitment's HMAC-SHA256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -238,6 +238,7 @@ fn of_exchange(entries: &[(u64, Entry)], exchange: Uuid) -> Vec<bool> {
 fn committed<'e>(entry: &'e Entry, field: &str) -> Option<&'e Commitment> {
     match field {
         "operator_name" => entry.operator_name.as_ref(),
+        "subject" => entry.subject_commitment.as_ref(),
         "request" => entry.request_commitment.as_ref(),
         "response" => entry.response_commitment.as_ref(),
         _ => None,

@@ -44,11 +44,6 @@ impl Checkpoint {
         parse(key.open(note)?, key.name())
     }
 
-    /// The origin that a note's first line names; nothing is verified yet.
-    pub fn origin_of(note: &str) -> Option<&str> {
-        note.lines().next().filter(|line| !line.is_empty())
-    }
-
     /// The checkpoint in a note whose signatures are not looked at: it proves nothing, and says what to fetch.
     ///
     /// # Errors
@@ -56,6 +51,11 @@ impl Checkpoint {
     pub fn read_unverified(note: &str) -> Result<Self, NoteError> {
         let (before, _) = note.split_once("\n\n").ok_or(NoteError::Malformed)?;
         parse(&note[..=before.len()], before.split('\n').next().unwrap_or_default())
+    }
+
+    /// The origin that a note's first line names; nothing is verified yet.
+    pub fn origin_of(note: &str) -> Option<&str> {
+        note.lines().next().filter(|line| !line.is_empty())
     }
 
     fn text(&self) -> String {

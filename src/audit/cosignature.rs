@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::note::{
-    self, KeyError, NoteError, PRIVATE_PREFIX, Parts, Signature, encode_public, encode_seed, is_key_name,
-    key_hash, signature_line, split_key, take_apart,
+    KeyError, NoteError, PRIVATE_PREFIX, Parts, Signature, encode_public, encode_seed, is_key_name, key_hash,
+    signature_line, split_key, take_apart,
 };
 
 /// The type byte of Ed25519 cosigners' keys.
@@ -171,7 +171,7 @@ impl FromStr for CosignerKey {
     fn from_str(encoded: &str) -> Result<Self, KeyError> {
         let (name, key_hash, public_key) = split_key(encoded, COSIGNER_TYPE)?;
         let key = Self::from_public_key(name, *public_key)?;
-        if key.key_hash == key_hash { Ok(key) } else { Err(note::KeyError::HashDiffers) }
+        if key.key_hash == key_hash { Ok(key) } else { Err(KeyError::HashDiffers) }
     }
 }
 

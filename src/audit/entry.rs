@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 
-use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use thiserror::Error;
 use uuid::Uuid;
+
+use super::removal::Removal;
+pub use super::secret::{Field, PseudonymKey, Salt};
 
 /// Largest entry, in bytes of canonical JSON.
 pub const MAX_ENTRY_BYTES: usize = 16 * 1024;
@@ -84,6 +86,9 @@ pub struct Entry {
     pub reason: Option<Cow<'static, str>>,
     /// When the log accepted the entry; set by the log itself.
     pub recorded: Timestamp,
+    /// What was, or is to be, erased or pruned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removal: Option<Box<Removal>>,
     /// The caller's request id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<Uuid>,
@@ -106,6 +111,9 @@ pub struct Entry {
     /// Keyed pseudonym of the person concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+    /// Commitment to the person's document, as [`super::secret::subject_bytes`] writes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject_commitment: Option<Commitment>,
     /// Trace id, 32 hex digits, as in the W3C traceparent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
@@ -179,8 +187,8 @@ pub struct AgreementReference {
     pub version: String,
 }
 
-/// HMAC-SHA256 of a value under a key derived from the entry's salt, as lower-case hex. With the salt gone, it
-/// says nothing about the value; with it, it proves the value.
+/// HMAC-SHA256 of a value under the salt of its field, as lower-case hex. With the salt gone, it says nothing about
+/// the value; with it, it proves the value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Commitment(pub String);
@@ -230,10 +238,12 @@ impl Entry {
             kind: None,
             matter: None,
             subject: None,
+            subject_commitment: None,
             request_commitment: None,
             response_commitment: None,
             code: None,
             reason: None,
+            removal: None,
             request_index: None,
             duration_us: None,
             items: None,
@@ -273,49 +283,6 @@ impl Entry {
     }
 }
 
-/// The secret of an entry from which the key of each commitment is derived. Erasing it erases what the
-/// commitments could prove, and leaves the log verifiable.
-#[derive(Clone)]
-pub struct Salt(pub [u8; 32]);
-
-impl Salt {
-    /// Commits to `value` as `field` of the entry. Each field has its own key, so that one can be opened without
-    /// the others.
-    pub fn commit(&self, field: &str, value: &[u8]) -> Commitment {
-        let field_key = keyed_digest(&self.0, field.as_bytes());
-        Commitment(HEXLOWER.encode(&keyed_digest(&field_key, value)))
-    }
-}
-
-/// Turns a person's document number into the pseudonym that stands for the person in the log. Whoever lacks the
-/// key can neither compute nor reverse it.
-#[derive(Clone)]
-pub struct PseudonymKey(zeroize::Zeroizing<[u8; 32]>);
-
-impl PseudonymKey {
-    /// A key of 32 secret bytes.
-    pub fn new(key: [u8; 32]) -> Self {
-        Self(zeroize::Zeroizing::new(key))
-    }
-
-    /// The pseudonym of the holder of a document, 32 hex digits.
-    pub fn pseudonym(&self, id_kind: &str, id_number: &str) -> String {
-        let message = format!("subject\0{id_kind}\0{id_number}");
-        HEXLOWER.encode(&keyed_digest(self.0.as_ref(), message.as_bytes())[..16])
-    }
-
-    /// Every pseudonym that the log may hold for the holder of a document, the one in use first.
-    pub fn every_pseudonym(&self, id_kind: &str, id_number: &str) -> Vec<String> {
-        vec![self.pseudonym(id_kind, id_number)]
-    }
-
-    /// A tag over something the gateway handed out and wants to recognise, such as a page token.
-    pub fn tag(&self, purpose: &str, message: &[u8]) -> [u8; 32] {
-        let purpose_key = keyed_digest(self.0.as_ref(), purpose.as_bytes());
-        keyed_digest(&purpose_key, message)
-    }
-}
-
 /// HMAC-SHA256. (A call takes a dozen, most of a few bytes, and this library has no context to set up for each.)
 pub fn keyed_digest(key: &[u8], message: &[u8]) -> [u8; 32] {
     // Of any length: one longer than a block is hashed first.
@@ -324,19 +291,24 @@ pub fn keyed_digest(key: &[u8], message: &[u8]) -> [u8; 32] {
     mac.chain_update(message).finalize().into_bytes().into()
 }
 
-mod decimal {
+pub(super) mod decimal {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
     #[allow(clippy::ref_option, reason = "serde's signature")]
-    pub(super) fn serialize<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::audit) fn serialize<S: Serializer>(
+        value: &Option<u64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         match value {
             Some(number) => serializer.collect_str(number),
             None => serializer.serialize_none(),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    pub(in crate::audit) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<u64>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
         text.map(|digits| digits.parse().map_err(D::Error::custom)).transpose()
     }
@@ -344,6 +316,7 @@ mod decimal {
 
 #[cfg(test)]
 mod tests {
+    use super::super::removal::{ErasureGround, RemovalKind};
     use super::*;
 
     fn sample() -> Entry {
@@ -389,11 +362,21 @@ mod tests {
             operator_name: Some(Commitment(text.to_owned())),
             purpose: some(),
             reason: Some(text.into()),
+            removal: Some(Box::new(Removal {
+                approval: some(),
+                before: Some(Timestamp::UNIX_EPOCH),
+                entries: Some(1),
+                exchanges: Some(0),
+                ground: Some(ErasureGround::ConsentWithdrawn),
+                kind: RemovalKind::Subject,
+                ranges: Some([3, 5].into_iter().collect()),
+            })),
             request: Some(Uuid::from_u128(3)),
             request_commitment: Some(Commitment(text.to_owned())),
             response_commitment: Some(Commitment(text.to_owned())),
             search: some(),
             subject: some(),
+            subject_commitment: Some(Commitment(text.to_owned())),
             trace: some(),
             unit: some(),
             ..sample()
@@ -409,15 +392,5 @@ mod tests {
         let mut entry = sample();
         entry.legal_basis = vec!["x".repeat(MAX_ENTRY_BYTES)];
         assert!(matches!(entry.to_canonical_json(), Err(EntryError::TooLarge(_))));
-    }
-
-    #[test]
-    fn commitments_differ_by_field_salt_and_value() {
-        let salt = Salt([1; 32]);
-        let first = salt.commit("request", b"a");
-        assert_eq!(first, salt.commit("request", b"a"));
-        assert_ne!(first, salt.commit("response", b"a"));
-        assert_ne!(first, salt.commit("request", b"b"));
-        assert_ne!(first, Salt([2; 32]).commit("request", b"a"));
     }
 }

@@ -144,10 +144,11 @@ pub enum OpenError {
         "the checkpoint kept outside the database does not verify under the log key: {0}; see audit.checkpoint"
     )]
     KnownCheckpoint(#[source] NoteError),
-    /// A checkpoint known from elsewhere is ahead of the database.
+    /// A checkpoint known from elsewhere is ahead of the log.
     #[error(
-        "the checkpoint kept outside the database covers {known} entries, the database has {stored}: it looks like a \
-         restored backup; signing on would fork the log; restore the newer database, or follow the recovery procedure"
+        "a checkpoint known beside the log (audit.checkpoint, or one that witnesses have cosigned) covers {known} entries, \
+         the database has {stored}: it looks like a restored backup; signing on would fork the log; restore the newer \
+         database, or follow \"After a rollback\" in docs/witnesses.md"
     )]
     RolledBack {
         /// Entries covered by the known checkpoint.

@@ -161,7 +161,6 @@ impl Query {
     /// The names of what it is by, such as `caller,code,recorded`; `everything` if nothing narrows it.
     pub fn summary(&self) -> String {
         let mut names: Vec<&str> = self.fields.iter().map(|(field, _)| field.as_str()).collect();
-        names.dedup();
         if !self.recorded.is_everything() {
             names.push("recorded");
         }
@@ -182,9 +181,6 @@ impl Query {
                     })
                 })
                 .collect();
-        }
-        for keys in &mut alternatives {
-            keys.dedup();
         }
         alternatives
     }

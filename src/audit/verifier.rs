@@ -8,12 +8,15 @@ use serde_json::Value;
 
 pub use self::finding::Finding;
 pub use self::published::verify_published;
+use self::removals::Removals;
+pub use self::removals::RemovedRange;
 use super::checkpoint::Checkpoint;
 use super::merkle::{Frontier, Hash, leaf_hash};
 use super::note::{NoteError, VerifyingKey};
 
 mod finding;
 mod published;
+mod removals;
 
 /// How many findings a report lists, and how many gaps are followed: a log with every entry changed must not
 /// fill the auditor's memory.
@@ -24,11 +27,18 @@ const FINDINGS_LISTED: usize = 1_000;
 pub struct StoredEntry {
     /// Its place in the log, from zero.
     pub index: u64,
-    /// The exact bytes: RFC 8785 canonical JSON, an object.
+    /// The exact bytes: RFC 8785 canonical JSON, an object. Empty when they were pruned.
     pub entry: Vec<u8>,
     /// What the log has recorded as its leaf hash, in its tiles of level 0; `None` if that is not at hand.
     /// Without it a changed entry still shows, but not which one.
     pub leaf_hash: Option<Hash>,
+}
+
+impl StoredEntry {
+    /// Whether its bytes were pruned: an object in JSON is never empty.
+    pub fn is_pruned(&self) -> bool {
+        self.entry.is_empty()
+    }
 }
 
 /// Why a log could not be verified at all, as opposed to what was found wrong with it.
@@ -73,6 +83,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// How many findings there were beyond those listed.
     pub findings_left_out: u64,
+    /// What was erased or pruned, and what the log says of it.
+    pub removed: Vec<RemovedRange>,
 }
 
 impl Report {
@@ -123,6 +135,7 @@ pub struct Verifier {
     earlier_checked: u64,
     findings: Vec<Finding>,
     findings_left_out: u64,
+    removals: Removals,
 }
 
 impl Verifier {
@@ -154,6 +167,7 @@ impl Verifier {
             earlier_checked: 0,
             findings: Vec::new(),
             findings_left_out: 0,
+            removals: Removals::default(),
         };
         verifier.compare_with_earlier();
         Ok(verifier)
@@ -179,8 +193,19 @@ impl Verifier {
         self.compare_with_earlier();
     }
 
+    /// Takes note that an entry, of which the storage keeps the salts beside it, is there without them. An erasure that
+    /// the log tells of explains it; otherwise it is a finding.
+    pub fn note_missing_salt(&mut self, index: u64) {
+        if index < self.checkpoint.size {
+            self.removals.without_salts.push(index);
+        }
+    }
+
     /// The report, once all entries have been fed.
     pub fn finish(mut self) -> Report {
+        for finding in self.removals.unexplained() {
+            self.find(finding);
+        }
         for (first, last) in std::mem::take(&mut self.gaps) {
             self.find(Finding::Missing { first, last });
         }
@@ -210,11 +235,16 @@ impl Verifier {
             earlier_checked: self.earlier_checked,
             findings: self.findings,
             findings_left_out: self.findings_left_out,
+            removed: self.removals.told,
         }
     }
 
     fn check_entry(&mut self, stored: &StoredEntry) {
+        if stored.is_pruned() {
+            return self.take_pruned(stored);
+        }
         let StoredEntry { index, ref entry, leaf_hash: recorded } = *stored;
+        self.removals.take(index, entry);
         let recomputed = leaf_hash(entry);
         let recorded = recorded.unwrap_or(recomputed);
         if recorded != recomputed && self.recorded_tree.is_none() {
@@ -235,6 +265,22 @@ impl Verifier {
         }
         if let Some(finding) = form {
             self.find(finding);
+        }
+    }
+
+    /// Of a pruned entry the recorded hash stands in the tree: the signed root proves it.
+    fn take_pruned(&mut self, stored: &StoredEntry) {
+        self.removals.pruned.push(stored.index);
+        match stored.leaf_hash {
+            Some(recorded) => {
+                for tree in [&mut self.tree, &mut self.recorded_tree].into_iter().flatten() {
+                    tree.append(recorded);
+                }
+            }
+            None => {
+                (self.tree, self.recorded_tree) = (None, None);
+                self.find(Finding::HashMissing { index: stored.index });
+            }
         }
     }
 

@@ -2,9 +2,12 @@
 
 mod evidence;
 mod export;
+mod fsck;
 mod key;
 mod list;
+mod open;
 mod receipt;
+mod removal;
 mod show;
 mod tiles;
 mod verify;
@@ -31,7 +34,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Debug, Subcommand)]
 pub(super) enum Audit {
     /// List entries, as an auditor.
-    List(list::List),
+    List(Box<list::List>),
     /// Show one entry, and with --key prove that it is in the signed log.
     Show(show::Show),
     /// Write the whole log to a file, or as a folder that any web server can publish, or with --exchange the evidence of one
@@ -44,8 +47,17 @@ pub(super) enum Audit {
     /// Verify a database file, an export, a published folder, a receipt or the evidence of an exchange, offline, with nothing
     /// but the log's public key.
     Verify(verify::Verify),
+    /// Open what an entry only commits to, and check it against the entry; --check does so offline.
+    Open(open::Open),
+    /// Erase a person, or a period, as the operator: messages, papers and salts go, the log still verifies.
+    Erase(removal::Erase),
+    /// Remove what is past its retention, as the operator: hashes stay, the log still verifies.
+    Prune(removal::Prune),
     /// Prove from two signed checkpoints that a log has two histories.
     VerifyFork(verify_fork::VerifyFork),
+    /// Recompute the whole tree from the stored entries: every entry, every tile, head and checkpoint. Fast, in constant
+    /// memory, and also while the gateway runs.
+    Fsck(fsck::Fsck),
     /// Print the log's public key in signed-note form.
     Key(key::Key),
 }
@@ -69,7 +81,11 @@ impl Audit {
             Self::Export(command) => command.run().await,
             Self::Receipt(command) => command.run().await,
             Self::Verify(command) => command.run().await,
+            Self::Open(command) => command.run().await,
+            Self::Erase(command) => command.run().await,
+            Self::Prune(command) => command.run().await,
             Self::VerifyFork(command) => command.run(),
+            Self::Fsck(command) => command.run().await,
             Self::Key(command) => command.run(),
         }
     }
@@ -88,8 +104,23 @@ fn read_key(given: &str) -> anyhow::Result<VerifyingKey> {
 }
 
 fn entry_json(stored: &proto::AuditEntry) -> anyhow::Result<Value> {
-    let entry: Value = serde_json::from_slice(&stored.entry).context("an entry is not JSON")?;
-    Ok(
-        json!({"index": stored.index, "leaf_hash": data_encoding::HEXLOWER.encode(&stored.leaf_hash), "entry": entry}),
-    )
+    let leaf_hash = data_encoding::HEXLOWER.encode(&stored.leaf_hash);
+    let mut value = json!({"index": stored.index, "leaf_hash": leaf_hash});
+    if !stored.entry.is_empty() {
+        value["entry"] = serde_json::from_slice(&stored.entry).context("an entry is not JSON")?;
+    }
+    if let Some(removed) = &stored.removed {
+        value["removed"] = removed_text(removed).into();
+    }
+    Ok(value)
+}
+
+/// What took something of an entry away, in words.
+fn removed_text(removed: &proto::Removed) -> String {
+    let at = removed.remove_time.as_ref().and_then(|at| jiff::Timestamp::new(at.seconds, at.nanos).ok());
+    let on = at.map(|at| format!(" on {at:.0}")).unwrap_or_default();
+    match removed.kind() {
+        proto::RemovalKind::Retention => format!("pruned{on} by {}, past retention", removed.agency),
+        _ => format!("erased{on} by {}", removed.agency),
+    }
 }

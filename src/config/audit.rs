@@ -17,13 +17,13 @@ pub struct AuditSection {
     pub queue: usize,
     /// Where the newest checkpoint is kept outside the database, so that a restored backup is noticed.
     pub checkpoint: Option<PathBuf>,
+    /// The log as auditors' tools fetch it.
+    pub tiles: TilesSection,
     /// Number of entries in a database that is known to be behind what its key has signed, and is to be used
     /// nevertheless. It is good for one start: when entries follow, it does not fit any more.
     pub accept_rollback: Option<u64>,
     /// Who witnesses the log.
     pub witnesses: WitnessesSection,
-    /// The log as auditors' tools fetch it.
-    pub tiles: TilesSection,
 }
 
 impl Default for AuditSection {
@@ -31,9 +31,9 @@ impl Default for AuditSection {
         Self {
             queue: 4096,
             checkpoint: None,
+            tiles: TilesSection::default(),
             accept_rollback: None,
             witnesses: WitnessesSection::default(),
-            tiles: TilesSection::default(),
         }
     }
 }

@@ -17,7 +17,7 @@ use tonic::Code;
 use uuid::Uuid;
 
 use crate::access::{Agency, Directory};
-use crate::audit::entry::{Entry, Phase, Salt};
+use crate::audit::entry::{Entry, Field, Phase, Salt};
 use crate::audit::log::AppendError;
 use crate::clock::Clock;
 use crate::delivery::peers::Peers;
@@ -169,7 +169,7 @@ impl Courier {
         let salt = Salt(entropy::bytes());
         let mut entry = self.entry(Phase::Request, started, record);
         entry.certificate = Some(HEXLOWER.encode(&self.own.spki_sha256));
-        entry.request_commitment = Some(salt.commit("request", &message.message));
+        entry.request_commitment = Some(salt.commit(Field::Request, &message.message));
         let request_index = match self.log.append(entry, salt, vec![taken]).await {
             Ok(index) => index,
             Err(AppendError::Rejected(_)) => return true,

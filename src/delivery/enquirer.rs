@@ -16,8 +16,9 @@ use super::courier::backoff;
 use super::peers::Peers;
 use super::registry::{self, LowIncome, PovertyHousehold, Register};
 use crate::access::{Directory, Method};
-use crate::audit::entry::{AgreementReference, Decision, Entry, Phase, PseudonymKey, Salt};
+use crate::audit::entry::{AgreementReference, Decision, Entry, Field, Phase, PseudonymKey, Salt};
 use crate::audit::log::AppendError;
+use crate::audit::secret::subject_bytes;
 use crate::clock::Clock;
 use crate::domain::agency::PurposeCode;
 use crate::domain::envelope::auditable;
@@ -181,7 +182,10 @@ impl Enquirer {
         let mut entry = self.entry(Phase::Request, started, record, method);
         self.say_why::<R>(&mut entry, &kept);
         let salt = Salt(entropy::bytes());
-        entry.request_commitment = Some(salt.commit("request", &kept.bytes));
+        let id = &kept.asked.subject.id;
+        let subject = subject_bytes(id.kind().as_str(), id.reveal());
+        entry.subject_commitment = Some(salt.commit(Field::Subject, &subject));
+        entry.request_commitment = Some(salt.commit(Field::Request, &kept.bytes));
         match self.may_ask(record, method, &kept.envelope, started) {
             Ok(agreement) => {
                 entry.agreement = Some(agreement);
@@ -286,7 +290,7 @@ impl Enquirer {
             entry.code = Some("OK".into());
             entry.reason = reason.map(Into::into);
             entry.duration_us = u64::try_from(now.duration_since(started).as_micros()).ok();
-            entry.response_commitment = Some(salt.commit("response", &answer_bytes));
+            entry.response_commitment = Some(salt.commit(Field::Response, &answer_bytes));
             let effects = if lost { Vec::new() } else { vec![self.step(record, message.clone(), now)] };
             match self.log.conclude(entry, salt, effects).await {
                 // Ended already: a batch that seemed to fail became durable after all.

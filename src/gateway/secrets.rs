@@ -70,7 +70,9 @@ impl Secrets {
             log: SigningKey::parse(log.trim())
                 .map_err(|source| SecretError::NotASigningKey { path: files.log.clone(), source })?,
             body: read_key(&files.body)?,
-            pseudonym: PseudonymKey::new(*read_key(&files.pseudonym)?),
+            pseudonym: PseudonymKey::new(*read_key(&files.pseudonym)?).with_earlier(
+                files.pseudonym_earlier.iter().map(|path| read_key(path)).collect::<Result<_, _>>()?,
+            ),
         })
     }
 

@@ -19,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use self::board::Board;
 use self::submission::{Outcome, submit};
 use crate::audit::checkpoint::Checkpoint;
-use crate::audit::cosignature::CosignerKey;
+use crate::audit::cosignature::{Cosignature, CosignerKey};
 use crate::audit::entry::Entry;
 use crate::audit::log::{Head, SignedHead, Storage as _};
 use crate::audit::merkle::empty_root;
@@ -351,7 +351,7 @@ async fn work(
     settings: WitnessesSection,
 ) {
     let mut retry = FIRST_RETRY.min(settings.longest_retry);
-    let mut silent = false;
+    let mut said: Option<String> = None;
     let witness = party.key.name().to_owned();
     loop {
         let head = Arc::clone(&candidate.borrow_and_update());
@@ -363,7 +363,7 @@ async fn work(
                 Ok(Ok(Outcome::Cosigned(cosignature))) => {
                     keep(&board, &store, &party, &head, &cosignature).await;
                     signed.notify_one();
-                    if silent {
+                    if said.is_some() {
                         tracing::info!(witness, "a witness is back");
                     }
                     None
@@ -388,16 +388,17 @@ async fn work(
         };
         match problem {
             None => {
-                (retry, silent) = (FIRST_RETRY.min(settings.longest_retry), false);
+                (retry, said) = (FIRST_RETRY.min(settings.longest_retry), None);
                 if candidate.changed().await.is_err() {
                     return;
                 }
             }
             Some(problem) => {
-                if !silent {
+                // Once for each problem, not for each try.
+                if said.as_ref() != Some(&problem) {
                     tracing::warn!(witness, problem, "a witness does not cosign; it is asked again");
                 }
-                silent = true;
+                said = Some(problem);
                 sleep(retry).await;
                 retry = (retry * 2).min(settings.longest_retry);
             }
@@ -411,7 +412,7 @@ async fn keep(
     store: &Store,
     party: &Party,
     head: &SignedHead,
-    cosignature: &crate::audit::cosignature::Cosignature,
+    cosignature: &Cosignature,
 ) {
     let kept = CosignatureRecord {
         size: head.size,

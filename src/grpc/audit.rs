@@ -2,9 +2,11 @@
 
 mod evidence;
 mod listing;
+mod opening;
 mod proofs;
 mod published;
 mod receipt;
+mod removal;
 
 use std::sync::Arc;
 
@@ -12,10 +14,12 @@ use tonic::{Request, Response, Status};
 
 use self::evidence::ExportEvidence;
 use self::listing::ListEntries;
+use self::opening::OpenEntry;
 use self::proofs::{GetCheckpoint, GetConsistencyProof, GetEntry, GetInclusionProof};
 pub(super) use self::published::{Fetch, FetchResource};
 use self::published::{GetEntries, GetTile};
 use self::receipt::GetReceipt;
+use self::removal::{EraseRecords, GetRemoval, PruneLog};
 use super::intake::Intake;
 use super::intake::streams::Items;
 use super::operation::Reading;
@@ -94,6 +98,34 @@ impl AuditService for Audit {
     ) -> Result<Response<proto::GetReceiptResponse>, Status> {
         self.0.look_up::<GetReceipt>(request).await
     }
+
+    async fn open_entry(
+        &self,
+        request: Request<proto::OpenEntryRequest>,
+    ) -> Result<Response<proto::OpenEntryResponse>, Status> {
+        self.0.look_up::<OpenEntry>(request).await
+    }
+
+    async fn erase_records(
+        &self,
+        request: Request<proto::EraseRecordsRequest>,
+    ) -> Result<Response<proto::EraseRecordsResponse>, Status> {
+        self.0.carry_out::<EraseRecords>(request).await
+    }
+
+    async fn prune_log(
+        &self,
+        request: Request<proto::PruneLogRequest>,
+    ) -> Result<Response<proto::PruneLogResponse>, Status> {
+        self.0.carry_out::<PruneLog>(request).await
+    }
+
+    async fn get_removal(
+        &self,
+        request: Request<proto::GetRemovalRequest>,
+    ) -> Result<Response<proto::GetRemovalResponse>, Status> {
+        self.0.look_up::<GetRemoval>(request).await
+    }
 }
 
 fn context(reading: &mut Reading, context: Option<&proto::CallContext>) {
@@ -103,5 +135,5 @@ fn context(reading: &mut Reading, context: Option<&proto::CallContext>) {
 fn entry_on_wire(stored: StoredEntry) -> proto::AuditEntry {
     // As recorded, or nothing: a hash computed here would hide from the auditor that the record is gone.
     let leaf_hash = stored.leaf_hash.map(|hash| hash.as_bytes().to_vec()).unwrap_or_default();
-    proto::AuditEntry { index: stored.index, entry: stored.entry, leaf_hash }
+    proto::AuditEntry { index: stored.index, entry: stored.entry, leaf_hash, removed: None }
 }

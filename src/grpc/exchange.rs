@@ -194,6 +194,7 @@ impl Effectful for SubmitExchange {
             messages: 1,
             created: now,
             updated: now,
+            erased: None,
         };
         let response = proto::SubmitExchangeResponse {
             exchange: Some(exchange_of(&record)),
@@ -270,6 +271,9 @@ impl Effectful for RespondToExchange {
             (Party::Recipient, record.sender)
         };
         facts.counterpart = Some(other);
+        if record.erased.is_some() {
+            return Err(Refusal::Erased);
+        }
         let mut violations = Violations::new();
         if task.envelope.recipient != Some(other) {
             violations.add(

@@ -44,7 +44,7 @@ impl Lookup for GetExchange {
         facts.kind = Some(record.kind);
         facts.counterpart =
             Some(if record.sender == call.caller() { record.recipient } else { record.sender });
-        let thread = thread_of(intake, &id).await?;
+        let thread = if record.erased.is_some() { Vec::new() } else { thread_of(intake, &id).await? };
         let clocks = clocks_of(intake, &[id]).await?.remove(&id).unwrap_or_default();
         let exchange = proto::Exchange { thread, clocks, ..exchange_of(&record) };
         Ok(proto::GetExchangeResponse { exchange: Some(exchange), audit: None })

@@ -23,8 +23,9 @@ use super::proto;
 use super::status::{LOG_INDEX_HEADER, Refusal};
 use super::wire::shanghai_day;
 use crate::access::Directory;
-use crate::audit::entry::{Decision, Entry, Phase, PseudonymKey, Salt};
+use crate::audit::entry::{Decision, Entry, Field, Phase, PseudonymKey, Salt};
 use crate::audit::log::AppendError;
+use crate::audit::secret::subject_bytes;
 use crate::audit::witnessed::Standing;
 use crate::clock::Clock;
 use crate::delivery::peers::Peers;
@@ -166,7 +167,7 @@ impl Intake {
             let salt = Salt(entropy::bytes());
             let mut entry = self.entry(call, Phase::Request, &facts, &salt);
             entry.decision = Some(Decision::Allow);
-            entry.request_commitment = Some(salt.commit("request", &request));
+            entry.request_commitment = Some(salt.commit(Field::Request, &request));
             let claim = Effect::Claim { caller: call.caller(), request_id, digest };
             match self.log.append(entry, salt, vec![claim]).await {
                 Ok(index) => break index,
@@ -243,8 +244,8 @@ impl Intake {
         let mut entry = self.entry(call, Phase::Read, &facts, &salt);
         entry.decision = Some(Decision::Allow);
         entry.code = Some("OK".into());
-        entry.request_commitment = Some(salt.commit("request", &request));
-        entry.response_commitment = Some(salt.commit("response", &response.encode_to_vec()));
+        entry.request_commitment = Some(salt.commit(Field::Request, &request));
+        entry.response_commitment = Some(salt.commit(Field::Response, &response.encode_to_vec()));
         let index =
             self.log.append(entry, salt, Vec::new()).await.map_err(|error| self.unwitnessed(call, &error))?;
         call.mark_witnessed();
@@ -367,7 +368,7 @@ impl Intake {
                 entry.decision = Some(Decision::Allow);
                 entry.code = Some("OK".into());
                 entry.reason = Some("REPLAYED".into());
-                entry.response_commitment = Some(salt.commit("response", &response.encode_to_vec()));
+                entry.response_commitment = Some(salt.commit(Field::Response, &response.encode_to_vec()));
                 if let Err(error) = self.log.append(entry, salt, Vec::new()).await {
                     return Some(Err(self.unwitnessed(call, &error)));
                 }
@@ -400,7 +401,7 @@ impl Intake {
         }
         entry.code = Some("OK".into());
         entry.reason = reason.map(Into::into);
-        entry.response_commitment = Some(salt.commit("response", &bytes));
+        entry.response_commitment = Some(salt.commit(Field::Response, &bytes));
         effects.push(Effect::Outcome {
             caller: call.caller(),
             request_id,
@@ -471,15 +472,20 @@ impl Intake {
             entry.unit = Some(operator.unit.as_str().to_owned());
             entry.operator = Some(operator.staff_number.as_str().to_owned());
             entry.operator_name =
-                operator.name.as_ref().map(|name| salt.commit("operator_name", name.reveal().as_bytes()));
+                operator.name.as_ref().map(|name| salt.commit(Field::OperatorName, name.reveal().as_bytes()));
         }
         entry.purpose = facts.purpose.as_ref().map(|purpose| purpose.as_str().to_owned());
         entry.legal_basis.clone_from(&facts.legal_basis);
         entry.agreement.clone_from(&facts.agreement);
         entry.matter = facts.matter.as_ref().map(|matter| matter.as_str().to_owned());
-        entry.subject = facts.pseudonym.clone().or_else(|| {
-            facts.subject.as_ref().map(|id| self.pseudonyms.pseudonym(id.kind().as_str(), id.reveal()))
-        });
+        if let Some(id) = &facts.subject {
+            let (kind, number) = (id.kind().as_str(), id.reveal());
+            entry.subject = Some(self.pseudonyms.pseudonym(kind, number));
+            entry.subject_commitment = Some(salt.commit(Field::Subject, &subject_bytes(kind, number)));
+        } else {
+            entry.subject.clone_from(&facts.pseudonym);
+        }
+        entry.removal = facts.removal.clone().map(Box::new);
         entry.search.clone_from(&facts.search);
         self.name_things(&mut entry, facts);
         if phase != Phase::Request {

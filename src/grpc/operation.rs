@@ -12,6 +12,7 @@ use super::status::Refusal;
 use super::wire::{ContextFields, EnvelopeFields};
 use crate::access::Method;
 use crate::audit::entry::AgreementReference;
+use crate::audit::removal::Removal;
 use crate::domain::agency::{CreditCode, MatterId, PurposeCode};
 use crate::domain::envelope::{Operator, auditable};
 use crate::domain::exchange::{DeliveryId, ExchangeId, Kind, RequestId};
@@ -117,6 +118,10 @@ witnessed!(
     GetEntriesResponse,
     GetTileResponse,
     GetReceiptResponse,
+    OpenEntryResponse,
+    EraseRecordsResponse,
+    PruneLogResponse,
+    GetRemovalResponse,
 );
 
 /// Reading one request.
@@ -145,8 +150,10 @@ pub(crate) struct Facts {
     pub(crate) delivery: Option<DeliveryId>,
     /// The person concerned; leaves as a pseudonym only.
     pub(crate) subject: Option<IdDocument>,
-    /// The person concerned, where the caller itself knows no more than the pseudonym.
+    /// The person concerned, where only the pseudonym is known.
     pub(crate) pseudonym: Option<String>,
+    /// What is to be removed.
+    pub(crate) removal: Option<Removal>,
     /// Kind of the exchange or question.
     pub(crate) kind: Option<Kind>,
     /// What a search was by: names of keys.

@@ -9,7 +9,7 @@ use super::operation::Facts;
 use super::status::Refusal;
 use super::wire::shanghai_day;
 use crate::access::{Agency, Method};
-use crate::audit::entry::{Decision, Entry, Phase, Salt};
+use crate::audit::entry::{Decision, Entry, Field, Phase, Salt};
 use crate::audit::log::AppendError;
 use crate::delivery::registry::{self, Register};
 use crate::domain::verification::{HouseholdQuery, NoAnswer};
@@ -39,7 +39,7 @@ impl Intake {
         let salt = Salt(entropy::bytes());
         let mut request = of_method(method, self.entry(call, Phase::Request, &facts, &salt));
         request.decision = Some(Decision::Allow);
-        request.request_commitment = Some(salt.commit("request", &question.encode_to_vec()));
+        request.request_commitment = Some(salt.commit(Field::Request, &question.encode_to_vec()));
         let mut response = of_method(method, self.response_entry(call, &facts, 0));
         let (log, peers, clock, call) =
             (self.log.clone(), self.peers.clone(), self.clock.clone(), call.clone());
@@ -57,7 +57,8 @@ impl Intake {
             response.code = Some("OK".into());
             match &answer {
                 Ok(answer) => {
-                    response.response_commitment = Some(salt.commit("response", &answer.encode_to_vec()));
+                    response.response_commitment =
+                        Some(salt.commit(Field::Response, &answer.encode_to_vec()));
                 }
                 Err(why) => response.reason = Some(why.as_str().into()),
             }

@@ -34,6 +34,8 @@ pub(crate) enum Refusal {
     NoRegistry,
     /// The exchange's state does not allow it.
     IllegalTransition(IllegalTransition),
+    /// The exchange's messages were erased.
+    Erased,
     /// The request id was used for something else.
     RequestIdReused,
     /// The same request id is being worked on.
@@ -157,6 +159,12 @@ impl Refusal {
                 error.to_string(),
                 error.description_zh(),
                 None,
+            ),
+            Self::Erased => say(
+                Code::FailedPrecondition,
+                "ERASED",
+                "the messages of this exchange were erased, nothing can be added; open a new exchange",
+                "本事项的内容已依法删除，不能再作答复；如有需要请另行提交",
             ),
             Self::RequestIdReused => say(
                 Code::AlreadyExists,

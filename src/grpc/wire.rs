@@ -21,7 +21,7 @@ pub(crate) use self::eligibility::{
 };
 pub(crate) use self::envelope::{
     ContextFields, EnvelopeFields, Expectation, call_context, check_minor, delivery_id, envelope,
-    exchange_id, verification_id,
+    exchange_id, legal_basis, uuid, verification_id,
 };
 pub(crate) use self::person::document;
 pub(crate) use self::response::{Answer, answer_fits, response};
@@ -35,7 +35,7 @@ use crate::domain::money::Fen;
 use crate::domain::violation::Violations;
 
 /// Reads a mandatory enum value: not unspecified, and known to this version.
-fn word<P: TryFrom<i32>, D>(
+pub(crate) fn word<P: TryFrom<i32>, D>(
     violations: &mut Violations,
     field: &str,
     value: i32,

@@ -221,18 +221,6 @@ impl Store {
         outcome
     }
 
-    /// Removes the attachments of an exchange whose retention has ended: those that no other exchange names. Returns how
-    /// many.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn remove_attachments_of(&self, exchange_id: &ExchangeId) -> Result<u64, StoreError> {
-        let mut connection = self.writer.acquire().await?;
-        let outcome = remove_named_on(&mut connection, exchange_id).await;
-        Self::discard_after_error(&mut connection, &outcome);
-        outcome
-    }
-
     fn attachment(&self, row: &SqliteRow) -> Result<AttachmentRecord, StoreError> {
         let inconsistent = |column| StoreError::Inconsistent { table: "attachments", column };
         let attachment_id = Uuid::from_slice(row.try_get(0)?).map_err(|_| inconsistent("attachment_id"))?;
@@ -363,11 +351,11 @@ async fn remove_on(
     Ok(removed)
 }
 
-async fn remove_named_on(
+/// Removes the attachments that messages of an exchange name and those of no other do. Returns how many.
+pub(super) async fn remove_named(
     connection: &mut SqliteConnection,
     exchange_id: &ExchangeId,
 ) -> Result<u64, StoreError> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let only_named_here = "SELECT a.attachment_id FROM attachments a JOIN exchange_attachments n \
          ON n.digest = a.digest AND n.named_by = a.owner WHERE n.exchange_id = $1 AND NOT EXISTS \
          (SELECT 1 FROM exchange_attachments o WHERE o.digest = a.digest AND o.named_by = a.owner \
@@ -377,15 +365,14 @@ async fn remove_named_on(
         let text = format!("DELETE FROM {table} WHERE attachment_id IN ({only_named_here})");
         let rows = sqlx::query(sqlx::AssertSqlSafe(text))
             .bind(exchange_id.as_bytes().as_slice())
-            .execute(&mut *transaction)
+            .execute(&mut *connection)
             .await?;
         removed = rows.rows_affected();
     }
     sqlx::query("DELETE FROM exchange_attachments WHERE exchange_id = $1")
         .bind(exchange_id.as_bytes().as_slice())
-        .execute(&mut *transaction)
+        .execute(&mut *connection)
         .await?;
-    transaction.commit().await?;
     Ok(removed)
 }
 
@@ -487,14 +474,14 @@ mod tests {
         let mut connection = store.writer.acquire().await.unwrap();
         name(&mut connection, &exchange(1), &owner, &[[1; 32], [2; 32], [4; 32]]).await.unwrap();
         name(&mut connection, &exchange(2), &owner, &[[2; 32]]).await.unwrap();
-        drop(connection);
-        assert_eq!(store.remove_attachments_of(&exchange(1)).await.unwrap(), 1);
+        assert_eq!(remove_named(&mut connection, &exchange(1)).await.unwrap(), 1);
         assert!(store.chunk(&only_here, 0).await.is_err());
         for kept in [elsewhere_too, unnamed, of_other] {
             assert_eq!(store.chunk(&kept, 0).await.unwrap(), b"%PDF-");
         }
-        assert_eq!(store.remove_attachments_of(&exchange(2)).await.unwrap(), 1);
+        assert_eq!(remove_named(&mut connection, &exchange(2)).await.unwrap(), 1);
         assert!(store.chunk(&elsewhere_too, 0).await.is_err());
+        drop(connection);
         let one_more = |attachments| Room { attachments, ..ROOM };
         assert!(!store.has_room(&owner, 5, one_more(1)).await.unwrap());
         assert!(store.has_room(&owner, 5, one_more(2)).await.unwrap());

@@ -6,6 +6,7 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::clocks::{Move, is_due, move_clocks, raise_overdue, start_clocks};
+use super::removals::{self, NewRemoval, RemovalEnd, RemovalStep};
 use super::verifications::{self, NewVerification, VerificationStep};
 use super::{StoreError, attachments, events, signed};
 use crate::audit::log::Batch;
@@ -89,6 +90,19 @@ pub enum Effect {
         lease: Option<Uuid>,
         /// How it ended.
         outcome: DeliveryOutcome,
+        /// When.
+        at: Timestamp,
+    },
+    /// Begins a removal; the gateway carries it out step by step.
+    BeginRemoval(Box<NewRemoval>),
+    /// One step of a removal.
+    Remove(Box<RemovalStep>),
+    /// Ends a removal.
+    EndRemoval(RemovalEnd),
+    /// From now on another key makes the pseudonyms.
+    AdoptPseudonymKey {
+        /// Names the key.
+        fingerprint: String,
         /// When.
         at: Timestamp,
     },
@@ -327,6 +341,12 @@ async fn apply_one(
             }
             events::record(connection, exchange_id, Change::Overdue, 0, *at).await.map(Ok)
         }
+        Effect::BeginRemoval(new) => removals::begin(connection, new).await,
+        Effect::Remove(step) => removals::step(connection, step).await.map(Ok),
+        Effect::EndRemoval(end) => removals::end(connection, end).await.map(Ok),
+        Effect::AdoptPseudonymKey { fingerprint, at } => {
+            removals::adopt_key(connection, fingerprint, *at).await.map(Ok)
+        }
         Effect::DeemWithdrawn(withdrawal) => deem_withdrawn(connection, clocks, withdrawal).await,
     }
 }
@@ -410,7 +430,7 @@ async fn move_on(
 ) -> Result<Result<(), Rejection>, StoreError> {
     let changed = sqlx::query(
         "UPDATE exchanges SET state = $1, messages = $2, updated_us = $3 \
-         WHERE exchange_id = $4 AND messages = $5 AND state = $6",
+         WHERE exchange_id = $4 AND messages = $5 AND state = $6 AND erased_us IS NULL",
     )
     .bind(moved.entered.unwrap_or(from).as_str())
     .bind(i64::from(sequence))

@@ -31,6 +31,8 @@ pub struct ExchangeRecord {
     pub created: Timestamp,
     /// When it last changed.
     pub updated: Timestamp,
+    /// When its messages were erased, and at whose request, if they were.
+    pub erased: Option<(Timestamp, String)>,
 }
 
 /// One stored message.
@@ -57,8 +59,8 @@ pub struct ExchangeFilter {
     pub before: Option<ExchangeId>,
 }
 
-const COLUMNS: &str =
-    "exchange_id, kind, state, sender, recipient, matter_id, region, messages, created_us, updated_us";
+const COLUMNS: &str = "exchange_id, kind, state, sender, recipient, matter_id, region, messages, created_us, updated_us, erased_us, \
+     erased_by";
 
 impl Store {
     /// The exchange, if `party` is party to it. Whether it exists at all is not told apart.
@@ -204,5 +206,11 @@ fn exchange(row: &SqliteRow) -> Result<ExchangeRecord, StoreError> {
         messages: u32::try_from(row.try_get::<i64, _>(7)?).map_err(|_| inconsistent("messages"))?,
         created: time(row.try_get(8)?, "created_us")?,
         updated: time(row.try_get(9)?, "updated_us")?,
+        erased: match row.try_get::<Option<i64>, _>(10)? {
+            Some(at) => {
+                Some((time(at, "erased_us")?, row.try_get::<Option<String>, _>(11)?.unwrap_or_default()))
+            }
+            None => None,
+        },
     })
 }

@@ -16,6 +16,7 @@ use crate::audit::verifier::StoredEntry;
 use crate::domain::agency::CreditCode;
 use crate::domain::clocks::Clocks;
 use crate::domain::exchange::RequestId;
+use crate::fault;
 
 impl Storage for Store {
     type Effect = Effect;
@@ -101,17 +102,20 @@ async fn commit_on(
     clocks: &Clocks,
     batch: &Batch<Effect>,
 ) -> Result<Vec<(usize, Rejection)>, StoreError> {
+    let failed_at = |point| fault::point(point).map_err(sqlx::Error::Io);
+    failed_at("commit.begin")?;
     let rows = Rows::of(batch);
     let written = if effect::is_rows_only(batch) {
         rows.write_and_commit(connection).await
     } else {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let rejections = effect::apply(&mut transaction, clocks, batch).await?;
+        failed_at("commit.effects")?;
         if !rejections.is_empty() {
             transaction.rollback().await?;
             return Ok(rejections);
         }
-        match rows.write(&mut transaction).await {
+        match rows.write(&mut transaction).await.and_then(|()| failed_at("commit.rows")) {
             Ok(()) => transaction.commit().await,
             Err(error) => {
                 transaction.rollback().await?;
@@ -119,7 +123,7 @@ async fn commit_on(
             }
         }
     };
-    match written {
+    match written.and_then(|()| failed_at("commit.done")) {
         Ok(()) => Ok(Vec::new()),
         // Somebody has a request id already. Rare, so it costs the batch a second try, and not every batch a search.
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
@@ -250,7 +254,7 @@ fn stored_with_hash(row: &SqliteRow) -> Result<StoredEntry, StoreError> {
     })
 }
 
-fn hash(bytes: &[u8], table: &'static str, column: &'static str) -> Result<Hash, StoreError> {
+pub(super) fn hash(bytes: &[u8], table: &'static str, column: &'static str) -> Result<Hash, StoreError> {
     let bytes: [u8; 32] = bytes.try_into().map_err(|_| StoreError::Inconsistent { table, column })?;
     Ok(Hash::from_bytes(bytes))
 }

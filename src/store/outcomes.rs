@@ -1,6 +1,7 @@
 //! Request ids and the outcomes they got.
 
 use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection as _, Row, SqliteConnection};
 
 use super::{Store, StoreError, signed, unsigned};
@@ -51,6 +52,19 @@ impl Store {
             request_index,
             outcome,
         }))
+    }
+
+    /// The answer that is kept under its REQUEST's index, if it is.
+    ///
+    /// # Errors
+    /// When the database does not answer or the kept answer does not open.
+    pub async fn outcome(&self, request_index: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let row = sqlx::query("SELECT response FROM outcomes WHERE request_index = $1")
+            .bind(signed(request_index))
+            .fetch_optional(&self.readers)
+            .await?;
+        let open = |row: &SqliteRow| Ok(self.sealer.open(&outcome_place(request_index), row.try_get(0)?)?);
+        row.as_ref().map(open).transpose()
     }
 
     /// Seals an answer for keeping under its REQUEST's index.

@@ -28,7 +28,7 @@ macro_rules! rows {
              FROM json_each($4); \
              INSERT OR FAIL INTO audit_entries (idx, entry, salt) \
              SELECT $7 + key, substr($16, CAST(substr(value, 1, 20) AS INTEGER) + 1, \
-             CAST(substr(value, 21, 20) AS INTEGER)), substr($9, key * 32 + 1, 32) FROM json_each($8); \
+             CAST(substr(value, 21, 20) AS INTEGER)), substr($9, key * 64 + 1, 64) FROM json_each($8); \
              INSERT INTO audit_tiles (level, idx, hashes) \
              SELECT CAST(substr(value, 1, 20) AS INTEGER), CAST(substr(value, 21, 20) AS INTEGER), \
              substr($11, CAST(substr(value, 41, 20) AS INTEGER) + 1, CAST(substr(value, 61, 20) AS INTEGER)) \
@@ -108,7 +108,7 @@ impl Rows {
             ..Self::default()
         };
         let leaves = batch.leaves.len();
-        rows.salts.reserve(leaves * 32);
+        rows.salts.reserve(leaves * 64);
         rows.digests.reserve(leaves * 32);
         rows.responses.reserve(leaves * 512);
         rows.entry_bytes.reserve(batch.leaves.iter().map(|leaf| leaf.entry.len()).sum());

@@ -225,6 +225,9 @@ impl SearchIndex {
     /// [`SearchError::Behind`] when entries in `of.within` are not indexed yet; otherwise when the log cannot be read.
     pub async fn page(&self, query: &Query, of: PageOf) -> Result<Page, SearchError> {
         let PageOf { mut within, newest_first, entries: most, bytes: most_bytes } = of;
+        if within.is_empty() {
+            return Ok(Page::default());
+        }
         let alternatives = query.alternatives();
         if !query.is_everything() {
             self.reach(within.end).await?;
@@ -395,13 +398,14 @@ impl SearchIndex {
             }
             moved.await;
         };
-        let end = size.min(chunk_end).min(next + READ_AT_ONCE);
-        let mut read = Vec::new();
-        // The limit holds for indices: what is pruned leaves gaps.
-        for stored in self.0.store.entries(next, (end - next) as u32).await? {
-            if stored.index >= end {
-                break;
-            }
+        let stop = size.min(chunk_end);
+        let limit = READ_AT_ONCE.min(stop - next);
+        let stored = self.0.store.entries(next, limit as u32).await?;
+        // What is pruned leaves gaps.
+        let is_last = (stored.len() as u64) < limit;
+        let end = stored.last().filter(|_| !is_last).map_or(stop, |last| stop.min(last.index + 1));
+        let mut read = Vec::with_capacity(stored.len());
+        for stored in stored.iter().filter(|stored| stored.index < stop) {
             let Ok(entry) = Entry::from_json(&stored.entry) else { continue };
             read.push((stored.index, Key::all_of(&entry), entry.recorded.as_microsecond()));
         }

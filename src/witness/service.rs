@@ -13,6 +13,7 @@ use super::body;
 use super::state::{Kept, Notebook};
 use crate::audit::checkpoint::Checkpoint;
 use crate::audit::cosignature::CosigningKey;
+use crate::audit::fork::Fork;
 use crate::audit::witness::{AddCheckpoint, Judgement};
 use crate::clock::Clock;
 
@@ -134,10 +135,8 @@ impl Cosigner {
                     "FORK: the log's key has signed two histories; both checkpoints are kept as evidence"
                 );
                 match fork {
-                    crate::audit::fork::Fork::SameSize { .. } => Answer::size(size),
-                    crate::audit::fork::Fork::Prefix { .. } => {
-                        Answer::refusal(StatusCode::UNPROCESSABLE_ENTITY, fork)
-                    }
+                    Fork::SameSize { .. } => Answer::size(size),
+                    Fork::Prefix { .. } => Answer::refusal(StatusCode::UNPROCESSABLE_ENTITY, fork),
                 }
             }
             Judgement::NotConsistent => {

@@ -193,7 +193,7 @@ mod tests {
         AddCheckpoint { old_size: old, proof: tiles.consistency_proof(old, new).unwrap(), checkpoint }
     }
 
-    fn is_cosigned(kept: Kept) -> bool {
+    fn is_cosigned(kept: &Kept) -> bool {
         matches!(kept, Kept::Judged(Judgement::Cosign(_)))
     }
 
@@ -201,14 +201,14 @@ mod tests {
     fn what_was_cosigned_is_remembered_by_the_next_witness_in_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         let notebook = Notebook::open(folder.path(), logs()).unwrap();
-        assert!(is_cosigned(notebook.consider(log().name(), &step(0, 5))));
-        assert!(is_cosigned(notebook.consider(log().name(), &step(5, 9))));
+        assert!(is_cosigned(&notebook.consider(log().name(), &step(0, 5))));
+        assert!(is_cosigned(&notebook.consider(log().name(), &step(5, 9))));
         assert!(matches!(Notebook::open(folder.path(), logs()).err(), Some(WitnessError::InUse { .. })));
         drop(notebook);
         let again = Notebook::open(folder.path(), logs()).unwrap();
         let kept = again.consider(log().name(), &step(5, 12));
         assert!(matches!(kept, Kept::Judged(Judgement::OtherSize(9))));
-        assert!(is_cosigned(again.consider(log().name(), &step(9, 12))));
+        assert!(is_cosigned(&again.consider(log().name(), &step(9, 12))));
         assert!(matches!(again.consider("other.example", &step(0, 1)), Kept::UnknownOrigin));
     }
 
@@ -216,13 +216,13 @@ mod tests {
     fn a_witness_that_cannot_write_signs_nothing_and_remembers_what_it_had() {
         let folder = tempfile::tempdir().unwrap();
         let notebook = Notebook::open(folder.path(), logs()).unwrap();
-        assert!(is_cosigned(notebook.consider(log().name(), &step(0, 5))));
+        assert!(is_cosigned(&notebook.consider(log().name(), &step(0, 5))));
         // A folder where the new file would go: the disk refuses it, also to root.
         let name = format!("{}.checkpoint.new", name_of(log().name()));
         fs::create_dir(folder.path().join(&name)).unwrap();
         assert!(matches!(notebook.consider(log().name(), &step(5, 9)), Kept::NotWritten(_)));
         fs::remove_dir(folder.path().join(&name)).unwrap();
-        assert!(is_cosigned(notebook.consider(log().name(), &step(5, 9))));
+        assert!(is_cosigned(&notebook.consider(log().name(), &step(5, 9))));
     }
 
     #[test]
@@ -230,7 +230,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         drop({
             let notebook = Notebook::open(folder.path(), logs()).unwrap();
-            assert!(is_cosigned(notebook.consider(log().name(), &step(0, 5))));
+            assert!(is_cosigned(&notebook.consider(log().name(), &step(0, 5))));
             notebook
         });
         let path = folder.path().join(format!("{}.checkpoint", name_of(log().name())));
@@ -246,7 +246,7 @@ mod tests {
     fn evidence_is_kept_once_and_not_without_end() {
         let folder = tempfile::tempdir().unwrap();
         let notebook = Notebook::open(folder.path(), logs()).unwrap();
-        assert!(is_cosigned(notebook.consider(log().name(), &step(0, 5))));
+        assert!(is_cosigned(&notebook.consider(log().name(), &step(0, 5))));
         let count = || fs::read_dir(folder.path().join("evidence")).unwrap().count();
         let false_proof = AddCheckpoint { proof: Vec::new(), ..step(5, 9) };
         for _ in 0..3 {

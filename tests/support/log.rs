@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use legal_aid_gateway::audit::entry::{Commitment, Entry, Phase, Salt};
+use legal_aid_gateway::audit::entry::{Commitment, Entry, Field, Phase, Salt};
 use legal_aid_gateway::audit::log::Storage as _;
 use legal_aid_gateway::audit::verifier::{Report, Verifier};
 use legal_aid_gateway::store::Store;
@@ -79,7 +79,7 @@ pub(crate) async fn salts(database: &Path) -> Vec<Salt> {
 }
 
 /// Whether a commitment opens to these bytes.
-pub(crate) fn opens(commitment: Option<&Commitment>, salt: &Salt, field: &'static str, bytes: &[u8]) -> bool {
+pub(crate) fn opens(commitment: Option<&Commitment>, salt: &Salt, field: Field, bytes: &[u8]) -> bool {
     commitment == Some(&salt.commit(field, bytes))
 }
 

@@ -1,6 +1,7 @@
 //! The batcher: one transaction for all that waits, then the waiters are woken.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -12,7 +13,7 @@ use crate::audit::entry::{Entry, Phase, Salt};
 use crate::audit::merkle::leaf_hash;
 use crate::audit::note::SigningKey;
 use crate::clock::Clock;
-use crate::entropy;
+use crate::{entropy, fault};
 
 /// Most entries in one transaction: past this, waiting longer gains nothing and delays the first in line.
 const MAX_BATCH: usize = 512;
@@ -73,17 +74,12 @@ impl<S: Storage> Writer<S> {
             if batch.leaves.is_empty() {
                 return;
             }
-            let outcome = match sign(&self.key, batch.head.size, batch.head.root) {
-                Ok(checkpoint) => {
-                    next.checkpoint = Some(checkpoint.clone());
-                    batch.head.checkpoint = checkpoint;
-                    self.storage.commit(&batch).await.map_err(|error| error.to_string())
-                }
-                Err(error) => Err(error.to_string()),
-            };
-            match outcome {
+            match self.commit(&mut batch).await {
                 Ok(rejections) if rejections.is_empty() => {
+                    next.checkpoint = Some(batch.head.checkpoint.clone());
                     self.publish(next, &batch.head);
+                    // It is too late for an error.
+                    let _ = fault::point("batch.published");
                     for (index, waiter) in (batch.first_index..).zip(waiters) {
                         let _ = waiter.done.send(Ok(index));
                     }
@@ -105,6 +101,19 @@ impl<S: Storage> Writer<S> {
                 }
             }
         }
+    }
+
+    /// Signs a batch and makes it durable, or gives the places of those whose effects are rejected.
+    async fn commit(
+        &self,
+        batch: &mut Batch<S::Effect>,
+    ) -> Result<Vec<(usize, S::Rejection)>, Box<dyn Error>> {
+        fault::point("batch.prepared")?;
+        batch.head.checkpoint = sign(&self.key, batch.head.size, batch.head.root)?;
+        fault::point("batch.signed")?;
+        let rejections = self.storage.commit(batch).await?;
+        fault::point("batch.committed")?;
+        Ok(rejections)
     }
 
     /// The state to build on, and REQUESTs that turned out to be written although their callers were told
@@ -238,6 +247,7 @@ fn interrupted(orphan: &Orphan, now: Timestamp) -> Entry {
         request_commitment: None,
         response_commitment: None,
         operator_name: None,
+        subject_commitment: None,
         duration_us: None,
         items: None,
         code: None,

@@ -33,6 +33,25 @@ pub enum Finding {
         /// Index of the last.
         last: u64,
     },
+    /// The bytes of entries are gone, and the log does not tell that they were pruned.
+    PrunedUntold {
+        /// Index of the first.
+        first: u64,
+        /// Index of the last.
+        last: u64,
+    },
+    /// Salts of entries are gone, and the log does not tell that they were erased.
+    ErasedUntold {
+        /// Index of the first.
+        first: u64,
+        /// Index of the last.
+        last: u64,
+    },
+    /// The bytes of an entry are gone, and its hash with them.
+    HashMissing {
+        /// Index of the entry.
+        index: u64,
+    },
     /// An entry came after one with a higher index.
     OutOfOrder {
         /// Index of the entry.
@@ -112,6 +131,15 @@ impl fmt::Display for Finding {
             Self::NotCanonical { index } => write!(f, "entry {index} is not in canonical form (RFC 8785)"),
             Self::Missing { first, last } if first == last => write!(f, "entry {first} is missing"),
             Self::Missing { first, last } => write!(f, "entries {first} to {last} are missing"),
+            Self::PrunedUntold { first, last } => write!(
+                f,
+                "the bytes of entries {first} to {last} are gone, and no entry of the log says that they were pruned"
+            ),
+            Self::ErasedUntold { first, last } => write!(
+                f,
+                "salts of entries {first} to {last} are gone, and no entry of the log says that they were erased"
+            ),
+            Self::HashMissing { index } => write!(f, "entry {index} was pruned, and its hash is gone too"),
             Self::OutOfOrder { index, after } => {
                 write!(f, "entry {index} is out of order: it comes after entry {after}")
             }

@@ -1,8 +1,10 @@
 use std::convert::Infallible;
 
 use super::*;
+use crate::audit::entry::{Entry, Phase};
 use crate::audit::merkle::tests::root_by_definition;
 use crate::audit::note::SigningKey;
+use crate::audit::removal::{Removal, RemovalKind};
 use proptest::prelude::*;
 
 fn key() -> SigningKey {
@@ -132,7 +134,7 @@ fn a_log_rewritten_and_signed_anew_is_given_away_by_an_earlier_checkpoint() {
 #[test]
 fn an_entry_that_is_not_a_canonical_object_is_named() {
     let cases: [(&[u8], Finding); 9] = [
-        (b"", Finding::NotAnObject { index: 1 }),
+        (b"", Finding::PrunedUntold { first: 1, last: 1 }),
         (b"[]", Finding::NotAnObject { index: 1 }),
         (b"{\"a\":\"\xff\"}", Finding::NotAnObject { index: 1 }),
         (b"{}{}", Finding::NotAnObject { index: 1 }),
@@ -233,5 +235,100 @@ proptest! {
         let last = report.findings.last().unwrap();
         let root_differs = matches!(last, Finding::RootDiffers { recorded_agree: true, .. });
         prop_assert!(root_differs, "{:?}", report.findings);
+    }
+}
+
+// ---- erased and pruned -------------------------------------------------------------------------------------------
+
+/// An EVENT that tells of a removal of these entries.
+fn told(index: u64, kind: RemovalKind, entries: &[u64]) -> StoredEntry {
+    let mut entry = Entry::new(
+        uuid::Uuid::from_u128(u128::from(index)),
+        Phase::Event,
+        jiff::Timestamp::UNIX_EPOCH,
+        "remover",
+        "Pruned",
+        "node-1",
+    );
+    entry.caller = Some("11331000MB00000112".to_owned());
+    let ranges = Some(entries.iter().copied().collect());
+    entry.removal = Some(Box::new(Removal { ranges, ..Removal::new(kind) }));
+    stored(index, &entry.to_canonical_json().unwrap())
+}
+
+fn prune(entries: &mut [StoredEntry], pruned: &[u64]) {
+    for stored in entries.iter_mut().filter(|stored| pruned.contains(&stored.index)) {
+        stored.entry.clear();
+    }
+}
+
+#[test]
+fn a_pruned_entry_is_proven_by_its_hash_and_the_report_says_when_it_went() {
+    let mut entries = log(20);
+    entries.push(told(20, RemovalKind::Retention, &[3, 4, 7]));
+    entries.push(told(21, RemovalKind::Retention, &[8, 9]));
+    let (note, earlier) = (checkpoint(&entries), [checkpoint(&entries[..10])]);
+    prune(&mut entries, &[3, 4, 7, 8, 9]);
+    let report = verify(&entries, &note, &earlier);
+    assert!(report.is_sound(), "{:?}", report.findings);
+    assert_eq!((report.verified_entries, report.earlier_checked), (17, 1));
+    let said: Vec<String> = report.removed.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "5 entries pruned on 1970-01-01T00:00:00Z by 11331000MB00000112, past retention (entry 20): 3-4,7-9"
+        ]
+    );
+}
+
+#[test]
+fn what_is_gone_without_a_word_is_found_and_so_is_a_hash_that_was_changed_with_it() {
+    let mut entries = log(20);
+    entries.push(told(20, RemovalKind::Subject, &[2, 3]));
+    entries.push(told(21, RemovalKind::Retention, &[3, 25]));
+    let note = checkpoint(&entries);
+    prune(&mut entries, &[3, 4]);
+    // An erasure explains no missing bytes, and nothing tells of what comes after it.
+    let untold = Finding::PrunedUntold { first: 3, last: 4 };
+    assert_eq!(verify(&entries, &note, &[]).findings, std::slice::from_ref(&untold));
+    entries[4].leaf_hash = Some(leaf_hash(b"{}"));
+    let findings = verify(&entries, &note, &[]).findings;
+    assert!(
+        matches!(&findings[..], [first, Finding::RootDiffers { .. }] if *first == untold),
+        "{findings:?}"
+    );
+    entries[4].leaf_hash = None;
+    assert!(verify(&entries, &note, &[]).findings.contains(&Finding::HashMissing { index: 4 }));
+    entries.remove(4);
+    assert!(verify(&entries, &note, &[]).findings.contains(&Finding::Missing { first: 4, last: 4 }));
+}
+
+#[test]
+fn a_missing_salt_is_explained_by_an_erasure_alone() {
+    let mut entries = log(10);
+    entries.push(told(10, RemovalKind::Subject, &[2, 3]));
+    entries.push(told(11, RemovalKind::Period, &[5]));
+    let mut verifier = Verifier::start(&checkpoint(&entries), key().verifying_key(), &[]).unwrap();
+    entries.iter().for_each(|stored| verifier.feed(stored));
+    [2, 3, 5, 6, 99].into_iter().for_each(|index| verifier.note_missing_salt(index));
+    let report = verifier.finish();
+    assert_eq!(report.findings, [Finding::ErasedUntold { first: 6, last: 6 }]);
+    assert_eq!(report.removed.len(), 2);
+}
+
+proptest! {
+    #[test]
+    fn a_log_is_sound_just_when_all_that_is_gone_was_told(
+        gone in prop::collection::btree_set(0u64..40, 0..20),
+        named in prop::collection::btree_set(0u64..40, 0..20),
+    ) {
+        let mut entries = log(40);
+        let named: Vec<u64> = named.into_iter().collect();
+        entries.push(told(40, RemovalKind::Retention, &named));
+        let note = checkpoint(&entries);
+        prune(&mut entries, &gone.iter().copied().collect::<Vec<_>>());
+        let report = verify(&entries, &note, &[]);
+        prop_assert_eq!(report.is_sound(), gone.iter().all(|index| named.contains(index)));
+        prop_assert_eq!(report.verified_entries, 41 - gone.len() as u64);
     }
 }

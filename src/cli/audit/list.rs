@@ -145,6 +145,10 @@ impl List {
         let mut rows =
             list(&["index", "recorded", "phase", "method", "caller", "counterpart", "code", "reason"]);
         for stored in &entries {
+            if stored.entry.is_empty() {
+                rows.add_row([stored.index.to_string(), "pruned, see `audit show`".to_owned()]);
+                continue;
+            }
             let entry =
                 Entry::from_json(&stored.entry).context("the gateway sent an entry of another schema")?;
             rows.add_row([

@@ -69,8 +69,10 @@ pub(in crate::cli) async fn prove(
     let proof = proof.map_err(|status| explain(&status))?.into_inner();
     let checkpoint = Checkpoint::open(&proof.checkpoint, key).context("the checkpoint does not verify")?;
     let hashes = proof.hashes.iter().map(|hash| Hash::from_slice(hash)).collect::<Result<Vec<_>, _>>()?;
-    // The leaf is hashed here, from the entry's own bytes; nothing the gateway says about it is believed.
-    let leaf = leaf_hash(&stored.entry);
+    // The leaf is hashed here, from the entry's own bytes; nothing the gateway says about it is believed. Of a pruned
+    // entry there is only the hash, which the proof still shows to be in the log.
+    let leaf =
+        if stored.entry.is_empty() { Hash::from_slice(&stored.leaf_hash)? } else { leaf_hash(&stored.entry) };
     verify_inclusion(&leaf, stored.index, checkpoint.size, &hashes, &checkpoint.root)
         .context("the entry is not in the signed log")?;
     Ok(checkpoint.size)

@@ -66,6 +66,7 @@ impl Verify {
         earlier.extend(cosigned_in(&self.path).await?);
         let report = verify_path(&self.path, &key, &earlier).await?;
         let witnessed = self.trusted.examine(&earlier, &key)?;
+        let removed: Vec<String> = report.removed.iter().map(ToString::to_string).collect();
         let mut findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
         findings.extend(witnessed.findings.iter().cloned());
         findings.extend(witnessed.shortfall());
@@ -79,6 +80,7 @@ impl Verify {
                 "earlier_checkpoints": report.earlier_checked,
                 "witnessed": witnessed.json(),
                 "findings": findings,
+                "removed": removed,
             }));
         } else {
             say(format_args!("checkpoint signed by {}", key.name()));
@@ -86,6 +88,9 @@ impl Verify {
             say(format_args!("{} entries hashed again and found as signed", report.verified_entries));
             if report.earlier_checked > 0 {
                 say(format_args!("{} earlier checkpoint(s) are contained", report.earlier_checked));
+            }
+            for removed in &removed {
+                say(removed);
             }
             witnessed.say();
             for finding in &findings {
@@ -120,7 +125,10 @@ fn is_database(path: &Path) -> anyhow::Result<bool> {
 /// The cosigned checkpoints that come with a log.
 async fn cosigned_in(path: &Path) -> anyhow::Result<Vec<String>> {
     if path.is_dir() {
-        return Ok(Vec::new());
+        let file = path.join("checkpoint");
+        let note =
+            std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        return Ok(Some(note).filter(|note| note.matches("\n\u{2014} ").count() > 1).into_iter().collect());
     }
     if !is_database(path)? {
         return Ok(read_checkpoints(path)?.1.into_iter().collect());
@@ -152,8 +160,12 @@ pub(crate) async fn verify_path(
     loop {
         let chunk = store.entries_with_hashes(next, CHUNK).await?;
         let Some(last) = chunk.last() else { break };
+        let first = next;
         next = last.index + 1;
         chunk.iter().for_each(|stored| verifier.feed(stored));
+        for index in store.entries_without_salts(first, next).await? {
+            verifier.note_missing_salt(index);
+        }
     }
     store.close().await;
     Ok(verifier.finish())

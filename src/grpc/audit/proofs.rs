@@ -1,5 +1,6 @@
 //! One entry, the checkpoint, and proofs between the two.
 
+use super::opening::with_removal;
 use super::{context, entry_on_wire};
 use crate::access::Method;
 use crate::audit::log::Storage;
@@ -36,7 +37,7 @@ impl Lookup for GetEntry {
         _: &mut Facts,
     ) -> Result<Self::Response, Refusal> {
         let found = intake.store.entry(index).await.map_err(|error| store_refusal(&error))?;
-        let entry = entry_on_wire(found.ok_or(Refusal::NotFound)?);
+        let entry = with_removal(intake, entry_on_wire(found.ok_or(Refusal::NotFound)?)).await?;
         Ok(proto::GetEntryResponse { entry: Some(entry), audit: None })
     }
 }

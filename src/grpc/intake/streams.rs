@@ -15,7 +15,7 @@ use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response, Status, Streaming};
 
 use super::{Intake, answer_with_index};
-use crate::audit::entry::{Decision, Phase, Salt};
+use crate::audit::entry::{Decision, Field, Phase, Salt};
 use crate::entropy;
 use crate::grpc::call::Call;
 use crate::grpc::code_name;
@@ -293,7 +293,7 @@ impl Intake {
         let salt = Salt(entropy::bytes());
         let mut entry = self.entry(call, Phase::Request, &facts, &salt);
         entry.decision = Some(Decision::Allow);
-        entry.request_commitment = Some(salt.commit("request", &request));
+        entry.request_commitment = Some(salt.commit(Field::Request, &request));
         let index = self.log.append(entry, salt, Vec::new()).await;
         let index = index.map_err(|error| self.unwitnessed(call, &error))?;
         call.opened(index, request_id, facts.named());

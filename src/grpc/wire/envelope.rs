@@ -180,7 +180,8 @@ fn request_id(violations: &mut Violations, value: &str) -> Option<RequestId> {
     uuid(violations, "request_id", value, RequestId::parse)
 }
 
-fn uuid<T>(
+/// Reads a mandatory UUID.
+pub(crate) fn uuid<T>(
     violations: &mut Violations,
     field: &str,
     value: &str,
@@ -220,7 +221,8 @@ fn operator(violations: &mut Violations, value: Option<&proto::Operator>) -> Opt
     })
 }
 
-fn legal_basis(violations: &mut Violations, values: &[proto::LegalBasis]) -> Vec<LegalBasis> {
+/// Reads the articles relied on: at least one.
+pub(crate) fn legal_basis(violations: &mut Violations, values: &[proto::LegalBasis]) -> Vec<LegalBasis> {
     let article = Article::personal_information_protection_law("13");
     if values.is_empty() || values.len() > 10 {
         violations.add_by_article(

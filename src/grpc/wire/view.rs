@@ -21,6 +21,8 @@ pub(crate) fn exchange_of(record: &ExchangeRecord) -> proto::Exchange {
         update_time: Some(timestamp(record.updated)),
         thread: Vec::new(),
         clocks: Vec::new(),
+        erase_time: record.erased.as_ref().map(|(at, _)| timestamp(*at)),
+        erased_by: record.erased.as_ref().map(|(_, by)| by.clone()).unwrap_or_default(),
     }
 }
 

@@ -103,24 +103,32 @@ impl IndexFile {
             .foreign_keys(false);
         let pool = |most: u32| SqlitePoolOptions::new().max_connections(most).test_before_acquire(false);
         let writer = pool(1).idle_timeout(None).max_lifetime(None).connect_with(options.clone()).await?;
-        let format: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&writer).await?;
-        let tables: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_schema").fetch_one(&writer).await?;
+        let readers = pool(READERS).connect_lazy_with(options.read_only(true));
+        let file = Self { writer, readers, chunks: RwLock::default() };
+        let loaded = file.load().await;
+        if loaded.is_err() {
+            // A connection that closes later would take the file's successor for its own.
+            file.close().await;
+        }
+        loaded.map(|()| file)
+    }
+
+    /// Makes the tables in a new file, or reads what an old one holds.
+    async fn load(&self) -> Result<(), SearchError> {
+        let format: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&self.writer).await?;
+        let tables: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_schema").fetch_one(&self.writer).await?;
         match (format, tables) {
             (FORMAT, _) => {}
             (0, 0) => {
-                let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+                let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
                 sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
                 transaction.commit().await?;
             }
-            _ => {
-                writer.close().await;
-                return Err(SearchError::Unsound("it is of another format"));
-            }
+            _ => return Err(SearchError::Unsound("it is of another format")),
         }
-        let readers = pool(READERS).connect_with(options.read_only(true)).await?;
-        let file = Self { writer, readers, chunks: RwLock::default() };
         let rows = sqlx::query("SELECT chunk, earliest_us, latest_us FROM chunks ORDER BY chunk")
-            .fetch_all(&file.readers)
+            .fetch_all(&self.writer)
             .await?;
         let mut chunks = Vec::with_capacity(rows.len());
         for row in rows {
@@ -130,7 +138,7 @@ impl IndexFile {
             chunks.push(Times { earliest: row.try_get(1)?, latest: row.try_get(2)? });
         }
         let mut next = 0;
-        for run in file.runs().await? {
+        for run in self.runs().await? {
             if run.first_chunk != next {
                 return Err(SearchError::Unsound("runs are missing"));
             }
@@ -139,8 +147,8 @@ impl IndexFile {
         if next != chunks.len() as i64 {
             return Err(SearchError::Unsound("runs are missing"));
         }
-        *file.chunks.write().unwrap_or_else(PoisonError::into_inner) = chunks;
-        Ok(file)
+        *self.chunks.write().unwrap_or_else(PoisonError::into_inner) = chunks;
+        Ok(())
     }
 
     /// Removes the file.

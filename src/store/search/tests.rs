@@ -88,7 +88,7 @@ impl Scene {
         let (mut found, mut within) = (Vec::new(), 0..self.size());
         loop {
             let of = PageOf { within, newest_first, entries: page, bytes: usize::MAX };
-            let page_of = index.page(query, of).await.unwrap();
+            let page_of = page_in_time(index, query, of).await;
             assert!(page_of.entries.len() <= page);
             found.extend(page_of.entries.iter().map(|stored| stored.index));
             match page_of.rest {
@@ -98,6 +98,19 @@ impl Scene {
         }
         assert_eq!(found, self.naive(query, newest_first), "{query:?}, newest first: {newest_first}");
     }
+}
+
+/// A page, however long the index is behind.
+async fn page_in_time(index: &SearchIndex, query: &Query, of: PageOf) -> Page {
+    let answered = async {
+        loop {
+            match index.page(query, of.clone()).await {
+                Err(SearchError::Behind { .. }) => sleep(Duration::from_millis(5)).await,
+                answer => return answer.unwrap(),
+            }
+        }
+    };
+    timeout(Duration::from_secs(60), answered).await.expect("the index stays behind")
 }
 
 /// An index that is kept, until it is dropped or killed.

@@ -1,0 +1,271 @@
+//! The full check of a database.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::read_key;
+use crate::audit::checkpoint::Checkpoint;
+use crate::audit::fsck::{self, Packed, Report};
+use crate::audit::log::Storage as _;
+use crate::audit::merkle::{Hash, leaf_hash};
+use crate::audit::note::{SigningKey, VerifyingKey};
+use crate::audit::tile::{TILE_WIDTH, TileId, TileSet, tiles_for_root};
+use crate::cli::output::{say, say_json};
+use crate::config::Config;
+use crate::store::Store;
+
+/// Arguments of `audit fsck`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Fsck {
+    /// The database, or a copy of it.
+    #[arg(required_unless_present = "config")]
+    database: Option<PathBuf>,
+    /// The gateway's configuration: names database, key and kept checkpoint.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The log's public key, or a file with it. Without one the check does not say who signed.
+    #[arg(long)]
+    key: Option<String>,
+    /// An earlier checkpoint that you kept: the log must still contain it. May be given several times.
+    #[arg(long = "checkpoint", value_name = "FILE")]
+    checkpoints: Vec<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is checked against what.
+struct Subject {
+    database: PathBuf,
+    key: Option<VerifyingKey>,
+    kept: Vec<PathBuf>,
+}
+
+impl Fsck {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let json = self.json;
+        let subject = self.subject()?;
+        let kept = subject.kept.iter().map(|path| subject.read_kept(path)).collect::<Result<_, _>>()?;
+        let bar = progress_bar();
+        let started = Instant::now();
+        let (report, bytes) = check(&subject.database, subject.key.as_ref(), kept, &bar).await?;
+        bar.finish_and_clear();
+        let seconds = started.elapsed().as_secs_f64();
+        if json {
+            say_json(&as_json(&report, bytes, seconds, subject.key.is_some()));
+        } else {
+            tell(&report, bytes, seconds, subject.key.as_ref());
+        }
+        if report.is_sound() {
+            return Ok(());
+        }
+        let count = report.findings.len() as u64 + report.findings_left_out;
+        Err(anyhow!("the stored log is not what was signed: {count} finding(s)"))
+    }
+
+    fn subject(self) -> anyhow::Result<Subject> {
+        let mut key = self.key.as_deref().map(read_key).transpose()?;
+        let mut kept = self.checkpoints;
+        let Some(path) = self.config else {
+            let database = self.database.context("a database is needed")?;
+            return Ok(Subject { database, key, kept });
+        };
+        let config = Config::load(&path, std::env::vars())?;
+        if key.is_none() {
+            let path = &config.keys.log;
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let own = SigningKey::parse(text.trim())
+                .with_context(|| format!("{} is not a log key", path.display()))?;
+            key = Some(own.verifying_key().clone());
+        }
+        kept.extend(config.audit.checkpoint.filter(|path| path.exists()));
+        Ok(Subject { database: self.database.unwrap_or(config.store.database), key, kept })
+    }
+}
+
+impl Subject {
+    fn read_kept(&self, path: &Path) -> anyhow::Result<Checkpoint> {
+        let note =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let opened = match &self.key {
+            Some(key) => Checkpoint::open(&note, key),
+            None => Checkpoint::read_unverified(&note),
+        };
+        opened.with_context(|| format!("{} cannot be used", path.display()))
+    }
+}
+
+/// Checks the database; also gives the bytes of the entries.
+async fn check(
+    database: &Path,
+    key: Option<&VerifyingKey>,
+    kept: Vec<Checkpoint>,
+    bar: &ProgressBar,
+) -> anyhow::Result<(Report, u64)> {
+    if !database.is_file() {
+        bail!("{} is not a file; fsck takes the gateway's database", database.display());
+    }
+    let store = Store::open_audit_log(database).await?;
+    let head = store.head().await.context("the database has no audit log that can be read")?;
+    let head = head.ok_or_else(|| anyhow!("the database has no audit log yet"))?;
+    let edge = store.tiles(&tiles_for_root(head.size)).await?;
+    let mut check = fsck::Fsck::begin(head, &edge, key, kept);
+    bar.set_length(check.size());
+    let (mut bytes, started) = (0, Instant::now());
+    let mut ahead = read_ahead(&store, check.next_run()).await?;
+    while let Some(run) = ahead.take() {
+        let following = run.following(check.size());
+        // The next run is read while this one is hashed.
+        let hashing = tokio::task::spawn_blocking(move || run.hash());
+        let (hashed, read) = tokio::join!(hashing, read_ahead(&store, following));
+        ahead = read?;
+        let Hashed { run, leaves } = hashed?;
+        bytes += run.entries.as_ref().map_or(0, |entries| entries.bytes.len() as u64);
+        let leaves = match leaves {
+            Some(leaves) if run.fits(&leaves) => leaves.into_iter().map(Some).collect(),
+            _ => one_by_one(&store, run.first, run.end).await?,
+        };
+        for (tile, hashes) in check.take(&leaves, &run.tiles) {
+            let stored = store.tiles(&[tile]).await?;
+            check.compare(tile, &hashes, stored.get(tile));
+        }
+        bar.set_position(run.end);
+        bar.set_message(format!("{:.0}", megabytes_a_second(bytes, started.elapsed())));
+    }
+    for (tile, hashes) in check.edge() {
+        let stored = store.tiles(&[tile]).await?;
+        check.compare(tile, &hashes, stored.get(tile));
+    }
+    let extent = store.extent_beyond(check.size()).await?;
+    store.close().await;
+    Ok((check.finish(extent.beyond, &extent.tiles), bytes))
+}
+
+/// Entries and tiles as they are stored.
+struct Run {
+    first: u64,
+    end: u64,
+    /// `None` where one is missing.
+    entries: Option<Packed>,
+    tiles: TileSet,
+}
+
+struct Hashed {
+    run: Run,
+    leaves: Option<Vec<Hash>>,
+}
+
+impl Run {
+    fn following(&self, size: u64) -> Option<(u64, u64)> {
+        (self.end < size).then(|| (self.end, size.min(self.end + fsck::RUN)))
+    }
+
+    fn hash(self) -> Hashed {
+        let leaves = self.entries.as_ref().map(Packed::leaf_hashes);
+        Hashed { run: self, leaves }
+    }
+
+    /// Whether these are the hashes that the log has recorded.
+    fn fits(&self, leaves: &[Hash]) -> bool {
+        let indexes = self.first / TILE_WIDTH as u64..;
+        indexes.zip(leaves.chunks(TILE_WIDTH)).all(|(index, leaves)| {
+            self.tiles.get(TileId { level: 0, index }).is_some_and(|stored| stored == leaves)
+        })
+    }
+}
+
+async fn read_ahead(store: &Store, range: Option<(u64, u64)>) -> anyhow::Result<Option<Run>> {
+    let Some((first, end)) = range else { return Ok(None) };
+    let entries = store.packed_entries(first, end).await?;
+    let width = TILE_WIDTH as u64;
+    let mut tiles = store.tiles_between(0, first / width, end.div_ceil(width)).await?;
+    let above = TileId { level: 1, index: first / width / width };
+    if let Some(hashes) = store.tiles(&[above]).await?.get(above) {
+        tiles.insert(above, hashes.to_vec());
+    }
+    Ok(Some(Run { first, end, entries, tiles }))
+}
+
+/// The leaf hashes of a run in which something is wrong, in the order of the indexes.
+async fn one_by_one(store: &Store, first: u64, end: u64) -> anyhow::Result<Vec<Option<Hash>>> {
+    const PAGE: u32 = 1024;
+    let mut leaves = vec![None; usize::try_from(end - first)?];
+    let mut next = first;
+    while next < end {
+        let page = store.entries(next, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        next = last.index + 1;
+        for stored in page.iter().filter(|stored| stored.index < end) {
+            leaves[usize::try_from(stored.index - first)?] = Some(leaf_hash(&stored.entry));
+        }
+    }
+    Ok(leaves)
+}
+
+fn progress_bar() -> ProgressBar {
+    let style = "{bar:30} {human_pos} of {human_len} entries, {msg} MB/s, {eta} left";
+    let bar = ProgressBar::new(0);
+    bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+fn megabytes_a_second(bytes: u64, elapsed: Duration) -> f64 {
+    bytes as f64 / 1e6 / elapsed.as_secs_f64().max(1e-6)
+}
+
+fn tell(report: &Report, bytes: u64, seconds: f64, key: Option<&VerifyingKey>) {
+    let rate = megabytes_a_second(bytes, Duration::from_secs_f64(seconds));
+    say(format_args!("size {}, root {}", report.size, report.root.to_base64()));
+    say(format_args!(
+        "{} entries ({:.1} MB) and {} tiles of all levels recomputed in {seconds:.1} s, {rate:.0} MB/s",
+        report.size,
+        bytes as f64 / 1e6,
+        report.tiles
+    ));
+    match key {
+        Some(key) => say(format_args!("checkpoint read under the key of {}", key.name())),
+        None => say("NOT CHECKED: who signed the checkpoint; --key takes what `audit key` prints"),
+    }
+    if report.kept_checked > 0 {
+        say(format_args!("{} kept checkpoint(s) are contained", report.kept_checked));
+    }
+    for finding in &report.findings {
+        say(format_args!("WRONG: {finding}"));
+    }
+    if report.findings_left_out > 0 {
+        say(format_args!("and {} more", report.findings_left_out));
+    }
+    match report.findings.first() {
+        Some(first) => say(format_args!("first, {}", first.remedy())),
+        None => say("the stored log is sound"),
+    }
+}
+
+fn as_json(report: &Report, bytes: u64, seconds: f64, signature_checked: bool) -> Value {
+    let findings: Vec<Value> = report
+        .findings
+        .iter()
+        .map(|finding| {
+            let index = finding.index().map(|index| index.to_string());
+            json!({"index": index, "finding": finding.to_string(), "remedy": finding.remedy()})
+        })
+        .collect();
+    json!({
+        "sound": report.is_sound(),
+        "size": report.size.to_string(),
+        "root": report.root.to_base64(),
+        "tiles": report.tiles.to_string(),
+        "bytes": bytes.to_string(),
+        "seconds": seconds,
+        "signature_checked": signature_checked,
+        "kept_checkpoints": report.kept_checked,
+        "findings": findings,
+        "findings_left_out": report.findings_left_out,
+    })
+}

@@ -1,0 +1,589 @@
+//! Removals: what an erasure or a pruning takes away, step by step, each step with its entry.
+
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
+use uuid::Uuid;
+
+use super::attachments::remove_named;
+use super::effect::exactly_one;
+use super::{Rejection, Store, StoreError, signed, unsigned};
+use crate::audit::removal::{IndexRanges, RemovalKind};
+use crate::audit::secret::KeptSalt;
+use crate::domain::agency::CreditCode;
+use crate::domain::exchange::{ExchangeId, ExchangeState};
+use crate::domain::verification::VerificationState;
+use crate::domain::vocabulary::vocabulary;
+
+vocabulary! {
+    /// How far a removal is.
+    pub enum RemovalState {
+        /// What it concerns is being counted.
+        Counting => "COUNTING",
+        /// It is under way.
+        Removing => "REMOVING",
+        /// A dry run has ended: nothing was removed.
+        Counted => "COUNTED",
+        /// All is removed.
+        Done => "DONE",
+        /// Nothing was removed, since exchanges that it concerns still run.
+        Refused => "REFUSED",
+    }
+}
+
+/// A removal to begin.
+#[derive(Debug)]
+pub struct NewRemoval {
+    /// Its id.
+    pub removal_id: Uuid,
+    /// Who asked for it.
+    pub caller: CreditCode,
+    /// What is removed.
+    pub kind: RemovalKind,
+    /// Whether it only counts.
+    pub dry_run: bool,
+    /// Of a period: all before.
+    pub before: Option<Timestamp>,
+    /// Of a person: the pseudonyms.
+    pub pseudonyms: Vec<String>,
+    /// The entry that the entry of each step is made after, in canonical bytes.
+    pub event: Vec<u8>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A removal, under way or ended.
+#[derive(Clone, Debug)]
+pub struct RemovalRecord {
+    /// Its id.
+    pub removal_id: Uuid,
+    /// Who asked for it.
+    pub caller: CreditCode,
+    /// What is removed.
+    pub kind: RemovalKind,
+    /// How far it is.
+    pub state: RemovalState,
+    /// Whether it only counts.
+    pub dry_run: bool,
+    /// Of a period: all before.
+    pub before: Option<Timestamp>,
+    /// Of a person: the pseudonyms.
+    pub pseudonyms: Vec<String>,
+    /// The entry that the entry of each step is made after.
+    pub event: Vec<u8>,
+    /// Entries looked through in this pass.
+    pub looked_through: u64,
+    /// Entries concerned: counted, or removed so far.
+    pub entries: u64,
+    /// Exchanges and verifications concerned likewise.
+    pub exchanges: u64,
+    /// Exchanges, or verifications, that still run.
+    pub obstacles: Vec<String>,
+}
+
+/// One step of a removal, which becomes durable with its entry.
+#[derive(Debug)]
+pub struct RemovalStep {
+    /// The removal.
+    pub removal_id: Uuid,
+    /// What is removed.
+    pub kind: RemovalKind,
+    /// Entries that lose their salts, or their bytes.
+    pub entries: IndexRanges,
+    /// Exchanges, and threads of verifications, that lose their messages.
+    pub threads: Vec<ExchangeId>,
+    /// Who asked for it.
+    pub by: CreditCode,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// How a removal ended.
+#[derive(Debug)]
+pub struct RemovalEnd {
+    /// The removal.
+    pub removal_id: Uuid,
+    /// `Counted`, `Done` or `Refused`.
+    pub state: RemovalState,
+    /// What a count came to; `None` leaves what the steps have added up.
+    pub counts: Option<(u64, u64)>,
+    /// What stood in the way.
+    pub obstacles: Vec<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What removed an entry's salts or bytes.
+#[derive(Clone, Debug)]
+pub struct RemovedRecord {
+    /// When.
+    pub at: Timestamp,
+    /// As what.
+    pub kind: RemovalKind,
+    /// The agency that asked for it.
+    pub by: String,
+}
+
+/// An entry as a removal looks at it.
+#[derive(Debug)]
+pub struct RemovableEntry {
+    /// Its index.
+    pub index: u64,
+    /// Its bytes.
+    pub entry: Vec<u8>,
+    /// Whether a salt of a person, a request or an answer is still there.
+    pub has_salts: bool,
+}
+
+/// How a thread, of an exchange or of a verification, stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// There is none, or its messages have gone.
+    Gone,
+    /// It runs: it is not decided, or a message in it has not been taken over.
+    Running,
+    /// It has ended.
+    Ended,
+}
+
+const COLUMNS: &str = "removal_id, caller, kind, state, dry_run, before_us, pseudonyms, event, looked_through, \
+                       entries, exchanges, obstacles";
+
+impl Store {
+    /// A removal that `caller` asked for.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn removal(
+        &self,
+        removal_id: &Uuid,
+        caller: &CreditCode,
+    ) -> Result<Option<RemovalRecord>, StoreError> {
+        let text = format!("SELECT {COLUMNS} FROM removals WHERE removal_id = $1 AND caller = $2");
+        let row = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(removal_id.as_bytes().as_slice())
+            .bind(caller.as_str())
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(removal).transpose()
+    }
+
+    /// The oldest removal that is not at its end.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn open_removal(&self) -> Result<Option<RemovalRecord>, StoreError> {
+        let text = format!(
+            "SELECT {COLUMNS} FROM removals WHERE state IN ('COUNTING', 'REMOVING') ORDER BY created_us LIMIT 1"
+        );
+        let row = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_optional(&self.readers).await?;
+        row.as_ref().map(removal).transpose()
+    }
+
+    /// Notes how far a removal is, for who watches it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn note_removal(
+        &self,
+        removal_id: &Uuid,
+        state: RemovalState,
+        looked_through: u64,
+    ) -> Result<(), StoreError> {
+        let mut connection = self.writer.acquire().await?;
+        let noted = sqlx::query("UPDATE removals SET state = $1, looked_through = $2 WHERE removal_id = $3")
+            .bind(state.as_str())
+            .bind(signed(looked_through))
+            .bind(removal_id.as_bytes().as_slice())
+            .execute(&mut *connection)
+            .await;
+        let outcome = noted.map(|_| ()).map_err(StoreError::from);
+        Self::discard_after_error(&mut connection, &outcome);
+        outcome
+    }
+
+    /// At most `limit` entries from index `from` whose bytes are there.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn removable_entries(&self, from: u64, limit: u32) -> Result<Vec<RemovableEntry>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT idx, entry, length(salt) FROM audit_entries WHERE idx >= $1 AND length(entry) > 0 \
+             ORDER BY idx LIMIT $2",
+        )
+        .bind(signed(from))
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await?;
+        let entry = |row: &SqliteRow| {
+            Ok(RemovableEntry {
+                index: unsigned(row.try_get(0)?, "audit_entries", "idx")?,
+                entry: row.try_get(1)?,
+                has_salts: row.try_get::<Option<i64>, _>(2)?.is_some_and(|length| length > 16),
+            })
+        };
+        rows.iter().map(entry).collect()
+    }
+
+    /// Which of the entries from `from` to before `to` are there without all their salts.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn entries_without_salts(&self, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
+        let found: Vec<i64> = sqlx::query_scalar(
+            "SELECT idx FROM audit_entries WHERE idx >= $1 AND idx < $2 AND length(entry) > 0 \
+             AND (salt IS NULL OR length(salt) < 32) ORDER BY idx",
+        )
+        .bind(signed(from))
+        .bind(signed(to))
+        .fetch_all(&self.readers)
+        .await?;
+        found.into_iter().map(|index| unsigned(index, "audit_entries", "idx")).collect()
+    }
+
+    /// What is left of the salts of an entry.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn kept_salt(&self, index: u64) -> Result<KeptSalt, StoreError> {
+        let salt: Option<Option<Vec<u8>>> =
+            sqlx::query_scalar("SELECT salt FROM audit_entries WHERE idx = $1")
+                .bind(signed(index))
+                .fetch_optional(&self.readers)
+                .await?;
+        Ok(KeptSalt::new(salt.flatten()))
+    }
+
+    /// How a thread stands.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn standing(&self, thread: &ExchangeId) -> Result<Standing, StoreError> {
+        let row = sqlx::query(
+            "SELECT (SELECT state FROM exchanges WHERE exchange_id = $1), \
+             (SELECT erased_us FROM exchanges WHERE exchange_id = $1), \
+             (SELECT state FROM verifications WHERE verification_id = $1), \
+             EXISTS (SELECT 1 FROM deliveries WHERE exchange_id = $1 AND state IN ('PENDING', 'LEASED'))",
+        )
+        .bind(thread.as_bytes().as_slice())
+        .fetch_one(&self.readers)
+        .await?;
+        let exchange: Option<&str> = row.try_get(0)?;
+        let (erased, verification): (Option<i64>, Option<&str>) = (row.try_get(1)?, row.try_get(2)?);
+        let waits: bool = row.try_get(3)?;
+        Ok(match (exchange, verification) {
+            (None, None) => Standing::Gone,
+            (Some(_), _) if erased.is_some() => Standing::Gone,
+            _ if waits => Standing::Running,
+            (Some(state), _) if !has_ended(state) => Standing::Running,
+            (None, Some(state)) if state == VerificationState::Pending.as_str() => Standing::Running,
+            _ => Standing::Ended,
+        })
+    }
+
+    /// Exchanges with kind and last change, and settled verifications with theirs, that last changed before `before`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn threads_before(
+        &self,
+        before: Timestamp,
+    ) -> Result<Vec<(ExchangeId, String, Timestamp)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT exchange_id, kind, updated_us FROM exchanges WHERE updated_us < $1 \
+             UNION ALL SELECT verification_id, kind, updated_us FROM verifications WHERE updated_us < $1",
+        )
+        .bind(before.as_microsecond())
+        .fetch_all(&self.readers)
+        .await?;
+        let inconsistent = |column| StoreError::Inconsistent { table: "exchanges", column };
+        let thread = |row: &SqliteRow| {
+            let id = ExchangeId::from_slice(row.try_get(0)?).ok_or_else(|| inconsistent("exchange_id"))?;
+            let updated = Timestamp::from_microsecond(row.try_get(2)?);
+            Ok((id, row.try_get(1)?, updated.map_err(|_| inconsistent("updated_us"))?))
+        };
+        rows.iter().map(thread).collect()
+    }
+
+    /// Whether an exchange, erased or not, or a verification is kept.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn keeps_exchange(&self, exchange_id: &ExchangeId) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM exchanges WHERE exchange_id = $1) \
+             OR EXISTS (SELECT 1 FROM verifications WHERE verification_id = $1)",
+        )
+        .bind(exchange_id.as_bytes().as_slice())
+        .fetch_one(&self.readers)
+        .await?)
+    }
+
+    /// Whether the messages of an exchange were erased.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn is_erased(&self, exchange_id: &ExchangeId) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM exchanges WHERE exchange_id = $1 AND erased_us IS NOT NULL)",
+        )
+        .bind(exchange_id.as_bytes().as_slice())
+        .fetch_one(&self.readers)
+        .await?)
+    }
+
+    /// Empties the write-ahead log: what was erased is in it as it was before. Returns whether all of it went; a
+    /// reader of an older state may be in the way for a moment.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn empty_write_ahead_log(&self) -> Result<bool, StoreError> {
+        let mut connection = self.writer.acquire().await?;
+        let outcome = sqlx::query_scalar::<_, i64>("PRAGMA wal_checkpoint(TRUNCATE)")
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(StoreError::from);
+        Self::discard_after_error(&mut connection, &outcome);
+        outcome.map(|busy| busy == 0)
+    }
+
+    /// Notes the first key of all that makes pseudonyms.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn adopt_first_pseudonym_key(
+        &self,
+        fingerprint: &str,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut connection = self.writer.acquire().await?;
+        let outcome = adopt_key(&mut connection, fingerprint, at).await;
+        Self::discard_after_error(&mut connection, &outcome);
+        outcome
+    }
+
+    /// What removed an entry's salts or bytes, the latest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn removed_by(&self, index: u64) -> Result<Option<RemovedRecord>, StoreError> {
+        let row = sqlx::query(
+            "SELECT removed_us, kind, removed_by FROM removed_entries WHERE first_idx <= $1 AND last_idx >= $1 \
+             ORDER BY removed_us DESC LIMIT 1",
+        )
+        .bind(signed(index))
+        .fetch_optional(&self.readers)
+        .await?;
+        let inconsistent = |column| StoreError::Inconsistent { table: "removed_entries", column };
+        row.map(|row| {
+            Ok(RemovedRecord {
+                at: Timestamp::from_microsecond(row.try_get(0)?).map_err(|_| inconsistent("removed_us"))?,
+                kind: kind_of(row.try_get(1)?).ok_or_else(|| inconsistent("kind"))?,
+                by: row.try_get(2)?,
+            })
+        })
+        .transpose()
+    }
+
+    /// The fingerprints of the keys that made pseudonyms, newest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn pseudonym_keys(&self) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar("SELECT fingerprint FROM pseudonym_keys ORDER BY adopted_us DESC")
+            .fetch_all(&self.readers)
+            .await?)
+    }
+}
+
+fn has_ended(state: &str) -> bool {
+    use ExchangeState as S;
+    [S::Decided, S::Closed, S::Withdrawn, S::Undeliverable, S::DeemedWithdrawn]
+        .iter()
+        .any(|ended| ended.as_str() == state)
+}
+
+pub(super) async fn adopt_key(
+    connection: &mut SqliteConnection,
+    fingerprint: &str,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO pseudonym_keys (fingerprint, adopted_us) VALUES ($1, $2) \
+         ON CONFLICT (fingerprint) DO UPDATE SET adopted_us = excluded.adopted_us",
+    )
+    .bind(fingerprint)
+    .bind(at.as_microsecond())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn begin(
+    connection: &mut SqliteConnection,
+    new: &NewRemoval,
+) -> Result<Result<(), Rejection>, StoreError> {
+    let begun = sqlx::query(
+        "INSERT INTO removals (removal_id, caller, kind, state, dry_run, before_us, pseudonyms, event, looked_through, \
+         entries, exchanges, obstacles, created_us, updated_us) \
+         VALUES ($1, $2, $3, 'COUNTING', $4, $5, $6, $7, 0, 0, 0, '[]', $8, $8) ON CONFLICT DO NOTHING",
+    )
+    .bind(new.removal_id.as_bytes().as_slice())
+    .bind(new.caller.as_str())
+    .bind(new.kind.as_str())
+    .bind(i64::from(new.dry_run))
+    .bind(new.before.map(Timestamp::as_microsecond))
+    .bind(serde_json::to_string(&new.pseudonyms).unwrap_or_default())
+    .bind(&new.event)
+    .bind(new.at.as_microsecond())
+    .execute(connection)
+    .await?;
+    Ok(exactly_one(begun.rows_affected()))
+}
+
+pub(super) async fn step(connection: &mut SqliteConnection, step: &RemovalStep) -> Result<(), StoreError> {
+    let of_entries = match step.kind {
+        // The operator's name, first in the salt, is another person's.
+        RemovalKind::Subject => "SET salt = CASE length(salt) WHEN 64 THEN substr(salt, 1, 16) END",
+        RemovalKind::Period => "SET salt = NULL",
+        RemovalKind::Retention => "SET entry = x'', salt = NULL",
+    };
+    for (first, last) in step.entries.ranges() {
+        let (first, last) = (signed(*first), signed(*last));
+        let of_entries = format!("UPDATE audit_entries {of_entries} WHERE idx BETWEEN $1 AND $2");
+        // The request id goes with its outcome: without it the id could only be answered by "still running".
+        for text in [
+            of_entries.as_str(),
+            "DELETE FROM claims WHERE (caller, request_id) IN \
+             (SELECT caller, request_id FROM outcomes WHERE request_index BETWEEN $1 AND $2)",
+            "DELETE FROM outcomes WHERE request_index BETWEEN $1 AND $2",
+        ] {
+            sqlx::query(sqlx::AssertSqlSafe(text.to_owned()))
+                .bind(first)
+                .bind(last)
+                .execute(&mut *connection)
+                .await?;
+        }
+        sqlx::query(
+            "INSERT INTO removed_entries (first_idx, last_idx, removed_us, kind, removed_by) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+        )
+        .bind(first)
+        .bind(last)
+        .bind(step.at.as_microsecond())
+        .bind(step.kind.as_str())
+        .bind(step.by.as_str())
+        .execute(&mut *connection)
+        .await?;
+    }
+    for thread in &step.threads {
+        // A message that was added since the thread was looked at is not lost.
+        let waits: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM deliveries WHERE exchange_id = $1 AND state IN ('PENDING', 'LEASED'))",
+        )
+        .bind(thread.as_bytes().as_slice())
+        .fetch_one(&mut *connection)
+        .await?;
+        if waits {
+            continue;
+        }
+        remove_named(connection, thread).await?;
+        let is_marked = step.kind != RemovalKind::Retention && mark_erased(connection, thread, step).await?;
+        if is_marked {
+            // Overwritten in their place: a row that is deleted may make its neighbours move, and leave a copy of them.
+            run(
+                connection,
+                "UPDATE messages SET message = zeroblob(length(message)) WHERE exchange_id = $1",
+                thread,
+            )
+            .await?;
+        } else {
+            for table in ["messages", "deliveries", "running_clocks", "exchange_events", "exchanges"] {
+                run(connection, &format!("DELETE FROM {table} WHERE exchange_id = $1"), thread).await?;
+            }
+            run(connection, "DELETE FROM verifications WHERE verification_id = $1", thread).await?;
+        }
+    }
+    sqlx::query(
+        "UPDATE removals SET entries = entries + $1, exchanges = exchanges + $2, updated_us = $3 WHERE removal_id = $4",
+    )
+    .bind(signed(step.entries.count()))
+    .bind(signed(step.threads.len() as u64))
+    .bind(step.at.as_microsecond())
+    .bind(step.removal_id.as_bytes().as_slice())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Marks an exchange as erased. Returns whether the thread is an exchange's.
+async fn mark_erased(
+    connection: &mut SqliteConnection,
+    thread: &ExchangeId,
+    step: &RemovalStep,
+) -> Result<bool, StoreError> {
+    let marked = sqlx::query("UPDATE exchanges SET erased_us = $1, erased_by = $2 WHERE exchange_id = $3")
+        .bind(step.at.as_microsecond())
+        .bind(step.by.as_str())
+        .bind(thread.as_bytes().as_slice())
+        .execute(connection)
+        .await?;
+    Ok(marked.rows_affected() > 0)
+}
+
+pub(super) async fn end(connection: &mut SqliteConnection, end: &RemovalEnd) -> Result<(), StoreError> {
+    let (entries, exchanges) = end.counts.unzip();
+    sqlx::query(
+        "UPDATE removals SET state = $1, entries = COALESCE($2, entries), exchanges = COALESCE($3, exchanges), \
+         obstacles = $4, updated_us = $5 WHERE removal_id = $6",
+    )
+    .bind(end.state.as_str())
+    .bind(entries.map(signed))
+    .bind(exchanges.map(signed))
+    .bind(serde_json::to_string(&end.obstacles).unwrap_or_default())
+    .bind(end.at.as_microsecond())
+    .bind(end.removal_id.as_bytes().as_slice())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn run(connection: &mut SqliteConnection, text: &str, thread: &ExchangeId) -> Result<(), StoreError> {
+    sqlx::query(sqlx::AssertSqlSafe(text.to_owned()))
+        .bind(thread.as_bytes().as_slice())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn kind_of(word: &str) -> Option<RemovalKind> {
+    RemovalKind::ALL.iter().copied().find(|known| known.as_str() == word)
+}
+
+fn removal(row: &SqliteRow) -> Result<RemovalRecord, StoreError> {
+    let inconsistent = |column| StoreError::Inconsistent { table: "removals", column };
+    let count = |at: usize, column| unsigned(row.try_get(at)?, "removals", column);
+    let (kind, state): (&str, &str) = (row.try_get(2)?, row.try_get(3)?);
+    let list = |at: usize, column| {
+        serde_json::from_str(row.try_get::<&str, _>(at)?).map_err(|_| inconsistent(column))
+    };
+    let before: Option<i64> = row.try_get(5)?;
+    Ok(RemovalRecord {
+        removal_id: Uuid::from_slice(row.try_get(0)?).map_err(|_| inconsistent("removal_id"))?,
+        caller: CreditCode::parse(row.try_get(1)?).map_err(|_| inconsistent("caller"))?,
+        kind: kind_of(kind).ok_or_else(|| inconsistent("kind"))?,
+        state: RemovalState::ALL
+            .iter()
+            .copied()
+            .find(|known| known.as_str() == state)
+            .ok_or_else(|| inconsistent("state"))?,
+        dry_run: row.try_get(4)?,
+        before: before.map(Timestamp::from_microsecond).transpose().map_err(|_| inconsistent("before_us"))?,
+        pseudonyms: list(6, "pseudonyms")?,
+        event: row.try_get(7)?,
+        looked_through: count(8, "looked_through")?,
+        entries: count(9, "entries")?,
+        exchanges: count(10, "exchanges")?,
+        obstacles: list(11, "obstacles")?,
+    })
+}

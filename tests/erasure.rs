@@ -1,0 +1,408 @@
+//! Erasure and retention: what is erased is in no file any more, what is pruned is still proven, and the log verifies
+//! after each and says what happened.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod district;
+mod support;
+
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+
+use district::{Scene, answer, get};
+use legal_aid_gateway::audit::entry::Entry;
+use legal_aid_gateway::clock::Clock;
+use legal_aid_gateway::grpc::proto;
+use legal_aid_gateway::grpc::proto::erase_records_request::Target;
+use legal_aid_gateway::grpc::proto::response::Kind as Arm;
+use legal_aid_gateway::setup::{NOT_ON_THE_REGISTER, ON_THE_REGISTER, purposes};
+use legal_aid_gateway::simulator::court::Script;
+use legal_aid_gateway::simulator::district::District;
+use support::{Folder, Gateway, log};
+
+/// The files that hold what the gateway keeps.
+const KEPT_FILES: [&str; 4] = ["gateway.db", "gateway.db-wal", "gateway.db-shm", "checkpoint"];
+
+/// How long a removal may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const SUBJECT: [&str; 6] =
+    ["--basis", "个人信息保护法 47", "--ground", "CONSENT_WITHDRAWN", "--approval", "GZ-2026/17"];
+
+#[tokio::test]
+async fn after_erasing_a_person_no_file_holds_a_salt_or_a_body_and_the_log_verifies() {
+    let scene = Scene::start().await;
+    let key = scene.district.gateway.log_key().to_string();
+    scene.verify(&scene.question()).await.unwrap();
+    let mut other = scene.question();
+    let asked = other.query.as_mut().unwrap().subject.as_mut().unwrap();
+    (asked.name, asked.id_number) = (NOT_ON_THE_REGISTER.0.to_owned(), NOT_ON_THE_REGISTER.1.to_owned());
+    let of_other = scene.verify(&other).await.unwrap().audit.unwrap().log_index;
+    let exchange = scene.submit(&scene.fee_waiver()).await.unwrap().exchange.unwrap();
+    let submitted =
+        scene.entries(proto::EntryFilter { method: "SubmitExchange".into(), ..Default::default() }).await;
+    let submission = submitted[0].0.to_string();
+
+    // A party opens its own request, and neither another field nor another's entry.
+    let own = ["audit", "open", &submission, "--as", "centre.toml", "--purpose", "FEE_WAIVER", "--field"];
+    let opened = run(&scene, &[&own[..], &["request"]].concat()).await;
+    assert!(said(&opened).contains("request: proven"), "{opened:?}");
+    let opened = run(&scene, &[&own[..], &["subject"]].concat()).await;
+    assert!(said(&opened).contains("NOT_FOUND"), "{opened:?}");
+    let foreign =
+        ["audit", "open", "0", "--as", "court.toml", "--purpose", "FEE_WAIVER", "--field", "request"];
+    let opened = run(&scene, &foreign).await;
+    assert!(said(&opened).contains("NOT_FOUND"), "{opened:?}");
+    let opening =
+        ["audit", "open", &submission, "--as", "auditor.toml", "--field", "request", "--field", "subject"];
+    let opened = run(&scene, &[&opening[..], &["--save", "opened.json"]].concat()).await;
+    assert!(said(&opened).contains("request: proven"), "{opened:?}");
+    assert!(said(&opened).contains("subject: not opened: the gateway does not keep the value"), "{opened:?}");
+    std::fs::write(scene.folder.join("document"), format!("resident-id:{}", ON_THE_REGISTER.1)).unwrap();
+    let offline = run(&scene, &["audit", "open", "--check", "opened.json", "--value", "document"]).await;
+    assert!(
+        said(&offline).contains("subject: proven") && said(&offline).contains("request: proven"),
+        "{offline:?}"
+    );
+
+    // While the exchange runs, it is named and nothing happens.
+    std::fs::write(
+        scene.folder.join("person.json"),
+        format!(r#"{{"idKind": "ID_KIND_RESIDENT_ID", "idNumber": "{}"}}"#, ON_THE_REGISTER.1),
+    )
+    .unwrap();
+    let erase =
+        [&["audit", "erase", "--as", "operator.toml", "--subject", "person.json"], &SUBJECT[..]].concat();
+    let refused = run(&scene, &erase).await;
+    assert!(!refused.status.success() && said(&refused).contains(&exchange.exchange_id), "{refused:?}");
+    let withdrawal = Arm::Withdrawal(proto::Withdrawal { reason: "和解".to_owned() });
+    district::respond(&scene.centre, &answer(&scene.centre, &exchange, withdrawal)).await.unwrap();
+
+    let secrets = secrets(&scene.folder, of_other).await;
+    assert!(secrets.erased.len() >= 8, "{} secrets", secrets.erased.len());
+    let before = found(&scene.folder, &secrets.erased);
+    assert_eq!(before.len(), secrets.erased.len(), "what is looked for is there before");
+
+    let counted = until_taken_over(&scene, &[&erase[..], &["--dry-run"]].concat()).await;
+    assert!(said(&counted).contains("would be erased"), "{counted:?}");
+    assert_eq!(found(&scene.folder, &secrets.erased).len(), before.len(), "a dry run leaves all");
+    let erased = run(&scene, &erase).await;
+    assert!(erased.status.success() && said(&erased).contains("1 exchanges"), "{erased:?}");
+
+    assert_eq!(found(&scene.folder, &secrets.erased), Vec::<usize>::new(), "still in a file");
+    assert_eq!(found(&scene.folder, &secrets.kept).len(), secrets.kept.len(), "another person's salts stay");
+    let clear: Vec<Vec<u8>> =
+        [ON_THE_REGISTER.0, ON_THE_REGISTER.1].map(|text| text.as_bytes().to_vec()).into();
+    assert_eq!(found(&scene.folder, &clear), Vec::<usize>::new(), "in the clear");
+
+    let shown = get(&scene.centre, &exchange.exchange_id).await.unwrap().exchange.unwrap();
+    assert!(shown.thread.is_empty() && shown.erase_time.is_some() && !shown.erased_by.is_empty());
+    let opened = run(&scene, &opening).await;
+    assert!(said(&opened).contains("its salt is gone: erased on"), "{opened:?}");
+    let late = Arm::Withdrawal(proto::Withdrawal { reason: "再次".to_owned() });
+    let late = district::respond(&scene.centre, &answer(&scene.centre, &exchange, late)).await.err().unwrap();
+    assert!(late.message().contains("erased"), "{late:?}");
+
+    let scene = scene.restart().await;
+    let verified = run(&scene, &["audit", "verify", "gateway.db", "--key", &key]).await;
+    assert!(verified.status.success() && said(&verified).contains("erased on"), "{verified:?}");
+    let again = run(&scene, &erase).await;
+    // Only what the earlier calls themselves left, such as their commitment to the person.
+    assert!(again.status.success() && said(&again).contains(" 0 exchanges"), "{again:?}");
+    let folder = scene.folder.clone();
+    let mut connection = log::connect(&folder.join("gateway.db")).await;
+    sqlx::query("UPDATE audit_entries SET salt = NULL WHERE idx = $1")
+        .bind(i64::try_from(of_other).unwrap())
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let verified = run(&scene, &["audit", "verify", "gateway.db", "--key", &key]).await;
+    let untold = format!("salts of entries {of_other} to {of_other} are gone, and no entry of the log says");
+    assert!(!verified.status.success() && said(&verified).contains(&untold), "{verified:?}");
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn an_erasure_that_a_kill_cut_short_is_done_after_the_next_start() {
+    let folder = Folder::prepare(Script::TakeOnly);
+    let _registry = folder.registry().await;
+    let mut gateway = Gateway::start(&folder).await;
+    let key = gateway.log_key.clone();
+    let (centre, operator) = (folder.client("centre"), folder.client("operator"));
+    for _ in 0..40 {
+        let question = folder.question(&centre);
+        centre.verification().verify_low_income(centre.request(question, support::DEADLINE)).await.unwrap();
+    }
+    for pause in [0, 20, 60, 1100, 1300] {
+        let request = proto::EraseRecordsRequest {
+            context: Some(operator.context(purposes::RECORDS_MANAGEMENT)),
+            target: Some(Target::Subject(proto::ErasedSubject {
+                id_kind: proto::IdKind::ResidentId.into(),
+                id_number: ON_THE_REGISTER.1.to_owned(),
+            })),
+            legal_basis: vec![district::basis("个人信息保护法", "47")],
+            ground: proto::ErasureGround::PurposeAchieved.into(),
+            ..Default::default()
+        };
+        operator.audit().erase_records(operator.request(request, support::DEADLINE)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        gateway.kill().await;
+        gateway = Gateway::start(&folder).await;
+        let open = "SELECT COUNT(*) FROM removals WHERE state <> 'DONE'";
+        let done = async {
+            while count(&folder.database(), open).await > 0 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, done).await.expect("the removal ends after the start");
+        let left = "SELECT COUNT(*) FROM audit_entries WHERE length(salt) > 16 \
+                    AND instr(CAST(entry AS TEXT), '\"method\":\"VerifyLowIncome\"') > 0";
+        assert_eq!(count(&folder.database(), left).await, 0);
+        assert_eq!(
+            count(
+                &folder.database(),
+                "SELECT COUNT(*) FROM outcomes o JOIN audit_entries e \
+             ON e.idx = o.request_index AND instr(CAST(e.entry AS TEXT), 'VerifyLowIncome') > 0"
+            )
+            .await,
+            0
+        );
+    }
+    gateway.stop().await;
+    let verified = folder.run(&["audit", "verify", "gateway.db", "--key", &key]).await;
+    assert!(verified.status.success() && said(&verified).contains("erased on"), "{verified:?}");
+}
+
+#[tokio::test]
+async fn what_is_past_its_retention_is_pruned_and_the_log_is_proven_as_before() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (old, new) = (temporary.path().join("old"), temporary.path().join("new"));
+    let four_years_ago = jiff::Timestamp::from_second(Clock::system().now().as_second() - 4 * 366 * 86_400);
+    let then = Clock::moved_by_hand(four_years_ago.unwrap());
+    let district = District::start(&old, Script::TakeOnly, then).await.unwrap();
+    let (centre, auditor) = (district.client("centre").unwrap(), district.client("auditor").unwrap());
+    let exchange =
+        district::submit(&centre, &district::fee_waiver(&old, &centre)).await.unwrap().exchange.unwrap();
+    let running =
+        district::submit(&centre, &district::fee_waiver(&old, &centre)).await.unwrap().exchange.unwrap();
+    let withdrawal = Arm::Withdrawal(proto::Withdrawal { reason: "和解".to_owned() });
+    district::respond(&centre, &answer(&centre, &exchange, withdrawal)).await.unwrap();
+    for _ in 0..300 {
+        let request =
+            proto::GetCheckpointRequest { context: Some(auditor.context(purposes::AUDIT_INSPECTION)) };
+        auditor.audit().get_checkpoint(auditor.request(request, district::DEADLINE)).await.unwrap();
+    }
+    let delivered = async {
+        while count(&old.join("gateway.db"), "SELECT COUNT(*) FROM deliveries WHERE state <> 'DELIVERED'")
+            .await
+            > 0
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, delivered).await.expect("the court takes its messages");
+    district.stop().await;
+    let earlier = std::fs::read_to_string(old.join("checkpoint")).unwrap();
+
+    // Certificates end in a year: the same database and keys in a district of today.
+    District::prepare(&new, Script::TakeOnly, &Clock::system()).unwrap();
+    for name in ["gateway.db", "checkpoint", "keys/log.key", "keys/body.key", "keys/pseudonym.key"] {
+        std::fs::copy(old.join(name), new.join(name)).unwrap();
+    }
+    std::fs::write(new.join("earlier"), earlier).unwrap();
+    let district = District::open(&new, Clock::system()).await.unwrap();
+    let key = district.gateway.log_key().to_string();
+    let prune = ["audit", "prune", "--as", "operator.toml"];
+    let counted = run_in(&new, &[&prune[..], &["--dry-run"]].concat()).await;
+    assert!(said(&counted).contains("1 exchanges or verifications would be pruned"), "{counted:?}");
+    let pruned = run_in(&new, &prune).await;
+    assert!(pruned.status.success(), "{pruned:?}");
+    let database = new.join("gateway.db");
+    let bytes = "SELECT COUNT(*) FROM audit_entries WHERE length(entry) = 0 AND salt IS NULL";
+    let gone = count(&database, bytes).await;
+    assert!(
+        (200..=256).contains(&gone),
+        "{gone} pruned: whole tiles only, and not what the running exchange named"
+    );
+    assert_eq!(count(&database, "SELECT COUNT(*) FROM exchanges").await, 1);
+    assert_eq!(count(&database, "SELECT COUNT(*) FROM messages").await, 1);
+    let centre = district.client("centre").unwrap();
+    assert!(get(&centre, &running.exchange_id).await.unwrap().exchange.unwrap().thread.len() == 1);
+    assert_eq!(get(&centre, &exchange.exchange_id).await.err().unwrap().code(), tonic::Code::NotFound);
+
+    district.stop().await;
+    let district = District::open(&new, Clock::system()).await.unwrap();
+    let verify = ["audit", "verify", "gateway.db", "--key", &key, "--checkpoint", "earlier"];
+    let verified = run_in(&new, &verify).await;
+    assert!(verified.status.success() && said(&verified).contains("past retention"), "{verified:?}");
+    assert!(said(&verified).contains("1 earlier checkpoint(s) are contained"), "{verified:?}");
+    let index =
+        sole(&database, "SELECT MIN(idx) FROM audit_entries WHERE length(entry) = 0").await.to_string();
+    let shown = run_in(&new, &["audit", "show", &index, "--as", "auditor.toml", "--key", &key]).await;
+    assert!(said(&shown).contains("pruned on") && said(&shown).contains("proven"), "{shown:?}");
+    let exported = run_in(&new, &["audit", "export", "--as", "auditor.toml", "--out", "log.jsonl"]).await;
+    assert!(exported.status.success(), "{exported:?}");
+    let verified = run_in(&new, &["audit", "verify", "log.jsonl", "--key", &key]).await;
+    assert!(verified.status.success() && said(&verified).contains("past retention"), "{verified:?}");
+    let again = run_in(&new, &prune).await;
+    assert!(said(&again).contains("0 entries and 0 exchanges"), "{again:?}");
+    district.stop().await;
+
+    let mut connection = log::connect(&database).await;
+    sqlx::query("UPDATE audit_entries SET entry = x'', salt = NULL WHERE idx = 290")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let verified = run_in(&new, &verify).await;
+    let untold = "the bytes of entries 290 to 290 are gone, and no entry of the log says";
+    assert!(!verified.status.success() && said(&verified).contains(untold), "{verified:?}");
+}
+
+#[tokio::test]
+async fn a_rotated_pseudonym_key_is_an_entry_and_finds_who_was_named_before() {
+    let scene = Scene::start().await;
+    scene.verify(&scene.question()).await.unwrap();
+    let keys = scene.folder.join("keys");
+    std::fs::rename(keys.join("pseudonym.key"), keys.join("earlier.key")).unwrap();
+    write_key(&keys.join("pseudonym.key"), "7e");
+    let path = scene.folder.join("gateway.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text.replace(
+        "# pseudonym_earlier = [\"keys/pseudonym-2026.key\"]",
+        "pseudonym_earlier = [\"keys/earlier.key\"]",
+    );
+    std::fs::write(&path, text).unwrap();
+    let scene = scene.restart().await;
+    let rotations = proto::EntryFilter { method: "RotatePseudonymKey".into(), ..Default::default() };
+    assert_eq!(scene.entries(rotations).await.len(), 1);
+    scene.verify(&scene.question()).await.unwrap();
+    let asked = proto::EntryFilter {
+        method: "VerifyLowIncome".into(),
+        phase: "REQUEST".into(),
+        ..Default::default()
+    };
+    let subjects: Vec<_> = scene.entries(asked).await.into_iter().map(|(_, entry)| entry.subject).collect();
+    assert!(subjects.len() == 2 && subjects[0] != subjects[1], "{subjects:?}");
+    std::fs::write(
+        scene.folder.join("person.json"),
+        format!(r#"{{"idKind": "ID_KIND_RESIDENT_ID", "idNumber": "{}"}}"#, ON_THE_REGISTER.1),
+    )
+    .unwrap();
+    let erase =
+        [&["audit", "erase", "--as", "operator.toml", "--subject", "person.json"], &SUBJECT[..]].concat();
+    let erased = run(&scene, &erase).await;
+    // Both questions with their ends, and the erasure's own two entries.
+    assert!(said(&erased).contains("6 entries"), "{erased:?}");
+    // Another new key, and the one of before is not named: persons would be lost.
+    write_key(&keys.join("pseudonym.key"), "8f");
+    scene.district.stop().await;
+    let error = match District::open(&scene.folder, scene.clock.clone()).await {
+        Ok(_) => panic!("it starts without the key of before"),
+        Err(error) => error.to_string(),
+    };
+    assert!(error.contains("pseudonym_earlier"), "{error}");
+}
+
+// ---- what the tests share ----------------------------------------------------------------------------------------
+
+struct Secrets {
+    erased: Vec<Vec<u8>>,
+    kept: Vec<Vec<u8>>,
+}
+
+/// The salts and sealed bodies of all calls, those that end in the entry `of_other` apart.
+async fn secrets(folder: &Path, of_other: u64) -> Secrets {
+    let mut connection = log::connect(&folder.join("gateway.db")).await;
+    let rows: Vec<(i64, Vec<u8>, Vec<u8>)> =
+        sqlx::query_as("SELECT idx, entry, salt FROM audit_entries ORDER BY idx")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+    let mut secrets = Secrets { erased: Vec::new(), kept: Vec::new() };
+    let of_other = [i64::try_from(of_other).unwrap(), i64::try_from(of_other).unwrap() - 1];
+    for (index, entry, salt) in rows {
+        let entry = Entry::from_json(&entry).unwrap();
+        let is_persons =
+            ["VerifyLowIncome", "SubmitExchange", "RespondToExchange", "Deliver"].contains(&&*entry.method);
+        let fields = salt[16..].chunks(16).map(<[u8]>::to_vec);
+        if of_other.contains(&index) {
+            secrets.kept.extend(fields);
+        } else if is_persons && entry.code.as_deref() != Some("FAILED_PRECONDITION") {
+            secrets.erased.extend(fields);
+        }
+    }
+    let bodies: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT message FROM messages UNION ALL SELECT response FROM outcomes o JOIN audit_entries e \
+         ON e.idx = o.request_index WHERE instr(CAST(e.entry AS TEXT), 'SubmitExchange') > 0",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    // A part that lies on one page: a long body is spread over several.
+    secrets.erased.extend(bodies.iter().map(|body| body[..48].to_vec()));
+    secrets
+}
+
+/// Which of these a file of the gateway's holds.
+fn found(folder: &Path, wanted: &[Vec<u8>]) -> Vec<usize> {
+    let files: Vec<Vec<u8>> =
+        KEPT_FILES.iter().filter_map(|name| std::fs::read(folder.join(name)).ok()).collect();
+    let is_in = |bytes: &Vec<u8>| files.iter().any(|file| memmem(file, bytes));
+    wanted.iter().enumerate().filter(|(_, bytes)| is_in(bytes)).map(|(place, _)| place).collect()
+}
+
+fn memmem(file: &[u8], bytes: &[u8]) -> bool {
+    let mut from = 0;
+    while let Some(at) = file[from..].iter().position(|byte| *byte == bytes[0]) {
+        from += at;
+        if file[from..].starts_with(bytes) {
+            return true;
+        }
+        from += 1;
+    }
+    false
+}
+
+/// Runs an erasure again while the other side has not taken over the last message.
+async fn until_taken_over(scene: &Scene, arguments: &[&str]) -> Output {
+    let trying = async {
+        loop {
+            let output = run(scene, arguments).await;
+            if output.status.success() {
+                return output;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, trying).await.expect("the court takes the withdrawal")
+}
+
+async fn run(scene: &Scene, arguments: &[&str]) -> Output {
+    run_in(&scene.folder, arguments).await
+}
+
+async fn run_in(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = tokio::process::Command::new(support::BINARY);
+    command.args(arguments).current_dir(folder).kill_on_drop(true);
+    tokio::time::timeout(PATIENCE, command.output()).await.expect("the command ends").unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+async fn count(database: &Path, text: &'static str) -> i64 {
+    sole(database, text).await
+}
+
+async fn sole(database: &Path, text: &'static str) -> i64 {
+    let mut connection = log::connect(database).await;
+    sqlx::query_scalar(text).fetch_one(&mut connection).await.unwrap()
+}
+
+fn write_key(path: &Path, byte: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, byte.repeat(32)).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
