@@ -151,6 +151,15 @@ async fn a_bundle_proves_itself_with_nothing_but_the_key_and_no_damage_passes() 
         assert!(said(&output).contains("audit verify"), "{}", said(&output));
         bundles.push(out);
     }
+    let disclosed = folder.join("disclosed.zip");
+    let profile = scene.folder.join("auditor.toml");
+    let output = command(&scene.folder)
+        .args(["audit", "export", "--disclose", "request,response", "--exchange", id, "--as"])
+        .args([profile.as_path(), Path::new("--out"), &disclosed])
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
     let again = export(&scene, "auditor", purposes::AUDIT_INSPECTION, id, &bundles[0]).await;
     assert!(!again.status.success() && said(&again).contains("nothing is overwritten"), "{}", said(&again));
     // From here on there is nobody to ask.
@@ -162,6 +171,10 @@ async fn a_bundle_proves_itself_with_nothing_but_the_key_and_no_damage_passes() 
         assert_eq!((&report["sound"], report["exchange"].as_str()), (&Value::Bool(true), Some(id)));
         assert!(report["entries"].as_array().unwrap().len() > 3);
     }
+    let output = verify(folder, &disclosed, &key, &["--json"]).await;
+    assert!(output.status.success(), "{}", said(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["opened"].as_u64().unwrap() > 0, "{report}");
     let chinese = said(&verify(folder, &bundles[0], &key, &[]).await);
     assert!(chinese.contains("已证明") && chinese.contains("未证明"), "{chinese}");
     let english = said(&verify(folder, &bundles[0], &key, &["--lang", "en"]).await);

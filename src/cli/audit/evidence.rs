@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::ValueEnum;
+use data_encoding::{BASE64, HEXLOWER};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use tonic::Code;
 
 use super::Caller;
 use crate::audit::bundle::container::{self, is_container};
-use crate::audit::bundle::{Evidence, ProvenEntry, Report, Sentence, Wanted, verify};
+use crate::audit::bundle::{
+    Disclosure, Evidence, OpenedField, ProvenEntry, Removed, Report, Sentence, Wanted, verify,
+};
 use crate::audit::merkle::Hash;
 use crate::audit::note::VerifyingKey;
 use crate::cli::output::{explain, say, say_json};
@@ -33,14 +37,56 @@ pub(super) enum Language {
     En,
 }
 
+/// A field that entries commit to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Committed {
+    /// The operator's name.
+    OperatorName,
+    /// The person's document.
+    Subject,
+    /// The request's bytes.
+    Request,
+    /// The answer's bytes.
+    Response,
+}
+
+impl Committed {
+    fn name(self) -> &'static str {
+        match self {
+            Self::OperatorName => "operator_name",
+            Self::Subject => "subject",
+            Self::Request => "request",
+            Self::Response => "response",
+        }
+    }
+
+    fn on_wire(self) -> proto::CommittedField {
+        match self {
+            Self::OperatorName => proto::CommittedField::OperatorName,
+            Self::Subject => proto::CommittedField::Subject,
+            Self::Request => proto::CommittedField::Request,
+            Self::Response => proto::CommittedField::Response,
+        }
+    }
+}
+
 /// Writes the evidence of an exchange to a file that is not there yet.
-pub(super) async fn export(caller: &Caller, exchange: &str, out: &Path, as_json: bool) -> anyhow::Result<()> {
+pub(super) async fn export(
+    caller: &Caller,
+    exchange: &str,
+    disclose: &[Committed],
+    out: &Path,
+    as_json: bool,
+) -> anyhow::Result<()> {
     let client = AgencyClient::load(&caller.profile, Clock::system())?;
     // Before it is asked for: an export is an entry.
     if out.exists() {
         bail!("{} is there already (nothing is overwritten)", out.display());
     }
-    let evidence = fetch(&client, &caller.purpose, exchange).await?;
+    let mut evidence = fetch(&client, &caller.purpose, exchange).await?;
+    if !disclose.is_empty() {
+        evidence.disclosures = open(&client, &caller.purpose, &evidence, disclose).await?;
+    }
     let bytes = evidence.to_zip().context("the gateway's evidence cannot be packed")?;
     let file = OpenOptions::new().write(true).create_new(true).open(out);
     let mut file = file.with_context(|| format!("cannot make {} (nothing is overwritten)", out.display()))?;
@@ -102,6 +148,59 @@ async fn fetch(client: &AgencyClient, purpose: &str, exchange: &str) -> anyhow::
         bail!("{} of {} entries came; try again", evidence.entries.len(), head.entries);
     }
     Ok(evidence)
+}
+
+/// Opens fields of the entries, as far as the caller may; each opening is an entry of the log.
+async fn open(
+    client: &AgencyClient,
+    purpose: &str,
+    evidence: &Evidence,
+    disclose: &[Committed],
+) -> anyhow::Result<Vec<Disclosure>> {
+    let mut disclosures = Vec::new();
+    let bar = bar(evidence.entries.len() as u64);
+    for ProvenEntry { index, .. } in &evidence.entries {
+        let request = proto::OpenEntryRequest {
+            context: Some(client.context(purpose)),
+            index: *index,
+            fields: disclose.iter().map(|field| field.on_wire().into()).collect(),
+        };
+        bar.inc(1);
+        let answer = match client.audit().open_entry(client.request(request, DEADLINE)).await {
+            Ok(answer) => answer.into_inner(),
+            // The entry is the caller's to see, and what it commits to is not.
+            Err(status) if status.code() == Code::NotFound => continue,
+            Err(status) => return Err(explain(&status)),
+        };
+        let fields = answer.fields.iter().zip(disclose).filter_map(opened).collect::<Vec<_>>();
+        if fields.is_empty() {
+            continue;
+        }
+        let removed = answer.entry.and_then(|entry| entry.removed).and_then(|removed| {
+            let at = removed.remove_time?;
+            let at = jiff::Timestamp::new(at.seconds, at.nanos).ok()?;
+            Some(Removed { at, by: removed.agency })
+        });
+        disclosures.push(Disclosure { fields, index: index.to_string(), removed });
+    }
+    bar.finish_and_clear();
+    Ok(disclosures)
+}
+
+/// A field as opened; `None` where the entry commits to none.
+fn opened((answer, field): (&proto::OpenedField, &Committed)) -> Option<OpenedField> {
+    let absent = match answer.not_opened() {
+        proto::NotOpened::NotCommitted => return None,
+        proto::NotOpened::Unspecified => None,
+        why => Some(why.as_str_name().trim_start_matches("NOT_OPENED_").to_owned()),
+    };
+    let has_value = absent.is_none();
+    Some(OpenedField {
+        absent,
+        field: field.name().to_owned(),
+        salt: (!answer.salt.is_empty()).then(|| HEXLOWER.encode(&answer.salt)),
+        value: has_value.then(|| BASE64.encode(&answer.value)),
+    })
 }
 
 /// A bar on standard error; hidden where that is no terminal.

@@ -31,6 +31,10 @@ pub(in crate::cli) struct Export {
     /// happened in words. A party to the exchange gives the purpose of its agreement by --purpose.
     #[arg(long, value_name = "ID", requires = "out")]
     exchange: Option<String>,
+    /// With --exchange: open these fields of its entries, as far as you may. Each opening is an entry of the log, and the
+    /// file then holds personal values. Give several with commas.
+    #[arg(long, value_name = "FIELD", value_enum, value_delimiter = ',', requires = "exchange")]
+    disclose: Vec<evidence::Committed>,
     /// Write a folder of C2SP tiles instead, which any web server can publish; a folder of an earlier run is brought up
     /// to date.
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
@@ -43,7 +47,7 @@ pub(in crate::cli) struct Export {
 impl Export {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         if let (Some(exchange), Some(file)) = (&self.exchange, &self.out) {
-            return evidence::export(&self.caller, exchange, file, self.json).await;
+            return evidence::export(&self.caller, exchange, &self.disclose, file, self.json).await;
         }
         let client = AgencyClient::load(&self.caller.profile, Clock::system())?;
         if let Some(folder) = &self.tiles {
