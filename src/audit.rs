@@ -4,6 +4,7 @@
 //! (RFC 6962 trees, C2SP `tlog-tiles`, `tlog-checkpoint`, `tlog-proof` and `signed-note`), so that an auditor can
 //! check the log with tools that nobody here wrote.
 
+pub mod bundle;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod entry;

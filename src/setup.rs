@@ -424,6 +424,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::UploadAttachment,
             M::GetUpload,
             M::DownloadAttachment,
+            M::ExportEvidence,
             M::GetReceipt,
             M::OpenEntry,
         ];
@@ -451,6 +452,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::GetConsistencyProof,
             M::GetEntries,
             M::GetTile,
+            M::ExportEvidence,
             M::GetReceipt,
             M::OpenEntry,
             M::ListFindings,

@@ -824,6 +824,13 @@ fn samples(scene: &Scene) -> Vec<Sample> {
             },
         ),
         Sample::of(
+            Method::ExportEvidence,
+            &proto::ExportEvidenceRequest {
+                context: context(auditor, inspecting),
+                exchange_id: exchange_id(),
+            },
+        ),
+        Sample::of(
             Method::GetConsistencyProof,
             &proto::GetConsistencyProofRequest {
                 context: context(auditor, inspecting),

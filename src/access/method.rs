@@ -125,6 +125,8 @@ methods! {
         GetCheckpoint,
         /// Proves an entry.
         GetInclusionProof,
+        /// Gives the evidence of an exchange.
+        ExportEvidence: ServerStream,
         /// Proves that an earlier tree began a later one.
         GetConsistencyProof,
         /// Reads entries in a row.

@@ -1,5 +1,6 @@
 //! `audit`: reads, exports and verifies the log.
 
+mod evidence;
 mod export;
 mod filter;
 mod findings;
@@ -39,14 +40,15 @@ pub(super) enum Audit {
     List(Box<list::List>),
     /// Show one entry, and with --key prove that it is in the signed log.
     Show(show::Show),
-    /// Write the whole log to a file or as a folder that any web server can publish, or with --format entries for other
-    /// systems; `audit verify` reads the whole log's.
+    /// Write the whole log to a file or as a folder that any web server can publish, with --exchange the evidence of one
+    /// exchange, or with --format entries for other systems; `audit verify` reads all but the last.
     Export(export::Export),
     /// Get the proof of one entry, to keep and to check years later.
     ///
     /// An auditor gets the receipt of any entry, an agency those of its own calls and of calls that concerned it.
     Receipt(receipt::GetReceipt),
-    /// Verify a database file, an export, a published folder or a receipt, offline, with nothing but the log's public key.
+    /// Verify a database file, an export, a published folder, a receipt or the evidence of an exchange, offline, with nothing
+    /// but the log's public key.
     Verify(verify::Verify),
     /// Open what an entry only commits to, and check it against the entry; --check does so offline.
     Open(open::Open),

@@ -1,5 +1,6 @@
 //! `AuditService`: the log as auditors read and prove it.
 
+mod evidence;
 mod findings;
 mod listing;
 mod marking;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+use self::evidence::ExportEvidence;
 pub use self::findings::FindingRules;
 use self::findings::ListFindings;
 use self::listing::ListEntries;
@@ -37,6 +39,8 @@ pub struct Audit(pub Arc<Intake>);
 
 #[tonic::async_trait]
 impl AuditService for Audit {
+    type ExportEvidenceStream = Items<proto::ExportEvidenceResponse>;
+
     async fn list_entries(
         &self,
         request: Request<proto::ListEntriesRequest>,
@@ -63,6 +67,13 @@ impl AuditService for Audit {
         request: Request<proto::GetInclusionProofRequest>,
     ) -> Result<Response<proto::GetInclusionProofResponse>, Status> {
         self.0.look_up::<GetInclusionProof>(request).await
+    }
+
+    async fn export_evidence(
+        &self,
+        request: Request<proto::ExportEvidenceRequest>,
+    ) -> Result<Response<Self::ExportEvidenceStream>, Status> {
+        self.0.carry_out_sending::<ExportEvidence>(request).await
     }
 
     async fn get_consistency_proof(

@@ -118,6 +118,7 @@ witnessed!(
     GetEntryResponse,
     GetCheckpointResponse,
     GetInclusionProofResponse,
+    ExportEvidenceResponse,
     GetConsistencyProofResponse,
     GetEntriesResponse,
     GetTileResponse,

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use self::records::RecordOptions;
 use super::tiles::{Published, publish};
-use super::{Caller, DEADLINE};
+use super::{Caller, DEADLINE, evidence};
 use crate::audit::merkle::Hash;
 use crate::audit::verifier::StoredEntry;
 use crate::cli::output::{explain, say, say_json};
@@ -34,6 +34,10 @@ pub(in crate::cli) struct Export {
     /// The file to write; it must not be there yet.
     #[arg(long, value_name = "FILE", required_unless_present = "tiles")]
     out: Option<PathBuf>,
+    /// With --exchange alone: open these fields of its entries, as far as you may. Each opening is an entry of the log, and the
+    /// file then holds personal values. Give several with commas.
+    #[arg(long, value_name = "FIELD", value_enum, value_delimiter = ',', requires = "exchange")]
+    disclose: Vec<evidence::Committed>,
     /// Write a folder of C2SP tiles instead, which any web server can publish; a folder of an earlier run is brought up
     /// to date.
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
@@ -47,6 +51,9 @@ pub(in crate::cli) struct Export {
 
 impl Export {
     pub(super) async fn run(self) -> anyhow::Result<()> {
+        if let (Some(exchange), Some(file)) = (self.records.evidence_of()?, &self.out) {
+            return evidence::export(&self.caller, &exchange, &self.disclose, file, self.json).await;
+        }
         let client = AgencyClient::load(&self.caller.profile, Clock::system())?;
         if let Some(folder) = &self.tiles {
             let Published { size, fetched } = publish(&client, &self.caller.purpose, folder).await?;

@@ -8,6 +8,7 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde_json::json;
 
+use super::evidence::{Language, read_bundle, verify_bundle};
 use super::export::{read_checkpoints, read_entries};
 use super::read_key;
 use super::receipt::{read_receipt, verify_receipt};
@@ -22,7 +23,7 @@ use crate::store::Store;
 /// Arguments of `audit verify`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Verify {
-    /// A database file, an export, a folder of tiles or a receipt.
+    /// A database file, an export, a folder of tiles, a receipt, or the evidence of an exchange.
     path: PathBuf,
     /// The log's public key, or a file with it: what `audit key` printed, kept apart from the gateway.
     #[arg(long)]
@@ -30,6 +31,9 @@ pub(in crate::cli) struct Verify {
     /// An earlier checkpoint that you kept: the log must still contain it. May be given several times.
     #[arg(long = "checkpoint", value_name = "FILE")]
     checkpoints: Vec<PathBuf>,
+    /// Language of what is said of evidence.
+    #[arg(long, value_enum, default_value = "zh")]
+    lang: Language,
     #[command(flatten)]
     trusted: Trusted,
     /// Print JSON.
@@ -40,6 +44,10 @@ pub(in crate::cli) struct Verify {
 impl Verify {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let key = read_key(&self.key)?;
+        if let Some(bundle) = read_bundle(&self.path)? {
+            let wanted = self.trusted.wanted(&key)?;
+            return verify_bundle(&bundle, &key, &wanted, self.lang, self.json);
+        }
         if self.path.is_file()
             && let Some(receipt) = read_receipt(&self.path)?
         {

@@ -7,6 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::audit::bundle::Wanted;
 use crate::audit::checkpoint::Checkpoint;
 use crate::audit::cosignature::CosignerKey;
 use crate::audit::note::{NoteError, VerifyingKey};
@@ -36,9 +37,13 @@ pub(super) struct Witnessed {
 }
 
 impl Trusted {
-    /// Looks through checkpoints of the log for the witnesses' signatures. That the log contains the checkpoints is for
-    /// the caller to verify.
-    pub(super) fn examine(&self, notes: &[String], log: &VerifyingKey) -> anyhow::Result<Witnessed> {
+    /// The witnesses of a single checkpoint: unless a quorum says otherwise, all of them must have signed it.
+    pub(super) fn wanted(&self, log: &VerifyingKey) -> anyhow::Result<Wanted> {
+        let keys = self.keys(log)?;
+        Ok(Wanted { quorum: self.quorum.unwrap_or(keys.len()), keys })
+    }
+
+    fn keys(&self, log: &VerifyingKey) -> anyhow::Result<Vec<CosignerKey>> {
         let mut keys: Vec<CosignerKey> = Vec::new();
         for given in &self.witnesses {
             let text = if std::path::Path::new(given).is_file() {
@@ -62,6 +67,13 @@ impl Trusted {
         if self.quorum.is_some_and(|quorum| quorum == 0 || quorum > keys.len()) {
             bail!("--quorum must be at least 1 and at most the number of witnesses given");
         }
+        Ok(keys)
+    }
+
+    /// Looks through checkpoints of the log for the witnesses' signatures. That the log contains the checkpoints is for
+    /// the caller to verify.
+    pub(super) fn examine(&self, notes: &[String], log: &VerifyingKey) -> anyhow::Result<Witnessed> {
+        let keys = self.keys(log)?;
         let mut witnessed = Witnessed {
             signed: keys.iter().map(|key| (key.name().to_owned(), None)).collect(),
             findings: Vec::new(),

@@ -96,7 +96,8 @@ impl Lookup for ListEntries {
     }
 }
 
-fn refusal(error: &SearchError) -> Refusal {
+/// What a search that found nothing out becomes.
+pub(super) fn refusal(error: &SearchError) -> Refusal {
     match error {
         SearchError::Behind { indexed, entries } => {
             Refusal::SearchBehind { indexed: *indexed, entries: *entries }

@@ -50,7 +50,7 @@ impl Lookup for GetReceipt {
 }
 
 /// Whether an agreement lets the caller read any entry for this purpose, as auditors may.
-fn reads_any_entry(intake: &Intake, call: &Call, facts: &Facts) -> bool {
+pub(super) fn reads_any_entry(intake: &Intake, call: &Call, facts: &Facts) -> bool {
     facts.purpose.as_ref().is_some_and(|purpose| {
         let today = shanghai_day(call.arrived());
         intake.directory.load().decide(&call.caller(), Method::GetEntry, None, purpose, today).is_ok()

@@ -30,7 +30,9 @@ const PAGE: i32 = 500;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Format {
-    /// The whole log with its checkpoint, as `audit verify` reads it
+    /// The whole log with its checkpoint; with --exchange the evidence of that exchange: a ZIP file with its entries, a
+    /// proof for each, the signed checkpoint, and what happened in words. A party to the exchange gives the purpose of its
+    /// agreement by --purpose. `audit verify` reads both
     Log,
     /// JSON Lines: index, leaf hash and the entry itself
     Jsonl,
@@ -56,6 +58,20 @@ pub(super) struct RecordOptions {
 }
 
 impl RecordOptions {
+    /// The exchange whose evidence is asked for; `None` for anything else.
+    ///
+    /// # Errors
+    /// When the file with a person's number cannot be read.
+    pub(super) fn evidence_of(&self) -> anyhow::Result<Option<String>> {
+        if self.format != Format::Log || self.resume {
+            return Ok(None);
+        }
+        let filter = self.filter.on_wire()?;
+        let of_exchange =
+            proto::EntryFilter { exchange_id: filter.exchange_id.clone(), ..Default::default() };
+        Ok(Some(filter.exchange_id.clone()).filter(|exchange| !exchange.is_empty() && filter == of_exchange))
+    }
+
     /// The export that is asked for; `None` for the whole log.
     ///
     /// # Errors
@@ -65,7 +81,8 @@ impl RecordOptions {
         if self.format == Format::Log {
             if self.resume || filter != proto::EntryFilter::default() {
                 bail!(
-                    "the log is exported whole; --format jsonl, ocsf, fhir or csv take --resume and filters"
+                    "without --format the log is exported whole, or with --exchange alone the evidence of one exchange; \
+                     --format jsonl, ocsf, fhir or csv take --resume and filters"
                 );
             }
             return Ok(None);
