@@ -150,3 +150,18 @@ async fn what_was_given_up_and_then_acknowledged_has_arrived_and_its_clock_runs(
     assert_eq!(clocks[&matter.exchange_id][0].started, days(2));
     matter.store.close().await;
 }
+
+#[tokio::test]
+async fn an_exchange_with_a_message_on_its_way_loses_nothing_to_a_removal() {
+    let matter = Matter::open().await;
+    let step = RemovalStep {
+        removal_id: Uuid::from_u128(9),
+        kind: crate::audit::removal::RemovalKind::Period,
+        entries: crate::audit::removal::IndexRanges::default(),
+        threads: vec![matter.exchange_id],
+        by: delivery(1).recipient,
+        at: MONDAY,
+    };
+    assert_eq!(matter.apply(Effect::Remove(Box::new(step))).await, Err(Rejection::Conflict));
+    assert!(!matter.store.is_erased(&matter.exchange_id).await.unwrap());
+}
