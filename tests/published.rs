@@ -381,6 +381,32 @@ async fn a_receipt_is_for_the_caller_its_counterpart_and_auditors() {
     let foreign = Refused::of(&receipt(&neighbour, purposes::COOPERATION, index).await.err().unwrap());
     let nothing = Refused::of(&receipt(&neighbour, purposes::COOPERATION, 1_000_000).await.err().unwrap());
     assert_eq!((foreign.code, &foreign.reason), (Code::NotFound, &nothing.reason));
+    // What the neighbour tried in vain, or only read, does not come to whom it named.
+    let refused = Refused::of(&district::submit(&neighbour, &scene.fee_waiver()).await.err().unwrap());
+    let submitted = scene.entry(index).await.exchange.unwrap().to_string();
+    let read = district::get(&scene.centre, &submitted).await.unwrap().audit.unwrap().log_index;
+    for hidden in [refused.log_index, read] {
+        assert_eq!(scene.entry(hidden).await.counterpart, scene.entry(index).await.counterpart);
+        let found = Refused::of(&receipt(&scene.court, of_court, hidden).await.err().unwrap());
+        assert_eq!((found.code, &found.reason), (Code::NotFound, &nothing.reason));
+        let request = proto::OpenEntryRequest {
+            context: Some(scene.court.context(of_court)),
+            index: hidden,
+            fields: vec![proto::CommittedField::Request.into()],
+        };
+        let opened = scene.court.audit().open_entry(scene.court.request(request, DEADLINE)).await;
+        assert_eq!(Refused::of(&opened.err().unwrap()).code, Code::NotFound);
+    }
+    // What the gateway answered is for the caller alone.
+    for (client, may) in [(&scene.centre, true), (&scene.court, false)] {
+        let request = proto::OpenEntryRequest {
+            context: Some(client.context(purposes::FEE_WAIVER)),
+            index,
+            fields: vec![proto::CommittedField::Response.into()],
+        };
+        let opened = client.audit().open_entry(client.request(request, DEADLINE)).await;
+        assert_eq!(opened.is_ok(), may, "{:?}", opened.err());
+    }
     // An auditor's entry is not the centre's.
     let inspected = receipt(&scene.auditor, purposes::AUDIT_INSPECTION, index).await.unwrap();
     let theirs = receipt(&scene.centre, purposes::FEE_WAIVER, inspected.audit.unwrap().log_index).await;

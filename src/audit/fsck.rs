@@ -47,7 +47,7 @@ impl Packed {
 /// What a full check came to.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Entries that the head counts: so many were checked.
+    /// Entries that the head counts, or that were signed where it counts far more: so many were checked.
     pub size: u64,
     /// The root of the entries.
     pub root: Hash,
@@ -111,7 +111,7 @@ impl Fsck {
     /// [`tiles_for_root`](super::tile::tiles_for_root) names for its size. Without a key nobody knows who signed.
     ///
     /// `kept` are checkpoints that were kept outside, already verified.
-    pub fn begin(head: Head, edge: &TileSet, key: Option<&VerifyingKey>, kept: Vec<Checkpoint>) -> Self {
+    pub fn begin(mut head: Head, edge: &TileSet, key: Option<&VerifyingKey>, kept: Vec<Checkpoint>) -> Self {
         let mut findings = Vec::new();
         let opened = match key {
             Some(key) => Checkpoint::open(&head.checkpoint, key),
@@ -126,6 +126,10 @@ impl Fsck {
         let edge_root = edge.root(head.size).ok();
         let edge_is_signed =
             signed.as_ref().is_some_and(|signed| signed.size == head.size && edge_root == Some(signed.root));
+        // A head is a row that anybody with the file can write: one that counts far more than was signed is not followed.
+        if let Some(signed) = signed.as_ref().filter(|signed| head.size > signed.size.saturating_add(RUN)) {
+            (head.size, head.root) = (signed.size, signed.root);
+        }
         let sizes = kept.iter().chain(&signed).map(|checkpoint| checkpoint.size);
         let mut check = Self {
             roots: sizes.map(|size| (size, None)).collect(),
@@ -146,7 +150,7 @@ impl Fsck {
         check
     }
 
-    /// Entries that the head counts.
+    /// Entries that are checked.
     pub fn size(&self) -> u64 {
         self.head.size
     }

@@ -42,7 +42,7 @@ pub(super) enum Audit {
     Show(show::Show),
     /// Write the whole log to a file or as a folder that any web server can publish, with --exchange the evidence of one
     /// exchange, or with --format entries for other systems; `audit verify` reads all but the last.
-    Export(export::Export),
+    Export(Box<export::Export>),
     /// Get the proof of one entry, to keep and to check years later.
     ///
     /// An auditor gets the receipt of any entry, an agency those of its own calls and of calls that concerned it.

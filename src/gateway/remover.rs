@@ -76,6 +76,8 @@ struct Pass {
     step_entries: IndexRanges,
     step_threads: Vec<ExchangeId>,
     threads_seen: HashSet<ExchangeId>,
+    /// Those that run: nothing of them is taken away.
+    running: HashSet<ExchangeId>,
     included: BTreeSet<u64>,
     entries: u64,
     threads: u64,
@@ -120,15 +122,15 @@ impl Remover {
             let is_refused = removal.kind != RemovalKind::Retention && !found.obstacles.is_empty();
             if removal.dry_run || is_refused {
                 let state = if is_refused { RemovalState::Refused } else { RemovalState::Counted };
-                return self.end(removal, state, Some(found)).await;
+                return self.end(removal, state, Some((found.entries, found.threads)), found.obstacles).await;
             }
         }
-        self.pass(removal, true).await?;
+        let found = self.pass(removal, true).await?;
         // What was removed still stands in the write-ahead log as it was before.
         while !self.store.empty_write_ahead_log().await? {
             tokio::time::sleep(TRY_AGAIN).await;
         }
-        self.end(removal, RemovalState::Done, None).await
+        self.end(removal, RemovalState::Done, None, found.obstacles).await
     }
 
     /// Looks through the log, and removes what it finds if it is to.
@@ -205,9 +207,13 @@ impl Remover {
                     }
                 }
                 let of_thread = thread.is_some_and(|thread| pass.threads_seen.contains(&thread));
-                (named || of_thread) && stored.has_salts
+                let runs = thread.is_some_and(|thread| pass.running.contains(&thread));
+                (named || of_thread) && !runs && stored.has_salts
             }
-            RemovalKind::Period => entry.recorded < self.latest(removal, now) && stored.has_salts,
+            RemovalKind::Period => {
+                let runs = thread.is_some_and(|thread| pass.running.contains(&thread));
+                entry.recorded < self.latest(removal, now) && !runs && stored.has_salts
+            }
             // What tells of a removal is kept: without it nobody could say why something is gone.
             RemovalKind::Retention => {
                 entry.removal.is_none()
@@ -242,10 +248,13 @@ impl Remover {
         }
         match self.store.standing(&thread).await? {
             Standing::Running if removal.kind == RemovalKind::Retention => return Ok(()),
-            Standing::Running if pass.obstacles.len() < OBSTACLES_NAMED => {
-                pass.obstacles.push(thread.to_string());
+            Standing::Running => {
+                pass.running.insert(thread);
+                if pass.obstacles.len() < OBSTACLES_NAMED {
+                    pass.obstacles.push(thread.to_string());
+                }
             }
-            Standing::Running | Standing::Gone => {}
+            Standing::Gone => {}
             Standing::Ended => {
                 pass.threads += 1;
                 pass.step_threads.push(thread);
@@ -281,17 +290,15 @@ impl Remover {
         .await
     }
 
-    /// Ends a removal. What it came to is what a count found, or what its steps added up.
+    /// Ends a removal. What it came to is what a count found, or what its steps added up; `obstacles` are the exchanges
+    /// that were left alone, since they run.
     async fn end(
         &self,
         removal: &RemovalRecord,
         state: RemovalState,
-        found: Option<Pass>,
+        counts: Option<(u64, u64)>,
+        obstacles: Vec<String>,
     ) -> Result<(), Pause> {
-        let (counts, obstacles) = match found {
-            Some(found) => (Some((found.entries, found.threads)), found.obstacles),
-            None => (None, Vec::new()),
-        };
         let added_up = self.store.removal(&removal.removal_id, &removal.caller).await?;
         let told = counts.or(added_up.map(|record| (record.entries, record.exchanges)));
         self.append(removal, "RemovalEnded", Some(state), |said, at| {

@@ -285,8 +285,9 @@ impl Witnesses {
         let cosigned = standing.cosigned.as_ref().map_or(0, |cosigned| cosigned.size);
         if log.head().size > cosigned {
             if since.is_none_or(|(index, _)| index != cosigned) {
-                let entry = self.store.entry(cosigned).await.ok().flatten();
-                let recorded = entry.and_then(|stored| Entry::from_json(&stored.entry).ok());
+                // The first that is readable: what was pruned says no more when it was written.
+                let waiting = self.store.removable_entries(cosigned, 1).await.unwrap_or_default();
+                let recorded = waiting.first().and_then(|stored| Entry::from_json(&stored.entry).ok());
                 *since = recorded.map(|entry| (cosigned, entry.recorded));
             }
             if let Some((_, written)) = since {
@@ -420,8 +421,11 @@ async fn keep(
         checkpoint: head.checkpoint.to_string(),
         line: cosignature.line.clone(),
     };
-    let keep_from = board.lock().unwrap_or_else(PoisonError::into_inner).cosigned_size();
-    if let Err(error) = store.keep_cosignature(&kept, keep_from).await {
+    let (cosigned, oldest_waiting) = {
+        let board = board.lock().unwrap_or_else(PoisonError::into_inner);
+        (board.cosigned_size(), board.oldest_waiting())
+    };
+    if let Err(error) = store.keep_cosignature(&kept, cosigned, oldest_waiting).await {
         tracing::warn!(%error, "a cosignature cannot be kept in the database");
     }
     let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);

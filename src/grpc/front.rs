@@ -213,12 +213,9 @@ where
             self.kind_of(&agency).map_or(AgencyKind::ALL.len(), |kind| kind as usize),
         );
         let answering = async move {
-            if let Some(refusal) = refusal {
-                return Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http());
-            }
-            if let Some(refusal) = no_place {
-                // A flood of these waits its turn: the log's queue is for those who have a place.
-                let _turn = overloaded.acquire().await;
+            // A flood of refusals waits its turn, whatever they are for: the log's queue is for those who have a place.
+            let _turn = if no_place.is_some() { overloaded.acquire().await.ok() } else { None };
+            if let Some(refusal) = refusal.or(no_place) {
                 return Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http());
             }
             request.extensions_mut().insert(Arc::clone(&slot));

@@ -121,14 +121,12 @@ impl PublishedLog {
         let call = Call::of_method(Method::GetTile, Arc::clone(&slot));
         let directory = self.intake.directory.load_full();
         let purpose = directory.purpose_of(&agency, Method::GetTile, shanghai_day(arrived));
+        // A flood of refusals waits its turn, whatever they are for: the log's queue is for those who have a place.
+        let _turn = if no_place.is_some() { self.overloaded.acquire().await.ok() } else { None };
         let answered = match (no_place, purpose) {
             _ if !directory.is_active(&agency) => Err(Refusal::AgencyNotActive),
             _ if !is_fetch(&request) => Err(Refusal::NotAFetch),
-            (Some(refusal), _) => {
-                // A flood of these waits its turn: the log's queue is for those who have a place.
-                let _turn = self.overloaded.acquire().await;
-                Err(refusal)
-            }
+            (Some(refusal), _) => Err(refusal),
             (None, Err(denial)) => Err(Refusal::Denied(denial)),
             (None, Ok(purpose)) => Ok(purpose.as_str().to_owned()),
         };

@@ -18,20 +18,30 @@ pub struct CosignatureRecord {
 }
 
 impl Store {
-    /// Keeps a cosignature, and forgets those on checkpoints smaller than `keep_from`.
+    /// Keeps a cosignature, and forgets those on checkpoints smaller than `oldest_waiting`, but for the one of the size
+    /// `cosigned`.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn keep_cosignature(&self, kept: &CosignatureRecord, keep_from: u64) -> Result<(), StoreError> {
+    pub async fn keep_cosignature(
+        &self,
+        kept: &CosignatureRecord,
+        cosigned: u64,
+        oldest_waiting: u64,
+    ) -> Result<(), StoreError> {
         let mut connection = self.writer.acquire().await?;
         let outcome = async {
             let mut transaction = sqlx::Connection::begin(&mut *connection).await?;
-            sqlx::query("DELETE FROM audit_cosignatures WHERE size < $1 OR (size = $2 AND witness = $3)")
-                .bind(signed(keep_from))
-                .bind(signed(kept.size))
-                .bind(&kept.witness)
-                .execute(&mut *transaction)
-                .await?;
+            sqlx::query(
+                "DELETE FROM audit_cosignatures \
+                 WHERE (size < $1 AND size <> $2) OR (size = $3 AND witness = $4)",
+            )
+            .bind(signed(oldest_waiting))
+            .bind(signed(cosigned))
+            .bind(signed(kept.size))
+            .bind(&kept.witness)
+            .execute(&mut *transaction)
+            .await?;
             sqlx::query(
                 "INSERT INTO audit_cosignatures (size, witness, checkpoint, line) VALUES ($1, $2, $3, $4)",
             )

@@ -348,7 +348,7 @@ async fn apply_one(
             events::record(connection, exchange_id, Change::Overdue, 0, *at).await.map(Ok)
         }
         Effect::BeginRemoval(new) => removals::begin(connection, new).await,
-        Effect::Remove(step) => removals::step(connection, step).await.map(Ok),
+        Effect::Remove(step) => removals::step(connection, step).await,
         Effect::EndRemoval(end) => removals::end(connection, end).await.map(Ok),
         Effect::AdoptPseudonymKey { fingerprint, at } => {
             removals::adopt_key(connection, fingerprint, *at).await.map(Ok)

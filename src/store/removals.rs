@@ -441,7 +441,23 @@ pub(super) async fn begin(
     Ok(exactly_one(begun.rows_affected()))
 }
 
-pub(super) async fn step(connection: &mut SqliteConnection, step: &RemovalStep) -> Result<(), StoreError> {
+/// Takes a step, or none of it where a message has come into one of its threads since that was looked at: the message
+/// is not lost, and the thread does not lose its salts without it.
+pub(super) async fn step(
+    connection: &mut SqliteConnection,
+    step: &RemovalStep,
+) -> Result<Result<(), Rejection>, StoreError> {
+    for thread in &step.threads {
+        let waits: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM deliveries WHERE exchange_id = $1 AND state IN ('PENDING', 'LEASED'))",
+        )
+        .bind(thread.as_bytes().as_slice())
+        .fetch_one(&mut *connection)
+        .await?;
+        if waits {
+            return Ok(Err(Rejection::Conflict));
+        }
+    }
     let of_entries = match step.kind {
         // The operator's name, first in the salt, is another person's.
         RemovalKind::Subject => "SET salt = CASE length(salt) WHEN 64 THEN substr(salt, 1, 16) END",
@@ -477,16 +493,6 @@ pub(super) async fn step(connection: &mut SqliteConnection, step: &RemovalStep) 
         .await?;
     }
     for thread in &step.threads {
-        // A message that was added since the thread was looked at is not lost.
-        let waits: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM deliveries WHERE exchange_id = $1 AND state IN ('PENDING', 'LEASED'))",
-        )
-        .bind(thread.as_bytes().as_slice())
-        .fetch_one(&mut *connection)
-        .await?;
-        if waits {
-            continue;
-        }
         remove_named(connection, thread).await?;
         let is_marked = step.kind != RemovalKind::Retention && mark_erased(connection, thread, step).await?;
         if is_marked {
@@ -513,7 +519,7 @@ pub(super) async fn step(connection: &mut SqliteConnection, step: &RemovalStep) 
     .bind(step.removal_id.as_bytes().as_slice())
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// Marks an exchange as erased. Returns whether the thread is an exchange's.

@@ -76,7 +76,11 @@ impl WitnessClient {
                 Answer::Conflict(size.flatten())
             }
             StatusCode::UNPROCESSABLE_ENTITY => Answer::NotConsistent,
-            status => Answer::Refused(status, text.trim().chars().take(200).collect()),
+            // It goes into the log of this process, which has its own lines.
+            status => {
+                let words = text.trim().chars().filter(|character| !character.is_control()).take(200);
+                Answer::Refused(status, words.collect())
+            }
         })
     }
 }

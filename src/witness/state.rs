@@ -18,7 +18,8 @@ use crate::audit::merkle::leaf_hash;
 use crate::audit::note::{NoteError, VerifyingKey};
 use crate::audit::witness::{AddCheckpoint, Judgement, judge};
 
-/// Pairs of evidence kept of one log: the first say it all, and a log gone wrong must not fill the witness's disk.
+/// Pairs of evidence of one sort kept of one log: the first say it all, and a log gone wrong must not fill the witness's
+/// disk. Anybody who is let in can send false proofs, so these never take the place of a proven fork.
 const MOST_EVIDENCE: usize = 100;
 
 /// The witness's memory of all its logs.
@@ -110,8 +111,11 @@ impl Notebook {
                 }
             }
             Judgement::Forked { .. } | Judgement::NotConsistent => {
+                let sort = if judgement == Judgement::NotConsistent { "doubt" } else { "fork" };
                 let held = newest.as_ref().map(|newest| newest.note.as_str()).unwrap_or_default();
-                if let Err(error) = self.keep_evidence(page, held, &request.to_text()) {
+                if let Err(error) =
+                    self.keep_evidence(&format!("{}-{sort}", page.name), held, &request.to_text())
+                {
                     tracing::error!(%error, "evidence of a fork cannot be kept; it follows");
                     tracing::error!(held, presented = request.checkpoint, "evidence");
                 }
@@ -121,16 +125,17 @@ impl Notebook {
         Kept::Judged(judgement)
     }
 
-    fn keep_evidence(&self, page: &Page, held: &str, presented: &str) -> io::Result<()> {
+    /// Keeps a pair among those whose names begin with `sort`.
+    fn keep_evidence(&self, sort: &str, held: &str, presented: &str) -> io::Result<()> {
         let folder = self.folder.join("evidence");
-        let name = format!("{}-{}", page.name, name_of(&format!("{held}{presented}")));
+        let name = format!("{sort}-{}", name_of(&format!("{held}{presented}")));
         let path = folder.join(format!("{name}.presented"));
         if path.exists() {
             return Ok(());
         }
         let kept = fs::read_dir(&folder)?
             .filter_map(Result::ok)
-            .filter(|file| file.file_name().to_string_lossy().starts_with(&page.name))
+            .filter(|file| file.file_name().to_string_lossy().starts_with(sort))
             .count();
         if kept >= 2 * MOST_EVIDENCE {
             return Ok(());
@@ -259,5 +264,16 @@ mod tests {
             assert!(matches!(kept, Kept::Judged(Judgement::NotConsistent)));
         }
         assert_eq!(count(), 2 * MOST_EVIDENCE);
+        // However many false proofs were sent, a proven fork is kept.
+        let other = Checkpoint {
+            origin: log().name().to_owned(),
+            size: 5,
+            root: leaf_hash(b"other"),
+            extensions: Vec::new(),
+        };
+        let fork = AddCheckpoint { old_size: 5, proof: Vec::new(), checkpoint: other.sign(&log()).unwrap() };
+        let kept = notebook.consider(log().name(), &fork);
+        assert!(matches!(kept, Kept::Judged(Judgement::Forked { .. })));
+        assert_eq!(count(), 2 * MOST_EVIDENCE + 2);
     }
 }

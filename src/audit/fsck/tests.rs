@@ -226,3 +226,12 @@ fn a_log_with_everything_changed_is_listed_in_part() {
     assert_eq!(report.findings.len() as u64 + report.findings_left_out, 5_000);
     assert!(report.findings.len() <= 2 * LISTED);
 }
+
+#[test]
+fn a_head_that_counts_what_nobody_signed_is_named_and_not_followed_without_end() {
+    let mut stored = log(300);
+    stored.head.size = 1 << 60;
+    let report = stored.check(Vec::new());
+    assert_eq!(report.size, 300);
+    assert_eq!(report.findings, [Finding::HeadNotSigned { size: 1 << 60, signed: 300 }]);
+}

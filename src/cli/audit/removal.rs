@@ -192,6 +192,10 @@ impl Caller {
             }
             proto::RemovalState::Done if !self.json => {
                 say(format_args!("{entries} entries and {exchanges} exchanges or verifications were {done}"));
+                if !ended.running.is_empty() {
+                    let running = ended.running.join(", ");
+                    say(format_args!("not {done}, since they began meanwhile and still run: {running}"));
+                }
             }
             _ => {}
         }

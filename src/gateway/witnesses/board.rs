@@ -9,7 +9,11 @@ use crate::audit::note::VerifyingKey;
 use crate::audit::witnessed::{Cosigned, Standing, WitnessStanding};
 use crate::store::CosignatureRecord;
 
-/// Cosignatures on the newest checkpoint that has a quorum, and on those after it.
+/// Checkpoints without a quorum whose cosignatures are kept. With a witness down for months, those of the others would
+/// pile up without end.
+const MOST_WAITING: usize = 16;
+
+/// Cosignatures on the newest checkpoint that has a quorum, and on the newest after it.
 pub(super) struct Board {
     keys: Vec<CosignerKey>,
     quorum: usize,
@@ -67,8 +71,9 @@ impl Board {
         if lines.len() >= self.quorum {
             let whole: String = std::iter::once(&**note).chain(lines.values().map(String::as_str)).collect();
             self.cosigned = Some(Cosigned { size, note: whole.into() });
-            self.signed.retain(|signed, _| *signed >= size);
         }
+        let (cosigned, oldest) = (self.cosigned_size(), self.oldest_waiting());
+        self.signed.retain(|signed, _| *signed == cosigned || *signed >= oldest);
     }
 
     /// Takes down that a witness holds another log.
@@ -84,6 +89,12 @@ impl Board {
     /// Entries of the newest checkpoint that has a quorum.
     pub(super) fn cosigned_size(&self) -> u64 {
         self.cosigned.as_ref().map_or(0, |cosigned| cosigned.size)
+    }
+
+    /// Size of the oldest checkpoint behind the cosigned one whose cosignatures are kept.
+    pub(super) fn oldest_waiting(&self) -> u64 {
+        let first = self.cosigned_size() + 1;
+        self.signed.range(first..).rev().take(MOST_WAITING).last().map_or(first, |(size, _)| *size)
     }
 
     pub(super) fn newest_cosigned(&self) -> Option<String> {
@@ -154,6 +165,21 @@ mod tests {
         sign(&mut board, 2, 7);
         sign(&mut board, 1, 5);
         assert_eq!((board.cosigned_size(), board.size_of(1)), (7, 7));
+    }
+
+    #[test]
+    fn without_a_quorum_the_oldest_cosignatures_give_way_and_the_newest_may_still_have_it() {
+        let mut board = board(2);
+        sign(&mut board, 0, 1);
+        sign(&mut board, 1, 1);
+        for size in 2..100 {
+            sign(&mut board, 0, size);
+        }
+        assert_eq!((board.signed.len(), board.oldest_waiting()), (1 + MOST_WAITING, 84));
+        sign(&mut board, 2, 1);
+        assert!(witness(2).cosigner_key().find(&board.newest_cosigned().unwrap()).is_ok());
+        sign(&mut board, 1, 84);
+        assert_eq!(board.cosigned_size(), 84);
     }
 
     #[test]

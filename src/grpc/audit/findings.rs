@@ -3,6 +3,7 @@
 //! A look reads the log in small pieces through the readers' connections and gives way between them, so that calls do not
 //! wait for it; so many at once are made and no more.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -255,18 +256,31 @@ impl Look {
 /// The first entry that was recorded at or after an instant, by halving: entries are recorded in order, as long as the
 /// clock was not set back.
 async fn first_recorded_at(intake: &Intake, at: Timestamp, size: u64) -> Result<u64, Refusal> {
-    let (mut low, mut high) = (0, size);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let found = intake.store.entries(middle, 1).await.map_err(|error| store_refusal(&error))?;
-        let recorded = found.first().and_then(|stored| Entry::from_json(&stored.entry).ok());
-        // What cannot be read is past retention, and so is all before it.
-        match recorded {
-            Some(entry) if entry.recorded >= at => high = middle,
-            _ => low = middle + 1,
-        }
+    let mut range = 0..size;
+    while !range.is_empty() {
+        // What was pruned between others says nothing; the next that can be read does.
+        let found = intake.store.removable_entries(middle(&range), 1).await;
+        let found = found.map_err(|error| store_refusal(&error))?;
+        let readable = found.first().map(|stored| {
+            let entry = Entry::from_json(&stored.entry);
+            (stored.index, entry.is_ok_and(|entry| entry.recorded >= at))
+        });
+        range = halved(&range, readable);
     }
-    Ok(low)
+    Ok(range.start)
+}
+
+fn middle(range: &Range<u64>) -> u64 {
+    range.start + (range.end - range.start) / 2
+}
+
+/// What is left of a range, by the first readable entry from its middle on: its index, and whether it lies behind what is
+/// looked for or is that itself.
+fn halved(range: &Range<u64>, readable: Option<(u64, bool)>) -> Range<u64> {
+    match readable {
+        Some((index, false)) if index < range.end => index + 1..range.end,
+        _ => range.start..middle(range),
+    }
 }
 
 fn instant(
@@ -334,5 +348,31 @@ fn notice_on_wire(notice: &Notice) -> proto::FindingNotice {
             undercount,
             ..Default::default()
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_readable_entry_is_passed_over_where_others_were_pruned(
+            readable in prop::collection::btree_set(0u64..200, 0..60), at in 0u64..200, size in 0u64..200,
+        ) {
+            // Each entry was recorded at the moment of its index.
+            let mut range = 0..size;
+            while !range.is_empty() {
+                let first = readable.range(middle(&range)..).next();
+                range = halved(&range, first.map(|index| (*index, *index >= at)));
+            }
+            let wanted: BTreeSet<u64> = readable.iter().copied().filter(|index| (at..size).contains(index)).collect();
+            let found: BTreeSet<u64> = readable.range(range.start..).copied().filter(|index| *index < size).collect();
+            prop_assert_eq!(found, wanted);
+        }
     }
 }

@@ -58,7 +58,7 @@ impl Operation for ListEntries {
 impl Lookup for ListEntries {
     async fn look_up(
         intake: &Intake,
-        _: &Call,
+        call: &Call,
         list: List,
         _: &mut Facts,
     ) -> Result<Self::Response, Refusal> {
@@ -66,7 +66,7 @@ impl Lookup for ListEntries {
         let order = if newest_first { "newest first" } else { "oldest first" };
         let tokens = PageToken::new(
             &intake.pseudonyms,
-            format!("entries\0{order}\0{}", data_encoding::HEXLOWER.encode(&asked)),
+            format!("entries\0{}\0{order}\0{}", call.caller(), data_encoding::HEXLOWER.encode(&asked)),
         );
         if let Some(id) = person {
             let pseudonyms = intake.pseudonyms.every_pseudonym(id.kind().as_str(), id.reveal());

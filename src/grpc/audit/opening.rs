@@ -2,13 +2,14 @@
 
 use prost::Message as _;
 
+use super::receipt::concerns;
 use super::removal::kind_on_wire;
 use super::{context, entry_on_wire};
 use crate::access::Method;
 use crate::audit::entry::{Commitment, Entry, Field, Phase};
 use crate::audit::log::Storage as _;
 use crate::audit::secret::commitment;
-use crate::domain::agency::AgencyKind;
+use crate::domain::agency::{AgencyKind, CreditCode};
 use crate::domain::exchange::ExchangeId;
 use crate::grpc::call::Call;
 use crate::grpc::intake::{Intake, store_refusal};
@@ -60,12 +61,8 @@ impl Lookup for OpenEntry {
         } else {
             Some(Entry::from_json(&stored.entry).map_err(|_| Refusal::Internal)?)
         };
-        let caller = call.caller().to_string();
-        let is_party = entry.as_ref().is_some_and(|entry| {
-            entry.caller.as_ref() == Some(&caller) || entry.counterpart.as_ref() == Some(&caller)
-        });
-        let is_for_parties = fields.iter().all(|field| matches!(field, Field::Request | Field::Response));
-        let is_entitled = is_auditor || (is_party && is_for_parties);
+        let may_open = |entry: &Entry| fields.iter().all(|field| is_for(&call.caller(), entry, *field));
+        let is_entitled = is_auditor || entry.as_ref().is_some_and(may_open);
         if !is_entitled {
             return Err(Refusal::NotFound);
         }
@@ -113,6 +110,17 @@ pub(super) async fn with_removal(
         agency: removed.by,
     });
     Ok(proto::AuditEntry { removed, ..entry })
+}
+
+/// Whether an agency may open a field: of its own call the request and the answer, of one that came to it the request.
+/// What the gateway answered was for the caller alone.
+fn is_for(agency: &CreditCode, entry: &Entry, field: Field) -> bool {
+    let is_caller = entry.caller.as_deref() == Some(agency.as_str());
+    match field {
+        Field::Request => concerns(agency, entry),
+        Field::Response => is_caller,
+        Field::OperatorName | Field::Subject => false,
+    }
 }
 
 /// What an entry commits to as a field.

@@ -3,8 +3,9 @@
 use super::context;
 use super::proofs::prove;
 use crate::access::Method;
-use crate::audit::entry::Entry;
+use crate::audit::entry::{Entry, Phase};
 use crate::audit::receipt::TlogProof;
+use crate::domain::agency::CreditCode;
 use crate::grpc::call::Call;
 use crate::grpc::intake::{Intake, store_refusal};
 use crate::grpc::operation::{Facts, Lookup, Operation, Reading};
@@ -40,7 +41,8 @@ impl Lookup for GetReceipt {
         }
         let found = intake.store.entry(index).await.map_err(|error| store_refusal(&error))?;
         let entry = found.ok_or(Refusal::NotFound)?.entry;
-        if !reads_any_entry(intake, call, facts) && !concerns(call, &entry) {
+        let concerns_caller = || Entry::from_json(&entry).is_ok_and(|entry| concerns(&call.caller(), &entry));
+        if !reads_any_entry(intake, call, facts) && !concerns_caller() {
             return Err(Refusal::NotFound);
         }
         let hashes = prove(intake, index, head.size).await?;
@@ -57,10 +59,11 @@ pub(super) fn reads_any_entry(intake: &Intake, call: &Call, facts: &Facts) -> bo
     })
 }
 
-/// Whether the entry is of a call by this agency, or of one that asked it or wrote to it.
-fn concerns(call: &Call, entry: &[u8]) -> bool {
-    let caller = call.caller();
-    Entry::from_json(entry).is_ok_and(|entry| {
-        [&entry.caller, &entry.counterpart].into_iter().any(|named| named.as_deref() == Some(caller.as_str()))
-    })
+/// Whether an entry is this agency's too: of its own call, or of one by which another asked it or wrote to it. What
+/// another tried in vain, or only read, never came to it.
+pub(super) fn concerns(agency: &CreditCode, entry: &Entry) -> bool {
+    let is_agency = |named: &Option<String>| named.as_deref() == Some(agency.as_str());
+    let came_to_counterpart = !matches!(entry.phase, Phase::Refused | Phase::Read)
+        && entry.method != Method::DownloadAttachment.name();
+    is_agency(&entry.caller) || (is_agency(&entry.counterpart) && came_to_counterpart)
 }

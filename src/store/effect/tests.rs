@@ -200,3 +200,18 @@ async fn a_lease_of_a_gateway_that_ended_is_released_and_one_of_an_agency_that_p
     assert_eq!(figures.oldest, Some(MONDAY));
     matter.store.close().await;
 }
+
+#[tokio::test]
+async fn an_exchange_with_a_message_on_its_way_loses_nothing_to_a_removal() {
+    let matter = Matter::open().await;
+    let step = RemovalStep {
+        removal_id: Uuid::from_u128(9),
+        kind: crate::audit::removal::RemovalKind::Period,
+        entries: crate::audit::removal::IndexRanges::default(),
+        threads: vec![matter.exchange_id],
+        by: delivery(1).recipient,
+        at: MONDAY,
+    };
+    assert_eq!(matter.apply(Effect::Remove(Box::new(step))).await, Err(Rejection::Conflict));
+    assert!(!matter.store.is_erased(&matter.exchange_id).await.unwrap());
+}

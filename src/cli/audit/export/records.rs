@@ -128,8 +128,11 @@ pub(super) struct Record<'r> {
 #[derive(Serialize, Deserialize)]
 struct Plan {
     format: Format,
-    /// The filter, in the contract's bytes, hex.
+    /// The filter, in the contract's bytes, hex; without the person's document, which is to stand in no file. The page
+    /// token holds for the same person only.
     filter: String,
+    /// Whether a person is searched for.
+    by_person: bool,
     /// The checkpoint under which the entries stand.
     checkpoint: String,
     page_token: String,
@@ -237,6 +240,7 @@ impl Export {
         let plan = Plan {
             format: self.format,
             filter: self.filter_hex(),
+            by_person: self.filter.person.is_some(),
             checkpoint,
             page_token: String::new(),
             length: head.len() as u64,
@@ -256,7 +260,8 @@ impl Export {
             .with_context(|| format!("{part} is there, but its plan {plan_path} cannot be read; {anew}"))?;
         let plan: Plan = serde_json::from_slice(&text)
             .with_context(|| format!("{plan_path} is not the plan of an export; {anew}"))?;
-        if plan.format != self.format || plan.filter != self.filter_hex() {
+        let begun_with = (plan.format, plan.filter.as_str(), plan.by_person);
+        if begun_with != (self.format, &*self.filter_hex(), self.filter.person.is_some()) {
             bail!("{part} was begun with another format or filter: give the same, or {anew}");
         }
         let mut file = OpenOptions::new().read(true).write(true).open(&self.part)?;
@@ -296,7 +301,8 @@ impl Export {
     }
 
     fn filter_hex(&self) -> String {
-        data_encoding::HEXLOWER.encode(&prost::Message::encode_to_vec(&self.filter))
+        let filter = proto::EntryFilter { person: None, ..self.filter.clone() };
+        data_encoding::HEXLOWER.encode(&prost::Message::encode_to_vec(&filter))
     }
 
     /// The line of an entry, with its end.
@@ -329,4 +335,20 @@ fn bar(size: u64, last: Option<u64>) -> ProgressBar {
     bar.set_position(last.map_or(0, |index| index + 1));
     bar.reset_eta();
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plan_of_an_export_does_not_hold_the_person_searched_for() {
+        let person = proto::PersonFilter { id_kind: 1, id_number: "11010119900101123X".to_owned() };
+        let filter = proto::EntryFilter { person: Some(person), unit: "01".to_owned(), ..Default::default() };
+        let path = PathBuf::from("unused");
+        let (out, part, plan) = (path.clone(), path.clone(), path);
+        let export = Export { format: Format::Csv, resume: false, filter, out, part, plan };
+        let number = data_encoding::HEXLOWER.encode(b"11010119900101123X");
+        assert!(!export.filter_hex().contains(&number) && !export.filter_hex().is_empty());
+    }
 }
