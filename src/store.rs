@@ -14,6 +14,7 @@ mod finding_marks;
 mod lock;
 mod log;
 mod outcomes;
+mod rebuild;
 mod removals;
 mod rows;
 mod scan;
