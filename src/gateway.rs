@@ -318,6 +318,7 @@ impl Gateway {
             clock: clock.clone(),
             node: config.gateway.node.clone(),
             retention: config.retention.clone(),
+            standing: witnesses.standing(),
         };
         let metrics = metrics.map(|(listener, address)| {
             let sources = metrics::Sources {

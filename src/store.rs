@@ -15,6 +15,7 @@ mod lock;
 mod log;
 mod outbox;
 mod outcomes;
+mod rebuild;
 mod removals;
 mod rows;
 mod scan;

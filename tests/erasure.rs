@@ -11,12 +11,13 @@ use std::process::Output;
 use std::time::Duration;
 
 use district::{Scene, answer, get};
+use legal_aid_gateway::audit::cosignature::CosigningKey;
 use legal_aid_gateway::audit::entry::Entry;
 use legal_aid_gateway::clock::Clock;
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::grpc::proto::erase_records_request::Target;
 use legal_aid_gateway::grpc::proto::response::Kind as Arm;
-use legal_aid_gateway::setup::{NOT_ON_THE_REGISTER, ON_THE_REGISTER, purposes};
+use legal_aid_gateway::setup::{NOT_ON_THE_REGISTER, ON_THE_REGISTER, codes, purposes};
 use legal_aid_gateway::simulator::court::Script;
 use legal_aid_gateway::simulator::district::District;
 use support::{Folder, Gateway, log};
@@ -107,6 +108,8 @@ async fn after_erasing_a_person_no_file_holds_a_salt_or_a_body_and_the_log_verif
     let scene = scene.restart().await;
     let verified = run(&scene, &["audit", "verify", "gateway.db", "--key", &key]).await;
     assert!(verified.status.success() && said(&verified).contains("erased on"), "{verified:?}");
+    let checked = run(&scene, &["audit", "fsck", "gateway.db", "--key", &key]).await;
+    assert!(checked.status.success() && said(&checked).contains("erased on"), "{checked:?}");
     let again = run(&scene, &erase).await;
     // Only what the earlier calls themselves left, such as their commitment to the person.
     assert!(again.status.success() && said(&again).contains(" 0 exchanges"), "{again:?}");
@@ -120,6 +123,9 @@ async fn after_erasing_a_person_no_file_holds_a_salt_or_a_body_and_the_log_verif
     let verified = run(&scene, &["audit", "verify", "gateway.db", "--key", &key]).await;
     let untold = format!("salts of entries {of_other} to {of_other} are gone, and no entry of the log says");
     assert!(!verified.status.success() && said(&verified).contains(&untold), "{verified:?}");
+    let checked = run(&scene, &["audit", "fsck", "gateway.db", "--key", &key]).await;
+    let untold = format!("entry {of_other}: salts of it and those up to {of_other} are gone");
+    assert!(!checked.status.success() && said(&checked).contains(&untold), "{checked:?}");
     scene.stop().await;
 }
 
@@ -211,9 +217,24 @@ async fn what_is_past_its_retention_is_pruned_and_the_log_is_proven_as_before() 
         std::fs::copy(old.join(name), new.join(name)).unwrap();
     }
     std::fs::write(new.join("earlier"), earlier).unwrap();
+    let prune = ["audit", "prune", "--as", "operator.toml"];
+    // While a witness is needed that has cosigned nothing yet, no entry goes.
+    let settings = std::fs::read_to_string(new.join("gateway.toml")).unwrap();
+    let witness = CosigningKey::from_seed("witness.example", &[3; 32]).unwrap();
+    let policy = format!(
+        "{settings}\n[audit.witnesses]\nquorum = 1\n[[audit.witnesses.witness]]\nkey = \"{}\"\nagency = \"{}\"\n\
+         address = \"127.0.0.1:1\"\nserver_name = \"localhost\"\n",
+        witness.cosigner_key(),
+        codes::COURT
+    );
+    std::fs::write(new.join("gateway.toml"), policy).unwrap();
+    let district = District::open(&new, Clock::system()).await.unwrap();
+    let counted = run_in(&new, &[&prune[..], &["--dry-run"]].concat()).await;
+    assert!(said(&counted).contains("0 entries and 1 exchanges"), "{counted:?}");
+    district.stop().await;
+    std::fs::write(new.join("gateway.toml"), settings).unwrap();
     let district = District::open(&new, Clock::system()).await.unwrap();
     let key = district.gateway.log_key().to_string();
-    let prune = ["audit", "prune", "--as", "operator.toml"];
     let counted = run_in(&new, &[&prune[..], &["--dry-run"]].concat()).await;
     assert!(said(&counted).contains("1 exchanges or verifications would be pruned"), "{counted:?}");
     let pruned = run_in(&new, &prune).await;
@@ -247,7 +268,37 @@ async fn what_is_past_its_retention_is_pruned_and_the_log_is_proven_as_before() 
     assert!(verified.status.success() && said(&verified).contains("past retention"), "{verified:?}");
     let again = run_in(&new, &prune).await;
     assert!(said(&again).contains("0 entries and 0 exchanges"), "{again:?}");
+
+    // What C2SP calls a bundle cannot be made of a pruned tile: what was kept of it stands beside.
+    let export = ["audit", "export", "--as", "auditor.toml"];
+    let exported = run_in(&new, &[&export[..], &["--tiles", "published"]].concat()).await;
+    assert!(said(&exported).contains(&format!("{gone} pruned")), "{exported:?}");
+    assert!(
+        new.join("published/tile/kept/000").is_file() && !new.join("published/tile/entries/000").exists()
+    );
+    let verified = run_in(&new, &["audit", "verify", "published", "--key", &key]).await;
+    assert!(verified.status.success() && said(&verified).contains("past retention"), "{verified:?}");
+    let (auditor, purpose) = (district.client("auditor").unwrap(), purposes::AUDIT_INSPECTION);
+    let request = proto::GetEntriesRequest { context: Some(auditor.context(purpose)), first: 0, count: 300 };
+    let entries = auditor.audit().get_entries(auditor.request(request, district::DEADLINE)).await.unwrap();
+    let entries = entries.into_inner().entries;
+    let without_bytes =
+        entries.iter().filter(|stored| stored.entry.is_empty() && stored.leaf_hash.len() == 32);
+    assert_eq!(without_bytes.count(), usize::try_from(gone).unwrap());
+    let receipt = ["audit", "receipt", &index, "--as", "auditor.toml", "--out", "receipt"];
+    let receipt = run_in(&new, &receipt).await;
+    assert!(!receipt.status.success() && said(&receipt).contains("pruned past retention"), "{receipt:?}");
+    for format in ["ocsf", "fhir", "csv", "jsonl"] {
+        let exported = run_in(&new, &[&export[..], &["--format", format, "--out", format]].concat()).await;
+        let skipped = said(&exported).contains(&format!("{gone} more were pruned"));
+        assert!(exported.status.success() && skipped == (format != "jsonl"), "{exported:?}");
+    }
+    let found = run_in(&new, &["audit", "findings", "--as", "auditor.toml"]).await;
+    assert!(found.status.success(), "{found:?}");
     district.stop().await;
+    let fsck = ["audit", "fsck", "--config", "gateway.toml"];
+    let checked = run_in(&new, &fsck).await;
+    assert!(checked.status.success() && said(&checked).contains("past retention"), "{checked:?}");
 
     let mut connection = log::connect(&database).await;
     sqlx::query("UPDATE audit_entries SET entry = x'', salt = NULL WHERE idx = 290")
@@ -257,6 +308,9 @@ async fn what_is_past_its_retention_is_pruned_and_the_log_is_proven_as_before() 
     let verified = run_in(&new, &verify).await;
     let untold = "the bytes of entries 290 to 290 are gone, and no entry of the log says";
     assert!(!verified.status.success() && said(&verified).contains(untold), "{verified:?}");
+    let checked = run_in(&new, &fsck).await;
+    let untold = "entry 290: the bytes of it and those up to 290 are gone, and no entry of the log says";
+    assert!(!checked.status.success() && said(&checked).contains(untold), "{checked:?}");
 }
 
 #[tokio::test]

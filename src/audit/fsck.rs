@@ -13,6 +13,8 @@ use super::log::Head;
 use super::merkle::{Hash, leaf_hash, perfect_root};
 use super::note::VerifyingKey;
 use super::tile::{TILE_WIDTH, TileId, TileSet, TileWriter};
+use super::verifier::RemovedRange;
+use super::verifier::removals::{Removals, Unexplained, may_tell};
 
 mod finding;
 
@@ -27,20 +29,61 @@ const LISTED: usize = 100;
 pub struct Packed {
     /// The bytes of all entries, in order.
     pub bytes: Vec<u8>,
-    /// The length of each, in order; together that of the bytes.
+    /// The length of each, in order; together that of the bytes. Zero where an entry was pruned.
     pub lengths: Vec<usize>,
+    /// How many have bytes and not all their salts.
+    pub without_salts: u64,
+}
+
+/// An entry, or what is there in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaf {
+    /// Its hash.
+    Hashed(Hash),
+    /// Its row, without bytes.
+    Pruned,
+    /// Nothing.
+    Missing,
+}
+
+impl Leaf {
+    /// What stands for an entry with these bytes.
+    pub fn of(entry: &[u8]) -> Self {
+        if entry.is_empty() { Self::Pruned } else { Self::Hashed(leaf_hash(entry)) }
+    }
+
+    /// Whether it fits a recorded hash. That of a pruned entry is all there is of it.
+    pub fn fits(&self, recorded: &Hash) -> bool {
+        match self {
+            Self::Hashed(hash) => hash == recorded,
+            Self::Pruned => true,
+            Self::Missing => false,
+        }
+    }
 }
 
 impl Packed {
-    /// The leaf hash of each entry.
-    pub fn leaf_hashes(&self) -> Vec<Hash> {
+    /// Each entry as a leaf.
+    pub fn leaves(&self) -> Vec<Leaf> {
+        self.entries().map(Leaf::of).collect()
+    }
+
+    /// Those that may tell of a removal, with their place. Few do.
+    pub fn telling(&self) -> Vec<(u64, Vec<u8>)> {
+        if !may_tell(&self.bytes) {
+            return Vec::new();
+        }
+        let telling = (0..).zip(self.entries()).filter(|(_, entry)| may_tell(entry));
+        telling.map(|(place, entry)| (place, entry.to_vec())).collect()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = self.bytes.as_slice();
-        let hash = |length: &usize| {
+        self.lengths.iter().map(move |length| {
             let (entry, after) = rest.split_at_checked(*length).unwrap_or((rest, &[]));
             rest = after;
-            leaf_hash(entry)
-        };
-        self.lengths.iter().map(hash).collect()
+            entry
+        })
     }
 }
 
@@ -55,6 +98,8 @@ pub struct Report {
     pub tiles: u64,
     /// Checkpoints kept outside whose root the log had at their size.
     pub kept_checked: u64,
+    /// What was pruned and erased, as the log's own entries tell.
+    pub removed: Vec<RemovedRange>,
     /// What is wrong; the first entry concerned comes first.
     pub findings: Vec<Finding>,
     /// How many findings there were beyond those listed.
@@ -84,6 +129,8 @@ pub struct Fsck {
     edge: BTreeMap<u8, Vec<Hash>>,
     missing: Vec<(u64, u64)>,
     changed: Vec<Changed>,
+    /// What is gone, and what the log tells of it.
+    removals: Removals,
     /// Whether neither an entry nor its hash was there, so that the root is not known.
     is_lost: bool,
     findings: Vec<Finding>,
@@ -141,6 +188,7 @@ impl Fsck {
             edge: BTreeMap::new(),
             missing: Vec::new(),
             changed: Vec::new(),
+            removals: Removals::default(),
             is_lost: false,
             findings,
             left_out: 0,
@@ -161,15 +209,27 @@ impl Fsck {
         (from < self.size()).then(|| (from, self.size().min(from + RUN)))
     }
 
-    /// Takes the next run: the leaf hash of each entry, `None` where there is none, and the stored tiles over them of
-    /// level 0 and level 1. Gives the tiles of higher levels that are complete now, for [`Fsck::compare`].
-    pub fn take(&mut self, leaves: &[Option<Hash>], stored: &TileSet) -> Vec<(TileId, Vec<Hash>)> {
+    /// Takes an entry that may tell of a removal; each of [`Packed::telling`] is to be told, in order.
+    pub fn tell(&mut self, index: u64, entry: &[u8]) {
+        self.removals.take(index, entry);
+    }
+
+    /// Takes note that an entry is there without all its salts; in order.
+    pub fn note_missing_salt(&mut self, index: u64) {
+        self.removals.without_salts.push(index);
+    }
+
+    /// Takes the next run: what is there of each entry, and the stored tiles over them of level 0 and level 1. Gives the
+    /// tiles of higher levels that are complete now, for [`Fsck::compare`].
+    pub fn take(&mut self, leaves: &[Leaf], stored: &TileSet) -> Vec<(TileId, Vec<Hash>)> {
+        let pruned = (self.tree.size()..).zip(leaves).filter(|(_, leaf)| **leaf == Leaf::Pruned);
+        pruned.for_each(|(index, _)| self.removals.pruned.push(index));
         for leaves in leaves.chunks(TILE_WIDTH) {
             let tile = TileId { level: 0, index: self.tree.size() / TILE_WIDTH as u64 };
             self.tiles += 1;
             let recorded = self.check_width(tile, stored.get(tile));
             let are_equal = recorded.len() == leaves.len()
-                && leaves.iter().zip(recorded).all(|(leaf, recorded)| leaf.as_ref() == Some(recorded));
+                && leaves.iter().zip(recorded).all(|(leaf, recorded)| leaf.fits(recorded));
             if are_equal {
                 recorded.iter().for_each(|leaf| self.append(*leaf));
             } else {
@@ -215,6 +275,7 @@ impl Fsck {
     /// (the first index, and how many), and how many tiles are stored at each level.
     pub fn finish(mut self, beyond: Option<(i64, u64)>, stored_tiles: &BTreeMap<i64, u64>) -> Report {
         let (size, root) = (self.size(), self.tree.root());
+        self.name_untold();
         self.name_changed();
         self.name_missing();
         if let Some((first, count)) = beyond {
@@ -247,6 +308,7 @@ impl Fsck {
             root,
             tiles: self.tiles,
             kept_checked,
+            removed: self.removals.told,
             findings: self.findings,
             findings_left_out: self.left_out,
         }
@@ -278,7 +340,15 @@ impl Fsck {
     }
 
     /// Names what differs in a tile of leaf hashes, and goes on with what was signed.
-    fn diagnose(&mut self, tile: TileId, leaves: &[Option<Hash>], recorded: &[Hash], stored: &TileSet) {
+    fn diagnose(&mut self, tile: TileId, leaves: &[Leaf], recorded: &[Hash], stored: &TileSet) {
+        let believed = |(place, leaf): (usize, &Leaf)| match leaf {
+            Leaf::Hashed(hash) => Some(*hash),
+            // Without its hash a pruned entry is as good as missing.
+            Leaf::Pruned => recorded.get(place).copied(),
+            Leaf::Missing => None,
+        };
+        let leaves: Vec<Option<Hash>> = leaves.iter().enumerate().map(believed).collect();
+        let leaves = leaves.as_slice();
         let first = self.tree.size();
         let right = self.right(tile, leaves, recorded, stored);
         for (place, (index, leaf)) in (first..).zip(leaves).enumerate() {
@@ -332,6 +402,17 @@ impl Fsck {
             Some((_, last)) if *last + 1 == index => *last = index,
             _ if listed < LISTED => self.missing.push((index, index)),
             _ => self.left_out += 1,
+        }
+    }
+
+    /// Names what is gone without a word of the log's.
+    fn name_untold(&mut self) {
+        let Unexplained { pruned, without_salts } = self.removals.unexplained();
+        for &(first, last) in pruned.ranges() {
+            self.find(Finding::PrunedUntold { first, last });
+        }
+        for &(first, last) in without_salts.ranges() {
+            self.find(Finding::ErasedUntold { first, last });
         }
     }
 

@@ -29,6 +29,14 @@ pub enum Resource {
         /// Entries in it, 1 to [`TILE_WIDTH`].
         width: usize,
     },
+    /// What is kept of a bundle some of whose entries were pruned, at `tile/kept/<N>`: the same form, with no bytes for
+    /// an entry that was. C2SP knows no such bundle, and asks for a URL of its own for every other form of entries.
+    Kept {
+        /// Index of the tile.
+        index: u64,
+        /// Entries in it, 1 to [`TILE_WIDTH`].
+        width: usize,
+    },
 }
 
 /// Why a path is not that of a resource.
@@ -79,6 +87,9 @@ impl Resource {
         if kind == "entries" {
             return Ok(Self::Entries { index, width });
         }
+        if kind == "kept" {
+            return Ok(Self::Kept { index, width });
+        }
         let level = decimal(kind).and_then(|level| u8::try_from(level).ok()).filter(|level| *level < 64);
         let tile = TileId { level: level.ok_or(PathError::Malformed)?, index };
         Ok(Self::Tile { tile, width })
@@ -90,6 +101,7 @@ impl Resource {
             Self::Checkpoint => return "checkpoint".to_owned(),
             Self::Tile { tile, width } => (tile.level.to_string(), tile.index, width),
             Self::Entries { index, width } => ("entries".to_owned(), index, width),
+            Self::Kept { index, width } => ("kept".to_owned(), index, width),
         };
         let partial = if width < TILE_WIDTH { format!(".p/{width}") } else { String::new() };
         format!("tile/{kind}/{}{partial}", index_path(index))
@@ -99,13 +111,13 @@ impl Resource {
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Checkpoint => TEXT,
-            Self::Tile { .. } | Self::Entries { .. } => BYTES,
+            Self::Tile { .. } | Self::Entries { .. } | Self::Kept { .. } => BYTES,
         }
     }
 
-    /// Whether it never changes once it is there. Only the checkpoint does.
+    /// Whether it never changes once it is there. The checkpoint does, and what is kept of a bundle may become less.
     pub fn is_immutable(self) -> bool {
-        self != Self::Checkpoint
+        !matches!(self, Self::Checkpoint | Self::Kept { .. })
     }
 
     /// Whether a log of `size` entries has it.
@@ -113,7 +125,9 @@ impl Resource {
         match self {
             Self::Checkpoint => true,
             Self::Tile { tile, width } => width <= tile.width_at(size),
-            Self::Entries { index, width } => width <= TileId { level: 0, index }.width_at(size),
+            Self::Entries { index, width } | Self::Kept { index, width } => {
+                width <= TileId { level: 0, index }.width_at(size)
+            }
         }
     }
 }
@@ -212,6 +226,7 @@ mod tests {
             (tile(63, 1_000, 255), "tile/63/x001/000.p/255"),
             (entries(273, 112), "tile/entries/273.p/112"),
             (entries(0, 256), "tile/entries/000"),
+            (Resource::Kept { index: 3, width: 256 }, "tile/kept/003"),
         ] {
             assert_eq!(resource.path(), path);
             assert_eq!(Resource::parse(path), Ok(resource));

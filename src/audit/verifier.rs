@@ -8,15 +8,15 @@ use serde_json::Value;
 
 pub use self::finding::Finding;
 pub use self::published::verify_published;
-use self::removals::Removals;
 pub use self::removals::RemovedRange;
+use self::removals::{Removals, Unexplained};
 use super::checkpoint::Checkpoint;
 use super::merkle::{Frontier, Hash, leaf_hash};
 use super::note::{NoteError, VerifyingKey};
 
 mod finding;
 mod published;
-mod removals;
+pub(in crate::audit) mod removals;
 
 /// How many findings a report lists, and how many gaps are followed: a log with every entry changed must not
 /// fill the auditor's memory.
@@ -203,8 +203,12 @@ impl Verifier {
 
     /// The report, once all entries have been fed.
     pub fn finish(mut self) -> Report {
-        for finding in self.removals.unexplained() {
-            self.find(finding);
+        let Unexplained { pruned, without_salts } = self.removals.unexplained();
+        for &(first, last) in pruned.ranges() {
+            self.find(Finding::PrunedUntold { first, last });
+        }
+        for &(first, last) in without_salts.ranges() {
+            self.find(Finding::ErasedUntold { first, last });
         }
         for (first, last) in std::mem::take(&mut self.gaps) {
             self.find(Finding::Missing { first, last });

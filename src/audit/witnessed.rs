@@ -19,6 +19,16 @@ pub struct Standing {
     pub witnesses: Vec<WitnessStanding>,
 }
 
+impl Standing {
+    /// The index up to which the log is cosigned; without witnesses nothing waits for them.
+    pub fn cosigned_end(&self) -> u64 {
+        if self.witnesses.is_empty() {
+            return u64::MAX;
+        }
+        self.cosigned.as_ref().map_or(0, |cosigned| cosigned.size)
+    }
+}
+
 /// A checkpoint with enough cosignatures.
 #[derive(Clone, Debug)]
 pub struct Cosigned {

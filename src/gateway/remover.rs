@@ -8,10 +8,12 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 
 use crate::audit::entry::{Entry, Salt};
 use crate::audit::log::{AppendError, Storage as _};
 use crate::audit::removal::{IndexRanges, Removal, RemovalKind};
+use crate::audit::witnessed::Standing as Cosigned;
 use crate::clock::Clock;
 use crate::config::RetentionSection;
 use crate::domain::exchange::ExchangeId;
@@ -55,6 +57,8 @@ pub(super) struct Remover {
     pub(super) clock: Clock,
     pub(super) node: String,
     pub(super) retention: RetentionSection,
+    /// What the witnesses have cosigned.
+    pub(super) standing: watch::Receiver<Cosigned>,
 }
 
 /// Why a removal does not go on now.
@@ -126,6 +130,9 @@ impl Remover {
             }
         }
         let found = self.pass(removal, true).await?;
+        if removal.kind != RemovalKind::Retention {
+            self.store.rebuild_moving_tables().await?;
+        }
         // What was removed still stands in the write-ahead log as it was before.
         while !self.store.empty_write_ahead_log().await? {
             tokio::time::sleep(TRY_AGAIN).await;
@@ -154,8 +161,11 @@ impl Remover {
         let head = self.store.head().await?;
         let (size, open_from) = head.map_or((0, 0), |head| (head.size, head.open_from));
         let end = match removal.kind {
-            // What the start of the gateway reads stays: the tail since the last full tile, and what is open.
-            RemovalKind::Retention => open_from.min(size - size % 256),
+            // What the start of the gateway reads stays: the tail since the last full tile, and what is open; and what
+            // no quorum of witnesses has cosigned, the first of which tells how far they lag behind.
+            RemovalKind::Retention => {
+                open_from.min(size - size % 256).min(self.standing.borrow().cosigned_end())
+            }
             _ => size,
         };
         let mut next = 0;

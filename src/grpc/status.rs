@@ -30,6 +30,8 @@ pub(crate) enum Refusal {
     Denied(Denial),
     /// Nothing of that id that the caller may see.
     NotFound,
+    /// The entry, or one of those asked for together, was pruned.
+    Pruned,
     /// No registry is responsible for the region.
     NoRegistry,
     /// The exchange's state does not allow it.
@@ -152,6 +154,13 @@ impl Refusal {
                 "NOT_FOUND",
                 "there is no such thing that this agency may see",
                 "未找到本机构可查看的对应记录",
+            ),
+            Self::Pruned => say(
+                Code::NotFound,
+                "PRUNED",
+                "bytes of it were pruned past retention, only hashes are left; GetEntry says when and by whom, and \
+                 tile/kept/<N> has the entries beside it",
+                "相关记录已超过保存期限并被清理，仅保留散列值；可通过GetEntry查询清理时间和机构",
             ),
             Self::NoRegistry => say(
                 Code::FailedPrecondition,

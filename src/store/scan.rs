@@ -27,7 +27,8 @@ impl Store {
     /// When the database does not answer.
     pub async fn packed_entries(&self, from: u64, until: u64) -> Result<Option<Packed>, StoreError> {
         let row = sqlx::query(
-            "SELECT count(*), group_concat(length(entry)), CAST(group_concat(CAST(entry AS TEXT), '') AS BLOB) \
+            "SELECT count(*), group_concat(length(entry)), CAST(group_concat(CAST(entry AS TEXT), '') AS BLOB), \
+             count(CASE WHEN length(entry) > 0 AND (salt IS NULL OR length(salt) < 32) THEN 1 END) \
              FROM audit_entries WHERE idx >= $1 AND idx < $2",
         )
         .bind(signed(from))
@@ -39,7 +40,8 @@ impl Store {
         }
         let lengths: Option<Vec<usize>> =
             row.try_get::<&str, _>(1)?.split(',').map(|length| length.parse().ok()).collect();
-        let packed = Packed { lengths: lengths.unwrap_or_default(), bytes: row.try_get(2)? };
+        let without_salts = unsigned(row.try_get(3)?, "audit_entries", "salt")?;
+        let packed = Packed { lengths: lengths.unwrap_or_default(), bytes: row.try_get(2)?, without_salts };
         Ok((packed.lengths.iter().sum::<usize>() == packed.bytes.len()).then_some(packed))
     }
 

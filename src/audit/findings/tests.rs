@@ -200,6 +200,23 @@ fn one_subject_is_counted_by_units_of_all_agencies() {
 }
 
 #[test]
+fn a_search_for_a_person_or_an_erasure_does_not_count_as_asking_about_them() {
+    let by = |minute, method, phase, unit: &str| Entry {
+        unit: Some(unit.to_owned()),
+        subject: Some("ab".to_owned()),
+        ..entry(at(2, 10, minute), method, phase)
+    };
+    let entries = [
+        by(0, "VerifyLowIncome", Phase::Request, "main"),
+        by(1, "ListEntries", Phase::Read, "audit"),
+        by(2, "EraseRecords", Phase::Request, "records"),
+        by(3, "Erased", Phase::Event, "remover"),
+        by(4, "RemovalEnded", Phase::Event, "remover"),
+    ];
+    assert_eq!(only_from(Rule::SubjectAskedByMany, 1, &entries).entries, [0]);
+}
+
+#[test]
 fn denials_are_counted_by_caller_in_ten_minutes() {
     let denied = |minute, phase| {
         let decision = (phase == Phase::Refused).then_some(Decision::Deny);

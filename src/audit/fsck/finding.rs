@@ -38,6 +38,20 @@ pub enum Finding {
         /// Index of the last.
         last: u64,
     },
+    /// The bytes of entries are gone, and the log does not tell that they were pruned.
+    PrunedUntold {
+        /// Index of the first.
+        first: u64,
+        /// Index of the last.
+        last: u64,
+    },
+    /// Salts of entries are gone, and the log does not tell that they were erased.
+    ErasedUntold {
+        /// Index of the first.
+        first: u64,
+        /// Index of the last.
+        last: u64,
+    },
     /// The entries end before the head does.
     TailCut {
         /// Index of the first entry that is not there.
@@ -140,6 +154,8 @@ impl Finding {
             | Self::EntryRemoved { index }
             | Self::EntryOrHashChanged { index }
             | Self::EntriesMissing { first: index, .. }
+            | Self::PrunedUntold { first: index, .. }
+            | Self::ErasedUntold { first: index, .. }
             | Self::TailCut { first: index, .. } => Some(index),
             Self::HashChanged { tile, place } => first_under(tile, place),
             Self::TileMissing { tile } | Self::TileWidth { tile, .. } => first_under(tile, 0),
@@ -160,6 +176,10 @@ impl Finding {
             | Self::EntriesBeyondHead { .. } => {
                 "stop the gateway, keep this database as evidence, and compare the entry with an auditor's export or \
                  a backup"
+            }
+            Self::PrunedUntold { .. } | Self::ErasedUntold { .. } => {
+                "somebody removed this past the gateway: keep this database as evidence, and take the entries from an \
+                 auditor's export or a backup; salts are only in a backup"
             }
             Self::TailCut { .. } | Self::KeptIsLonger { .. } => {
                 "this is an older or a shortened database: do not let the gateway sign on; put the newer one back"
@@ -209,6 +229,16 @@ impl fmt::Display for Finding {
             Self::EntriesMissing { first, last } => {
                 write!(f, "entry {first}: it and those up to {last} are missing")
             }
+            Self::PrunedUntold { first, last } => write!(
+                f,
+                "entry {first}: the bytes of it and those up to {last} are gone, and no entry of the log says that they \
+                 were pruned"
+            ),
+            Self::ErasedUntold { first, last } => write!(
+                f,
+                "entry {first}: salts of it and those up to {last} are gone, and no entry of the log says that they were \
+                 erased"
+            ),
             Self::TailCut { first, size } => {
                 write!(f, "entry {first}: the log is cut off here, and {size} entries were signed")
             }

@@ -81,8 +81,9 @@ impl Stored {
         let edge = self.tiles(tiles_for_root(self.head.size));
         let mut check = Fsck::begin(self.head.clone(), &edge, Some(key().verifying_key()), kept);
         while let Some((first, end)) = check.next_run() {
-            let leaves: Vec<_> =
-                (first..end).map(|index| self.entries.get(&index).map(|entry| leaf_hash(entry))).collect();
+            let leaf = |index| self.entries.get(&index).map_or(Leaf::Missing, |entry| Leaf::of(entry));
+            let leaves: Vec<_> = (first..end).map(leaf).collect();
+            self.entries.range(first..end).for_each(|(index, entry)| check.tell(*index, entry));
             let level_0 = (first / 256..end.div_ceil(256)).map(|index| TileId { level: 0, index });
             let tiles = self.tiles(level_0.chain([TileId { level: 1, index: first / 65_536 }]));
             for (tile, hashes) in check.take(&leaves, &tiles) {

@@ -35,7 +35,11 @@ pub fn verify_published(
             let bytes = read_or_fuller(&mut read, resource);
             bytes.map_err(|reason| VerifyError::Unreadable { next: first, reason })
         };
-        let bundle = fetch(Resource::Entries { index, width })?;
+        let bundle = match fetch(Resource::Entries { index, width })? {
+            // Of a pruned bundle there is what was kept.
+            None => fetch(Resource::Kept { index, width })?,
+            found => found,
+        };
         let hashes = fetch(Resource::Tile { tile, width })?;
         let hashes = verifier.opened(Resource::Tile { tile, width }, hashes, open_tile);
         let entries = verifier.opened(Resource::Entries { index, width }, bundle, |bytes| {
@@ -78,6 +82,7 @@ fn read_or_fuller(
     let full = match resource {
         Resource::Tile { tile, .. } => Resource::Tile { tile, width: TILE_WIDTH },
         Resource::Entries { index, .. } => Resource::Entries { index, width: TILE_WIDTH },
+        Resource::Kept { index, .. } => Resource::Kept { index, width: TILE_WIDTH },
         Resource::Checkpoint => resource,
     };
     match read(resource)? {
@@ -100,7 +105,9 @@ impl Verifier {
         open: impl FnOnce(&[u8]) -> Option<Vec<T>>,
     ) -> Option<Vec<T>> {
         let width = match resource {
-            Resource::Tile { width, .. } | Resource::Entries { width, .. } => width,
+            Resource::Tile { width, .. } | Resource::Entries { width, .. } | Resource::Kept { width, .. } => {
+                width
+            }
             Resource::Checkpoint => return None,
         };
         let is_whole = |opened: &Vec<T>| opened.len() == width || opened.len() == TILE_WIDTH;

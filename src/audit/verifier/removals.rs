@@ -5,7 +5,6 @@ use std::fmt;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::Finding;
 use crate::audit::entry::{Entry, Phase};
 use crate::audit::removal::{IndexRanges, RemovalKind};
 
@@ -39,20 +38,19 @@ impl fmt::Display for RemovedRange {
 
 /// What is missing, and what the log tells of it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Removals {
+pub(in crate::audit) struct Removals {
     /// Entries without bytes.
-    pub(super) pruned: IndexRanges,
+    pub(in crate::audit) pruned: IndexRanges,
     /// Entries without their salts.
-    pub(super) without_salts: IndexRanges,
+    pub(in crate::audit) without_salts: IndexRanges,
     /// What the log tells.
-    pub(super) told: Vec<RemovedRange>,
+    pub(in crate::audit) told: Vec<RemovedRange>,
 }
 
 impl Removals {
     /// Takes an entry in; most tell nothing of a removal.
-    pub(super) fn take(&mut self, index: u64, bytes: &[u8]) {
-        const KEY: &[u8] = b"\"removal\"";
-        if !bytes.windows(KEY.len()).any(|window| window == KEY) {
+    pub(in crate::audit) fn take(&mut self, index: u64, bytes: &[u8]) {
+        if !may_tell(bytes) {
             return;
         }
         let Ok(entry) = Entry::from_json(bytes) else { return };
@@ -79,7 +77,7 @@ impl Removals {
     }
 
     /// What is missing without a word.
-    pub(super) fn unexplained(&self) -> Vec<Finding> {
+    pub(in crate::audit) fn unexplained(&self) -> Unexplained {
         let (mut pruned, mut without_salts) = (self.pruned.clone(), self.without_salts.clone());
         for told in &self.told {
             match told.kind {
@@ -89,9 +87,20 @@ impl Removals {
                 }
             }
         }
-        let pruned = pruned.ranges().iter().map(|&(first, last)| Finding::PrunedUntold { first, last });
-        let erased =
-            without_salts.ranges().iter().map(|&(first, last)| Finding::ErasedUntold { first, last });
-        pruned.chain(erased).collect()
+        Unexplained { pruned, without_salts }
     }
+}
+
+/// Whether bytes may hold an entry that tells of a removal. Quick, since all entries of a log are asked: the search for
+/// a short text in a text is vectorised, that in plain bytes is not.
+pub(in crate::audit) fn may_tell(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| text.contains("\"removal\""))
+}
+
+/// What is missing, and no entry tells of.
+pub(in crate::audit) struct Unexplained {
+    /// Entries without bytes.
+    pub(in crate::audit) pruned: IndexRanges,
+    /// Entries without their salts.
+    pub(in crate::audit) without_salts: IndexRanges,
 }

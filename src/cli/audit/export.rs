@@ -56,9 +56,14 @@ impl Export {
         }
         let client = AgencyClient::load(&self.caller.profile, Clock::system())?;
         if let Some(folder) = &self.tiles {
-            let Published { size, fetched } = publish(&client, &self.caller.purpose, folder).await?;
-            let told = json!({"folder": folder, "size": size, "fetched": fetched});
-            let words = format!("{size} entries, {fetched} of them new, and the signed checkpoint");
+            let Published { size, fetched, pruned } = publish(&client, &self.caller.purpose, folder).await?;
+            let told = json!({"folder": folder, "size": size, "fetched": fetched, "pruned": pruned});
+            let mut words = format!("{size} entries, {fetched} of them new, and the signed checkpoint");
+            if pruned > 0 {
+                words = format!(
+                    "{size} entries, {fetched} of them new, {pruned} pruned, and the signed checkpoint"
+                );
+            }
             self.report(folder, &told, &words);
         }
         if let Some(file) = &self.out {

@@ -10,9 +10,8 @@ use serde_json::{Value, json};
 
 use super::read_key;
 use crate::audit::checkpoint::Checkpoint;
-use crate::audit::fsck::{self, Packed, Report};
+use crate::audit::fsck::{self, Leaf, Packed, Report};
 use crate::audit::log::Storage as _;
-use crate::audit::merkle::{Hash, leaf_hash};
 use crate::audit::note::{SigningKey, VerifyingKey};
 use crate::audit::tile::{TILE_WIDTH, TileId, TileSet, tiles_for_root};
 use crate::cli::output::{say, say_json};
@@ -125,12 +124,18 @@ async fn check(
         let hashing = tokio::task::spawn_blocking(move || run.hash());
         let (hashed, read) = tokio::join!(hashing, read_ahead(&store, following));
         ahead = read?;
-        let Hashed { run, leaves } = hashed?;
+        let Hashed { run, leaves, telling } = hashed?;
         bytes += run.entries.as_ref().map_or(0, |entries| entries.bytes.len() as u64);
-        let leaves = match leaves {
-            Some(leaves) if run.fits(&leaves) => leaves.into_iter().map(Some).collect(),
+        let (leaves, telling) = match leaves {
+            Some(leaves) if run.fits(&leaves) => (leaves, telling),
             _ => one_by_one(&store, run.first, run.end).await?,
         };
+        telling.iter().for_each(|(place, entry)| check.tell(run.first + place, entry));
+        if run.entries.as_ref().is_none_or(|entries| entries.without_salts > 0) {
+            for index in store.entries_without_salts(run.first, run.end).await? {
+                check.note_missing_salt(index);
+            }
+        }
         for (tile, hashes) in check.take(&leaves, &run.tiles) {
             let stored = store.tiles(&[tile]).await?;
             check.compare(tile, &hashes, stored.get(tile));
@@ -158,8 +163,12 @@ struct Run {
 
 struct Hashed {
     run: Run,
-    leaves: Option<Vec<Hash>>,
+    leaves: Option<Vec<Leaf>>,
+    telling: Telling,
 }
+
+/// Entries that may tell of a removal, by their place in the run.
+type Telling = Vec<(u64, Vec<u8>)>;
 
 impl Run {
     fn following(&self, size: u64) -> Option<(u64, u64)> {
@@ -167,15 +176,18 @@ impl Run {
     }
 
     fn hash(self) -> Hashed {
-        let leaves = self.entries.as_ref().map(Packed::leaf_hashes);
-        Hashed { run: self, leaves }
+        let leaves = self.entries.as_ref().map(Packed::leaves);
+        let telling = self.entries.as_ref().map(Packed::telling).unwrap_or_default();
+        Hashed { run: self, leaves, telling }
     }
 
-    /// Whether these are the hashes that the log has recorded.
-    fn fits(&self, leaves: &[Hash]) -> bool {
+    /// Whether these have the hashes that the log has recorded.
+    fn fits(&self, leaves: &[Leaf]) -> bool {
         let indexes = self.first / TILE_WIDTH as u64..;
         indexes.zip(leaves.chunks(TILE_WIDTH)).all(|(index, leaves)| {
-            self.tiles.get(TileId { level: 0, index }).is_some_and(|stored| stored == leaves)
+            self.tiles.get(TileId { level: 0, index }).is_some_and(|stored| {
+                stored.len() == leaves.len() && leaves.iter().zip(stored).all(|(leaf, hash)| leaf.fits(hash))
+            })
         })
     }
 }
@@ -192,20 +204,25 @@ async fn read_ahead(store: &Store, range: Option<(u64, u64)>) -> anyhow::Result<
     Ok(Some(Run { first, end, entries, tiles }))
 }
 
-/// The leaf hashes of a run in which something is wrong, in the order of the indexes.
-async fn one_by_one(store: &Store, first: u64, end: u64) -> anyhow::Result<Vec<Option<Hash>>> {
+/// The leaves of a run in which something is wrong, in the order of the indexes.
+async fn one_by_one(store: &Store, first: u64, end: u64) -> anyhow::Result<(Vec<Leaf>, Telling)> {
     const PAGE: u32 = 1024;
-    let mut leaves = vec![None; usize::try_from(end - first)?];
+    let mut leaves = vec![Leaf::Missing; usize::try_from(end - first)?];
+    let mut telling = Vec::new();
     let mut next = first;
     while next < end {
         let page = store.entries(next, PAGE).await?;
         let Some(last) = page.last() else { break };
         next = last.index + 1;
         for stored in page.iter().filter(|stored| stored.index < end) {
-            leaves[usize::try_from(stored.index - first)?] = Some(leaf_hash(&stored.entry));
+            let place = stored.index - first;
+            leaves[usize::try_from(place)?] = Leaf::of(&stored.entry);
+            let packed =
+                Packed { lengths: vec![stored.entry.len()], bytes: stored.entry.clone(), without_salts: 0 };
+            telling.extend(packed.telling().into_iter().map(|(_, entry)| (place, entry)));
         }
     }
-    Ok(leaves)
+    Ok((leaves, telling))
 }
 
 fn progress_bar() -> ProgressBar {
@@ -235,6 +252,7 @@ fn tell(report: &Report, bytes: u64, seconds: f64, key: Option<&VerifyingKey>) {
     if report.kept_checked > 0 {
         say(format_args!("{} kept checkpoint(s) are contained", report.kept_checked));
     }
+    report.removed.iter().for_each(say);
     for finding in &report.findings {
         say(format_args!("WRONG: {finding}"));
     }
@@ -265,6 +283,7 @@ fn as_json(report: &Report, bytes: u64, seconds: f64, signature_checked: bool) -
         "seconds": seconds,
         "signature_checked": signature_checked,
         "kept_checkpoints": report.kept_checked,
+        "removed": report.removed.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "findings": findings,
         "findings_left_out": report.findings_left_out,
     })

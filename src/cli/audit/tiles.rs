@@ -28,6 +28,8 @@ pub(super) struct Published {
     pub(super) size: u64,
     /// Entries that were not in the folder before.
     pub(super) fetched: u64,
+    /// Those among them of which only the hash was left.
+    pub(super) pruned: u64,
 }
 
 /// Brings a folder up to the gateway's newest checkpoint. What is there already is not fetched again; the checkpoint is
@@ -51,18 +53,23 @@ pub(super) async fn publish(
     }
     let Checkpoint { size, root, .. } = checkpoint;
     let bar = bar(size);
-    let mut fetcher = Fetcher { client, purpose, size, fetched: 0, waiting: VecDeque::new() };
+    let mut fetcher = Fetcher { client, purpose, size, fetched: 0, pruned: 0, waiting: VecDeque::new() };
     let mut tree = TileWriter::new();
     while tree.size() < size {
         let tile = TileId { level: 0, index: tree.size() / TILE_WIDTH as u64 };
         let width = tile.width_at(size);
         let bundle = Resource::Entries { index: tile.index, width };
+        let kept = Resource::Kept { index: tile.index, width };
         let hashes = match folder.leaf_hashes(tile, width)? {
-            Some(hashes) if folder.has(bundle) => hashes,
+            Some(hashes) if folder.has(bundle) || folder.has(kept) => hashes,
             _ => {
                 let entries = fetcher.take(tree.size(), width).await?;
-                folder.write(bundle, &encode_bundle(entries.iter().map(Vec::as_slice))?)?;
-                entries.iter().map(|entry| leaf_hash(entry)).collect()
+                let is_pruned = entries.iter().any(|stored| stored.entry.is_empty());
+                // Each entry of a bundle hashes to its leaf (C2SP); what was pruned cannot.
+                let bundle = if is_pruned { kept } else { bundle };
+                folder
+                    .write(bundle, &encode_bundle(entries.iter().map(|stored| stored.entry.as_slice()))?)?;
+                entries.iter().map(leaf).collect::<Result<_, _>>()?
             }
         };
         for hash in hashes {
@@ -91,7 +98,15 @@ pub(super) async fn publish(
     }
     folder.write_new(tree.take_dirty())?;
     folder.write(Resource::Checkpoint, note.as_bytes())?;
-    Ok(Published { size, fetched: fetcher.fetched })
+    Ok(Published { size, fetched: fetcher.fetched, pruned: fetcher.pruned })
+}
+
+/// The leaf hash of an entry. Of a pruned one it is the recorded hash, which the checkpoint's root shows to be right.
+fn leaf(stored: &proto::AuditEntry) -> anyhow::Result<Hash> {
+    if stored.entry.is_empty() {
+        return Ok(Hash::from_slice(&stored.leaf_hash)?);
+    }
+    Ok(leaf_hash(&stored.entry))
 }
 
 /// Verifies the log in a folder under the log's public key, and that it contains the earlier checkpoints.
@@ -149,14 +164,15 @@ struct Fetcher<'c> {
     /// Entries under the checkpoint; those beyond are left to the next run.
     size: u64,
     fetched: u64,
-    /// Read and not yet taken: index and bytes.
-    waiting: VecDeque<(u64, Vec<u8>)>,
+    pruned: u64,
+    /// Read and not yet taken.
+    waiting: VecDeque<proto::AuditEntry>,
 }
 
 impl Fetcher<'_> {
     /// The `count` entries from index `first`, which is never less than in the call before.
-    async fn take(&mut self, first: u64, count: usize) -> anyhow::Result<Vec<Vec<u8>>> {
-        self.waiting.retain(|(index, _)| *index >= first);
+    async fn take(&mut self, first: u64, count: usize) -> anyhow::Result<Vec<proto::AuditEntry>> {
+        self.waiting.retain(|stored| stored.index >= first);
         while self.waiting.len() < count {
             let next = first + self.waiting.len() as u64;
             let most = ENTRIES_AT_ONCE.min(self.size - next);
@@ -171,10 +187,12 @@ impl Fetcher<'_> {
             if entries.is_empty() || entries.len() as u64 > most || !in_order {
                 bail!("the gateway gave other entries than those from {next} on");
             }
-            self.waiting.extend(entries.into_iter().map(|stored| (stored.index, stored.entry)));
+            self.waiting.extend(entries);
         }
         self.fetched += count as u64;
-        Ok(self.waiting.drain(..count).map(|(_, entry)| entry).collect())
+        let taken: Vec<_> = self.waiting.drain(..count).collect();
+        self.pruned += taken.iter().filter(|stored| stored.entry.is_empty()).count() as u64;
+        Ok(taken)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::audit::log::Storage;
 use crate::audit::merkle::Hash;
 use crate::audit::published::{PathError, Resource, encode_bundle, encode_tile};
 use crate::audit::tile::{TILE_WIDTH, TileId};
+use crate::audit::verifier::StoredEntry;
 use crate::domain::agency::PurposeCode;
 use crate::grpc::call::Call;
 use crate::grpc::intake::{Intake, store_refusal};
@@ -177,13 +178,20 @@ impl Lookup for FetchResource {
                 let hashes = read_tile(intake, tile, width).await?.ok_or(Refusal::NotFound)?;
                 Ok(encode_tile(&hashes))
             }
-            Resource::Entries { index, width } => {
+            Resource::Entries { index, width } | Resource::Kept { index, width } => {
                 let first = index * TILE_WIDTH as u64;
                 let entries = intake.store.entries(first, u32::try_from(width).unwrap_or(u32::MAX)).await;
                 let entries = entries.map_err(|error| store_refusal(&error))?;
                 let in_order = (first..).zip(&entries).all(|(index, stored)| stored.index == index);
                 if entries.len() != width || !in_order {
                     return Err(Refusal::NotFound);
+                }
+                let is_pruned = entries.iter().any(StoredEntry::is_pruned);
+                match resource {
+                    // Each entry of a bundle hashes to its leaf (C2SP); what was pruned cannot.
+                    Resource::Entries { .. } if is_pruned => return Err(Refusal::Pruned),
+                    Resource::Kept { .. } if !is_pruned => return Err(Refusal::NotFound),
+                    _ => {}
                 }
                 encode_bundle(entries.iter().map(|stored| stored.entry.as_slice()))
                     .map_err(|_| Refusal::Internal)

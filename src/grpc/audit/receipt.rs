@@ -40,11 +40,17 @@ impl Lookup for GetReceipt {
             return Err(Refusal::NotFound);
         }
         let found = intake.store.entry(index).await.map_err(|error| store_refusal(&error))?;
-        let entry = found.ok_or(Refusal::NotFound)?.entry;
-        let concerns_caller = || Entry::from_json(&entry).is_ok_and(|entry| concerns(&call.caller(), &entry));
+        let found = found.ok_or(Refusal::NotFound)?;
+        let concerns_caller =
+            || Entry::from_json(&found.entry).is_ok_and(|entry| concerns(&call.caller(), &entry));
         if !reads_any_entry(intake, call, facts) && !concerns_caller() {
             return Err(Refusal::NotFound);
         }
+        // A receipt shows what was proven, and of this entry nobody has it any more.
+        if found.is_pruned() {
+            return Err(Refusal::Pruned);
+        }
+        let entry = found.entry;
         let hashes = prove(intake, index, head.size).await?;
         let proof = TlogProof { index, hashes, checkpoint: head.checkpoint.to_string() }.to_text();
         Ok(proto::GetReceiptResponse { index, entry, proof, audit: None })

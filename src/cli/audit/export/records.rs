@@ -140,6 +140,9 @@ struct Plan {
     length: u64,
     /// Lines of them that are entries.
     entries: u64,
+    /// Pruned entries left out so far.
+    #[serde(default)]
+    pruned: u64,
     /// The last entry that is written.
     last_index: Option<u64>,
     /// Length of its line, in bytes.
@@ -195,6 +198,11 @@ impl Export {
                 if is_over {
                     break;
                 }
+                // Of a pruned entry only JSON Lines has something to say: its hash, and when it was pruned.
+                if stored.entry.is_empty() && self.format != Format::Jsonl {
+                    plan.pruned += 1;
+                    continue;
+                }
                 let line = self.line(stored, plan.origin())?;
                 file.write_all(&line).map_err(|error| self.interrupted(&error.into()))?;
                 plan.length += line.len() as u64;
@@ -214,11 +222,18 @@ impl Export {
         std::fs::rename(&self.part, &self.out)
             .with_context(|| format!("cannot rename {}", self.part.display()))?;
         let _ = std::fs::remove_file(&self.plan);
-        let (out, entries) = (self.out.display(), plan.entries);
+        let (out, entries, pruned) = (self.out.display(), plan.entries, plan.pruned);
         if as_json {
-            say_json(&json!({"file": self.out, "entries": entries, "earlier": earlier, "size": size}));
+            say_json(
+                &json!({"file": self.out, "entries": entries, "earlier": earlier, "size": size, "pruned": pruned}),
+            );
         } else {
             say(format_args!("{entries} entries in {out}, of the log's first {size}"));
+            if pruned > 0 {
+                say(format_args!(
+                    "{pruned} more were pruned past retention and left out; jsonl has their hashes"
+                ));
+            }
             say(
                 "each line names its index; prove one: legal-aid-gateway audit show INDEX --key KEY --as FILE",
             );
@@ -245,6 +260,7 @@ impl Export {
             page_token: String::new(),
             length: head.len() as u64,
             entries: 0,
+            pruned: 0,
             last_index: None,
             last_length: 0,
         };
