@@ -197,22 +197,9 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # queue = 4096
 
 [audit.tiles]                       # the log as C2SP tiles over HTTPS for auditors; off unless it listens
-# listen = "0.0.0.0:8444"
+# listen = "0.0.0.0:8446"
 # requests = 64
 # requests_per_agency = 16
-
-# [audit.witnesses]                 # who cosigns the log; see docs/witnesses.md
-# quorum = 1
-# warn_after = "10m"
-# stop_after = "4h"                 # off unless set: past it no new work is taken
-# submit_every = "1s"
-# attempt = "10s"
-# longest_retry = "60s"
-# [[audit.witnesses.witness]]
-# key = "name+hash+base64"          # as `witness init` printed it there
-# agency = "…"                      # the organ that runs it
-# address = "host:port"
-# server_name = "host"
 
 [findings]                          # what `audit findings` speaks of: docs/findings.md
 # office_from = "08:00"
@@ -275,8 +262,21 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 [metrics]
 # listen = "127.0.0.1:9464"         # GET /metrics for Prometheus, GET /ready for balancers; off unless set
 
+# [audit.witnesses]                 # who cosigns the log; see docs/witnesses.md
+# quorum = 1
+# warn_after = "10m"
+# stop_after = "4h"                 # off unless set: past it no new work is taken
+# submit_every = "1s"
+# attempt = "10s"
+# longest_retry = "60s"
+# [[audit.witnesses.witness]]
+# key = "name+hash+base64"          # as `witness init` printed it there
+# agency = "…"                      # the organ that runs it
+# address = "host:port"
+# server_name = "host"
+
 # [witness]                         # cosigning other parties' logs, on a listener of its own
-# listen = "0.0.0.0:8444"
+# listen = "0.0.0.0:8446"
 # key = "keys/witness.key"          # `witness init` makes one
 # state = "witness"
 # [[witness.log]]

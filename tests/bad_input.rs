@@ -1046,11 +1046,11 @@ impl Callers {
 
     /// Sends a message in a sample's place.
     async fn call(&mut self, sample: &Sample, message: &DynamicMessage) -> Result<(), Status> {
-        let raw = match sample.method.service().ends_with("AuditService") {
-            true => &self.auditor,
-            false if sample.method.is_the_operators() => &self.operator,
-            false if sample.by_court => &self.court,
-            false => &self.centre,
+        let raw = match sample.method {
+            method if method.is_the_operators() => &self.operator,
+            method if method.service().ends_with("AuditService") => &self.auditor,
+            _ if sample.by_court => &self.court,
+            _ => &self.centre,
         };
         // A watch that is right goes on until its deadline.
         let watches = sample.method == Method::WatchExchanges;

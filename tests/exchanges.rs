@@ -373,7 +373,24 @@ async fn an_exchange_of_others_looks_to_a_third_agency_like_one_that_does_not_ex
     };
     let no_finding = "00000000-0000-8000-8000-000000000000";
     assert_same_refusal(&mark(no_finding).await, &mark("no id").await);
+    let evidence = |exchange_id: &str| {
+        let context = Some(third.context(purposes::FEE_WAIVER));
+        let request = proto::ExportEvidenceRequest { context, exchange_id: exchange_id.to_owned() };
+        let third = &third;
+        async move { third.audit().export_evidence(request).await.err().unwrap() }
+    };
+    let no_exchange = "01890000-0000-7000-8000-000000000000";
+    assert_same_refusal(&evidence(&foreign.exchange.exchange_id).await, &evidence(no_exchange).await);
+    let open = |index| {
+        let context = Some(third.context(purposes::FEE_WAIVER));
+        let fields = vec![proto::CommittedField::Request.into()];
+        let request = proto::OpenEntryRequest { context, index, fields };
+        let third = &third;
+        async move { third.audit().open_entry(request).await.err().unwrap() }
+    };
+    assert_same_refusal(&open(0).await, &open(1_000_000).await);
     tried.extend([Method::GetEntry, Method::GetReceipt, Method::MarkFinding]);
+    tried.extend([Method::ExportEvidence, Method::OpenEntry]);
 
     // These take no id of anything that exists.
     use Method::{AssessEligibility, BatchVerify, VerifyLowIncome, VerifyPovertyHousehold};
