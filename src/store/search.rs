@@ -87,6 +87,8 @@ impl From<sqlx::Error> for SearchError {
             (Some(code), _) if code == SHORT_READ || [CORRUPT, NOT_A_DATABASE].contains(&(code & 0xff)) => {
                 Self::Unsound("its file is damaged")
             }
+            // It was closed under the search, to be made anew.
+            (_, sqlx::Error::PoolClosed) => Self::Behind { indexed: 0, entries: 0 },
             (_, sqlx::Error::ColumnDecode { .. } | sqlx::Error::RowNotFound) => {
                 Self::Unsound("a row is not what was written")
             }
@@ -285,7 +287,11 @@ impl SearchIndex {
             live.as_ref().filter(|live| live.waiting.is_empty()).map(|live| Arc::clone(&live.file))
         };
         let Some(file) = file else { return Ok(false) };
-        Ok(file.len() == self.followed() / CHUNK && file.next_step().await?.is_none())
+        match file.next_step().await {
+            Ok(step) => Ok(step.is_none() && file.len() == self.followed() / CHUNK),
+            Err(SearchError::Behind { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Follows the log until the log ends: opens the file, makes it anew where it is not this log's, and keeps it behind
@@ -480,6 +486,9 @@ impl SearchIndex {
                 Err(SearchError::Unsound(reason)) => {
                     *self.0.unsound.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
                     self.0.found_unsound.notify_one();
+                    return Err(SearchError::Behind { indexed: 0, entries: within.end });
+                }
+                Err(SearchError::Behind { .. }) => {
                     return Err(SearchError::Behind { indexed: 0, entries: within.end });
                 }
                 found => found?,
