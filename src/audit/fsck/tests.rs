@@ -80,7 +80,7 @@ impl Stored {
     fn check(&self, kept: Vec<Checkpoint>) -> Report {
         let edge = self.tiles(tiles_for_root(self.head.size));
         let mut check = Fsck::begin(self.head.clone(), &edge, Some(key().verifying_key()), kept);
-        while let Some((first, end)) = check.next_run() {
+        for (first, end) in runs(check.size()) {
             let leaves: Vec<_> =
                 (first..end).map(|index| self.entries.get(&index).map(|entry| leaf_hash(entry))).collect();
             let level_0 = (first / 256..end.div_ceil(256)).map(|index| TileId { level: 0, index });
