@@ -104,7 +104,7 @@ async fn bench(arguments: &Arguments) -> Result<()> {
         lines.extend(fsck::measure(&checked).await?);
     }
     if measures(Subject::Search) {
-        search::bench(&kept_in, &large, seed).await?;
+        search::bench(&kept_in, &large, seed, folder.path()).await?;
     }
     println!("{}", report::table(&lines));
     Ok(())

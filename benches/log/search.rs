@@ -1,15 +1,16 @@
 //! What a search costs in a large log beside a small one, by each key, by pairs of keys, and deep in.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use legal_aid_gateway::audit::entry::Entry;
-use legal_aid_gateway::audit::log::Storage as _;
+use legal_aid_gateway::audit::log::{SignedHead, Storage as _};
 use legal_aid_gateway::audit::search::{Field, Query, Span};
-use legal_aid_gateway::clock::Clock;
 use legal_aid_gateway::store::{Page, PageOf, SearchIndex, Store};
+use tokio::sync::watch;
 
 use crate::generator::{Kept, generate};
 use crate::world::Dice;
@@ -19,6 +20,9 @@ const SMALL: u64 = 100_000;
 
 /// Searches of each sort.
 const SEARCHES: usize = 300;
+
+/// Entries looked at for values to search for, at most.
+const LOOKED_AT: usize = 20_000;
 
 /// Entries of a page, as `ListEntries` gives when nothing is said.
 const PAGE: usize = 100;
@@ -37,13 +41,15 @@ struct Cost {
     p95: Duration,
 }
 
-/// Prints what searches cost in `large` beside a log of a hundred thousand entries, which is made in `path`.
-pub(crate) async fn bench(path: &Path, large: &Kept, seed: u64) -> Result<()> {
+/// Prints what searches cost in `large` beside a log of a hundred thousand entries, which is made in `path`. Both are
+/// only read; their indices are made in `folder`.
+pub(crate) async fn bench(path: &Path, large: &Kept, seed: u64, folder: &Path) -> Result<()> {
     let small = generate(path, SMALL.min(large.entries), seed).await?;
-    let (few, many) = (measure(&small, seed).await?, measure(large, seed).await?);
+    let (few, many) = (measure(&small, seed, folder).await?, measure(large, seed, folder).await?);
     println!("search, page of {PAGE}, p50 / p95 in microseconds");
     println!("{:<34} {:>15} {:>15} {:>7}", "by", small.entries, large.entries, "p95 x");
-    for (few, many) in few.iter().zip(&many) {
+    for many in &many {
+        let Some(few) = few.iter().find(|few| few.what == many.what) else { continue };
         let ratio = many.p95.as_secs_f64() / few.p95.as_secs_f64();
         let is_over = many.p95 > BOUND.max(few.p95 * 3);
         let cost = |cost: &Cost| format!("{} / {}", cost.p50.as_micros(), cost.p95.as_micros());
@@ -53,26 +59,29 @@ pub(crate) async fn bench(path: &Path, large: &Kept, seed: u64) -> Result<()> {
     Ok(())
 }
 
-async fn measure(kept: &Kept, seed: u64) -> Result<Vec<Cost>> {
-    let (store, opened) = kept.open(Clock::system()).await?;
-    let database = kept.database();
-    for suffix in [".index", ".index-wal", ".index-shm"] {
-        let mut file = database.clone().into_os_string();
-        file.push(suffix);
-        let _ = std::fs::remove_file(file);
-    }
-    let index = SearchIndex::beside(&database, store.clone());
-    let (keeper, head) = (index.clone(), opened.log.watch_head());
+async fn measure(kept: &Kept, seed: u64, folder: &Path) -> Result<Vec<Cost>> {
+    let store = Store::open_audit_log(&kept.database()).await?;
+    let signed = store.head().await?.context("a log")?;
+    let checkpoint = signed.checkpoint.into();
+    let (writer, head) = watch::channel(SignedHead { size: signed.size, root: signed.root, checkpoint });
+    let index_of = folder.join(format!("search-{}", kept.entries));
+    let index = SearchIndex::beside(&index_of, store.clone());
+    let keeper = index.clone();
     let started = Instant::now();
     let keeper = tokio::spawn(async move { keeper.keep(head).await });
+    let mut told = started;
     while index.followed() < kept.entries {
         tokio::time::sleep(Duration::from_millis(20)).await;
+        if told.elapsed() > Duration::from_secs(10) {
+            eprintln!("  {} of {} entries are indexed", index.followed(), kept.entries);
+            told = Instant::now();
+        }
     }
     let followed = started.elapsed();
     while !index.is_settled().await? {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let (settled, mut bytes) = (started.elapsed(), database.clone().into_os_string());
+    let (settled, mut bytes) = (started.elapsed(), index_of.into_os_string());
     bytes.push(".index");
     let entries = kept.entries as f64;
     println!(
@@ -85,9 +94,8 @@ async fn measure(kept: &Kept, seed: u64) -> Result<Vec<Cost>> {
         std::fs::metadata(bytes)?.len() as f64 / 1e6
     );
     let costs = Searcher { store, index, size: kept.entries, dice: Dice::new(seed) }.all().await;
-    drop(opened.log);
+    drop(writer);
     keeper.await?;
-    opened.writer.await?;
     costs
 }
 
@@ -102,18 +110,19 @@ struct Searcher {
 impl Searcher {
     async fn all(mut self) -> Result<Vec<Cost>> {
         let mut costs = Vec::new();
-        let mut warm = Vec::new();
-        for _ in 0..SEARCHES {
-            let value = self.value(Field::Method).await?;
-            warm.push(by(&[(Field::Method, value)]));
-        }
+        let warm: Vec<Query> = self
+            .values(Field::Method)
+            .await?
+            .into_iter()
+            .map(|value| by(&[(Field::Method, value)]))
+            .collect();
         self.cost("warming up", &warm).await?;
         for field in Field::ALL {
-            let mut queries = Vec::with_capacity(SEARCHES);
-            for _ in 0..SEARCHES {
-                queries.push(by(&[(*field, self.value(*field).await?)]));
+            let values = self.values(*field).await?;
+            let queries: Vec<Query> = values.into_iter().map(|value| by(&[(*field, value)])).collect();
+            if !queries.is_empty() {
+                costs.push(self.cost(field.as_str(), &queries).await?);
             }
-            costs.push(self.cost(field.as_str(), &queries).await?);
         }
         let pairs = [
             (Field::Caller, Field::Counterpart),
@@ -124,11 +133,8 @@ impl Searcher {
             (Field::Subject, Field::Caller),
         ];
         for (one, other) in pairs {
-            let mut queries = Vec::with_capacity(SEARCHES);
-            for _ in 0..SEARCHES {
-                let values = [(one, self.value(one).await?), (other, self.value(other).await?)];
-                queries.push(by(&values));
-            }
+            let values = self.values(one).await?.into_iter().zip(self.values(other).await?);
+            let queries: Vec<Query> = values.map(|(a, b)| by(&[(one, a), (other, b)])).collect();
             costs.push(self.cost(&format!("{one} and {other}, at random"), &queries).await?);
         }
         let never = by(&[(Field::Phase, "READ".to_owned()), (Field::Method, "SubmitExchange".to_owned())]);
@@ -191,15 +197,17 @@ impl Searcher {
         Ok(self.index.page(query, of).await?)
     }
 
-    /// What some entry holds there, often values more often.
-    async fn value(&mut self, field: Field) -> Result<String> {
-        for _ in 0..200 {
-            if let Some(value) = field.of(&self.entry().await?) {
-                return Ok(value.into_owned());
+    /// What entries taken at random hold there, so that frequent values come often. None where the generator has no
+    /// such thing.
+    async fn values(&mut self, field: Field) -> Result<Vec<String>> {
+        let mut values = Vec::with_capacity(SEARCHES);
+        for _ in 0..LOOKED_AT {
+            if values.len() == SEARCHES {
+                break;
             }
+            values.extend(field.of(&self.entry().await?).map(Cow::into_owned));
         }
-        // A generator that has no such thing: the search for something that is not there.
-        Ok("NONE".to_owned())
+        Ok(values)
     }
 
     async fn entry(&mut self) -> Result<Entry> {

@@ -18,8 +18,13 @@ use super::verifier::removals::{Removals, Unexplained, may_tell};
 
 mod finding;
 
-/// Entries in a run: 64 tiles of leaf hashes.
-pub const RUN: u64 = 64 * TILE_WIDTH as u64;
+/// Entries in a run: 16 tiles of leaf hashes, of which a few fit into a processor's cache.
+const RUN: u64 = 16 * TILE_WIDTH as u64;
+
+/// The runs of a log of `size` entries in order, each as its first index and the one after its last.
+pub fn runs(size: u64) -> impl Iterator<Item = (u64, u64)> {
+    (0..size.div_ceil(RUN)).map(move |run| (run * RUN, size.min((run + 1) * RUN)))
+}
 
 /// How many findings of a sort are listed; a log with every entry changed must not fill the memory.
 const LISTED: usize = 100;
@@ -203,12 +208,6 @@ impl Fsck {
         self.head.size
     }
 
-    /// The next run: its first index, and the one after its last. `None` at the end.
-    pub fn next_run(&self) -> Option<(u64, u64)> {
-        let from = self.tree.size();
-        (from < self.size()).then(|| (from, self.size().min(from + RUN)))
-    }
-
     /// Takes an entry that may tell of a removal; each of [`Packed::telling`] is to be told, in order.
     pub fn tell(&mut self, index: u64, entry: &[u8]) {
         self.removals.take(index, entry);
@@ -219,7 +218,7 @@ impl Fsck {
         self.removals.without_salts.push(index);
     }
 
-    /// Takes the next run: what is there of each entry, and the stored tiles over them of level 0 and level 1. Gives the
+    /// Takes the next of the [`runs`]: what is there of each entry, and the stored tiles over them of level 0 and level 1. Gives the
     /// tiles of higher levels that are complete now, for [`Fsck::compare`].
     pub fn take(&mut self, leaves: &[Leaf], stored: &TileSet) -> Vec<(TileId, Vec<Hash>)> {
         let pruned = (self.tree.size()..).zip(leaves).filter(|(_, leaf)| **leaf == Leaf::Pruned);

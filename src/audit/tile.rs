@@ -134,23 +134,24 @@ impl TileWriter {
 
     /// Appends a leaf, given its [`leaf_hash`](super::merkle::leaf_hash).
     pub fn append(&mut self, leaf: Hash) {
-        let mut carry = Some(leaf);
-        let mut level = 0;
-        while let Some(hash) = carry.take() {
-            let tile = edge_tile(level, self.frontier.size());
-            if self.edge.len() <= usize::from(level) {
-                self.edge.push(Edge::default());
+        let size = self.size();
+        let Self { frontier, edge, filled } = self;
+        frontier.append_and_tell(leaf, |height, root| {
+            if height % TILE_HEIGHT != 0 {
+                return;
             }
-            let edge = &mut self.edge[usize::from(level)];
-            edge.hashes.push(hash);
+            // Below 8: a height is at most 63.
+            let level = (height / TILE_HEIGHT) as u8;
+            if edge.len() <= usize::from(level) {
+                edge.push(Edge::default());
+            }
+            let edge = &mut edge[usize::from(level)];
+            edge.hashes.push(root);
             edge.dirty = true;
             if edge.hashes.len() == TILE_WIDTH {
-                carry = perfect_root(&edge.hashes);
-                self.filled.insert(tile, std::mem::take(edge).hashes);
+                filled.insert(edge_tile(level, size), std::mem::take(edge).hashes);
             }
-            level += 1;
-        }
-        self.frontier.append(leaf);
+        });
     }
 
     /// The number of leaves.

@@ -39,21 +39,21 @@ impl Storage for Store {
     }
 
     async fn tiles(&self, ids: &[TileId]) -> Result<TileSet, StoreError> {
+        /// One statement for all of them: each costs a crossing to SQLite's own thread.
+        const AMONG: &str = "SELECT t.level, t.idx, t.hashes FROM json_each($1) wanted CROSS JOIN audit_tiles t \
+             ON t.level = wanted.value ->> 0 AND t.idx = wanted.value ->> 1";
+        let wanted: Vec<String> = ids.iter().map(|id| format!("[{},{}]", id.level, id.index)).collect();
+        let rows =
+            sqlx::query(AMONG).bind(format!("[{}]", wanted.join(","))).fetch_all(&self.readers).await?;
         let mut tiles = TileSet::default();
-        for id in ids {
-            let row = sqlx::query("SELECT hashes FROM audit_tiles WHERE level = $1 AND idx = $2")
-                .bind(i64::from(id.level))
-                .bind(signed(id.index))
-                .fetch_optional(&self.readers)
-                .await?;
-            if let Some(row) = row {
-                let hashes = row
-                    .try_get::<&[u8], _>(0)?
-                    .chunks(32)
-                    .map(|bytes| hash(bytes, "audit_tiles", "hashes"))
-                    .collect::<Result<Vec<_>, _>>()?;
-                tiles.insert(*id, hashes);
-            }
+        for row in rows {
+            let level = row.try_get::<i64, _>(0)?.try_into();
+            let inconsistent = |_| StoreError::Inconsistent { table: "audit_tiles", column: "level" };
+            let id = TileId {
+                level: level.map_err(inconsistent)?,
+                index: unsigned(row.try_get(1)?, "audit_tiles", "idx")?,
+            };
+            tiles.insert(id, hashes(row.try_get(2)?)?);
         }
         Ok(tiles)
     }
@@ -260,6 +260,11 @@ fn stored_with_hash(row: &SqliteRow) -> Result<StoredEntry, StoreError> {
         entry: row.try_get(1)?,
         leaf_hash: recorded.map(|bytes| hash(bytes, "audit_tiles", "hashes")).transpose()?,
     })
+}
+
+/// The hashes of a stored tile.
+pub(super) fn hashes(bytes: &[u8]) -> Result<Vec<Hash>, StoreError> {
+    bytes.chunks(32).map(|bytes| hash(bytes, "audit_tiles", "hashes")).collect()
 }
 
 pub(super) fn hash(bytes: &[u8], table: &'static str, column: &'static str) -> Result<Hash, StoreError> {

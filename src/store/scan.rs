@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlx::Row as _;
 
-use super::log::hash;
+use super::log::hashes;
 use super::{Store, StoreError, signed, unsigned};
 use crate::audit::fsck::Packed;
 use crate::audit::tile::{TileId, TileSet};
@@ -61,9 +61,7 @@ impl Store {
         let mut tiles = TileSet::new();
         for row in rows {
             let index = unsigned(row.try_get(0)?, "audit_tiles", "idx")?;
-            let hashes = row.try_get::<&[u8], _>(1)?.chunks(32);
-            let hashes = hashes.map(|bytes| hash(bytes, "audit_tiles", "hashes"));
-            tiles.insert(TileId { level, index }, hashes.collect::<Result<_, _>>()?);
+            tiles.insert(TileId { level, index }, hashes(row.try_get(1)?)?);
         }
         Ok(tiles)
     }

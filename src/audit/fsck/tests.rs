@@ -80,7 +80,7 @@ impl Stored {
     fn check(&self, kept: Vec<Checkpoint>) -> Report {
         let edge = self.tiles(tiles_for_root(self.head.size));
         let mut check = Fsck::begin(self.head.clone(), &edge, Some(key().verifying_key()), kept);
-        while let Some((first, end)) = check.next_run() {
+        for (first, end) in runs(check.size()) {
             let leaf = |index| self.entries.get(&index).map_or(Leaf::Missing, |entry| Leaf::of(entry));
             let leaves: Vec<_> = (first..end).map(leaf).collect();
             self.entries.range(first..end).for_each(|(index, entry)| check.tell(*index, entry));

@@ -7,6 +7,8 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::read_key;
 use crate::audit::checkpoint::Checkpoint;
@@ -17,6 +19,9 @@ use crate::audit::tile::{TILE_WIDTH, TileId, TileSet, tiles_for_root};
 use crate::cli::output::{say, say_json};
 use crate::config::Config;
 use crate::store::Store;
+
+/// Runs of entries that are read, or wait in memory, before they are hashed.
+const RUNS_AHEAD: usize = 2;
 
 /// Arguments of `audit fsck`.
 #[derive(Debug, Args)]
@@ -117,14 +122,13 @@ async fn check(
     let mut check = fsck::Fsck::begin(head, &edge, key, kept);
     bar.set_length(check.size());
     let (mut bytes, started) = (0, Instant::now());
-    let mut ahead = read_ahead(&store, check.next_run()).await?;
-    while let Some(run) = ahead.take() {
-        let following = run.following(check.size());
-        // The next run is read while this one is hashed.
-        let hashing = tokio::task::spawn_blocking(move || run.hash());
-        let (hashed, read) = tokio::join!(hashing, read_ahead(&store, following));
-        ahead = read?;
-        let Hashed { run, leaves, telling } = hashed?;
+    let (sender, mut runs) = mpsc::channel(RUNS_AHEAD);
+    // While one run is hashed, the next are read.
+    let reader = tokio::spawn(read_ahead(store.clone(), check.size(), sender));
+    while let Some(run) = runs.recv().await {
+        let run = run.await??;
+        let leaves = run.entries.as_ref().map(Packed::leaves);
+        let telling = run.entries.as_ref().map(Packed::telling).unwrap_or_default();
         bytes += run.entries.as_ref().map_or(0, |entries| entries.bytes.len() as u64);
         let (leaves, telling) = match leaves {
             Some(leaves) if run.fits(&leaves) => (leaves, telling),
@@ -143,6 +147,7 @@ async fn check(
         bar.set_position(run.end);
         bar.set_message(format!("{:.0}", megabytes_a_second(bytes, started.elapsed())));
     }
+    reader.await?;
     for (tile, hashes) in check.edge() {
         let stored = store.tiles(&[tile]).await?;
         check.compare(tile, &hashes, stored.get(tile));
@@ -161,26 +166,10 @@ struct Run {
     tiles: TileSet,
 }
 
-struct Hashed {
-    run: Run,
-    leaves: Option<Vec<Leaf>>,
-    telling: Telling,
-}
-
 /// Entries that may tell of a removal, by their place in the run.
 type Telling = Vec<(u64, Vec<u8>)>;
 
 impl Run {
-    fn following(&self, size: u64) -> Option<(u64, u64)> {
-        (self.end < size).then(|| (self.end, size.min(self.end + fsck::RUN)))
-    }
-
-    fn hash(self) -> Hashed {
-        let leaves = self.entries.as_ref().map(Packed::leaves);
-        let telling = self.entries.as_ref().map(Packed::telling).unwrap_or_default();
-        Hashed { run: self, leaves, telling }
-    }
-
     /// Whether these have the hashes that the log has recorded.
     fn fits(&self, leaves: &[Leaf]) -> bool {
         let indexes = self.first / TILE_WIDTH as u64..;
@@ -192,8 +181,19 @@ impl Run {
     }
 }
 
-async fn read_ahead(store: &Store, range: Option<(u64, u64)>) -> anyhow::Result<Option<Run>> {
-    let Some((first, end)) = range else { return Ok(None) };
+/// Begins to read all runs in order, as they are taken: each in a task of its own, so that the database goes on with the
+/// next while one is unpacked.
+async fn read_ahead(store: Store, size: u64, runs: mpsc::Sender<JoinHandle<anyhow::Result<Run>>>) {
+    for (first, end) in fsck::runs(size) {
+        let store = store.clone();
+        let run = tokio::spawn(async move { read(&store, first, end).await });
+        if runs.send(run).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read(store: &Store, first: u64, end: u64) -> anyhow::Result<Run> {
     let entries = store.packed_entries(first, end).await?;
     let width = TILE_WIDTH as u64;
     let mut tiles = store.tiles_between(0, first / width, end.div_ceil(width)).await?;
@@ -201,7 +201,7 @@ async fn read_ahead(store: &Store, range: Option<(u64, u64)>) -> anyhow::Result<
     if let Some(hashes) = store.tiles(&[above]).await?.get(above) {
         tiles.insert(above, hashes.to_vec());
     }
-    Ok(Some(Run { first, end, entries, tiles }))
+    Ok(Run { first, end, entries, tiles })
 }
 
 /// The leaves of a run in which something is wrong, in the order of the indexes.
