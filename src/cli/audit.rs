@@ -44,7 +44,7 @@ pub(super) enum Audit {
     Show(show::Show),
     /// Write the whole log to a file or as a folder that any web server can publish, or with --format entries for other
     /// systems; `audit verify` reads the whole log's.
-    Export(export::Export),
+    Export(Box<export::Export>),
     /// Get the proof of one entry, to keep and to check years later.
     ///
     /// An auditor gets the receipt of any entry, an agency those of its own calls and of calls that concerned it.
