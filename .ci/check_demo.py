@@ -7,7 +7,8 @@ STEPS = [
     "household_on_register", "household_not_on_register", "poverty_household", "registry_down", "answered_later",
     "batch_of_people", "eligibility_assessed", "fee_waiver", "decision_paper", "same_request_again", "judicial_relief",
     "clock_of_the_law", "appeal_referral", "counsel_notice", "direct_assignment_report", "cooperation_request",
-    "changes_watched", "court_queries_registry", "no_certificate", "audit_verified_from_outside", "tampering_detected",
+    "changes_watched", "court_queries_registry", "no_certificate", "receipt_kept", "person_erased", "audit_verified_from_outside",
+    "tampering_detected", "old_backup_refused",
 ]
 
 LONGEST_MS = 15_000

@@ -276,7 +276,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # server_name = "host"
 
 # [witness]                         # cosigning other parties' logs, on a listener of its own
-# listen = "0.0.0.0:8446"
+# listen = "0.0.0.0:8447"
 # key = "keys/witness.key"          # `witness init` makes one
 # state = "witness"
 # [[witness.log]]

@@ -33,7 +33,7 @@ fn every_step_holds_and_each_is_one_that_the_released_demo_is_checked_for() {
         // Who has no certificate is turned away before there is a call.
         assert_eq!(step["log_index"].is_u64(), name != "no_certificate", "{step}");
     }
-    assert_eq!(steps.len(), 21);
+    assert_eq!(steps.len(), 24);
     let audit = &told["audit"];
     assert!(audit["verified"] == true && audit["tamper_detected"] == true);
     assert!(audit["size"].as_u64().unwrap() > 0 && audit["root"].is_string());
@@ -55,7 +55,7 @@ fn the_table_can_be_read_in_both_languages() {
                 _ => steps.push(1),
             }
         }
-        assert_eq!(steps.len(), 1 + 21);
+        assert_eq!(steps.len(), 1 + 24);
         assert!(steps.iter().all(|lines| *lines <= 3), "{said}");
     }
 }

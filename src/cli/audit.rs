@@ -17,14 +17,17 @@ mod verify;
 mod verify_fork;
 mod witnesses;
 
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 pub(super) use self::export::{ExportWriter, fetch};
+pub(super) use self::receipt::fetch_receipt;
 pub(super) use self::show::prove;
 pub(super) use self::verify::verify_path;
 use crate::audit::note::VerifyingKey;
@@ -102,14 +105,25 @@ impl Audit {
 
 /// A key given as itself or as a file.
 fn read_key(given: &str) -> anyhow::Result<VerifyingKey> {
-    let text = if Path::new(given).is_file() {
-        std::fs::read_to_string(given).with_context(|| format!("cannot read {given}"))?
+    // A key has plus signs; what has none is meant as a file.
+    let text = if Path::new(given).is_file() || !given.contains('+') {
+        std::fs::read_to_string(given).with_context(|| format!("--key: cannot read {given}"))?
     } else {
         given.to_owned()
     };
     text.trim()
         .parse()
         .context("--key takes the log's public key as `audit key` prints it, or a file with it")
+}
+
+/// Makes a file that is not there yet.
+fn create_new(path: &Path) -> anyhow::Result<File> {
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            bail!("{} is there already; nothing is overwritten, give another name", path.display())
+        }
+        made => made.with_context(|| format!("cannot make {}", path.display())),
+    }
 }
 
 fn entry_json(stored: &proto::AuditEntry) -> anyhow::Result<Value> {

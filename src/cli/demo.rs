@@ -75,7 +75,8 @@ impl Demo {
 
     async fn walk(&self, folder: &std::path::Path) -> anyhow::Result<(Vec<Step>, steps::AuditResult)> {
         let started = Instant::now();
-        let district = stage::set(folder).await.context("the simulated district does not start")?;
+        let (district, witness) =
+            stage::set(folder).await.context("the simulated district does not start")?;
         if !self.json {
             let (zh, en) = (
                 format!("网关和模拟机构已在本机启动（{} 毫秒）", started.elapsed().as_millis()),
@@ -86,7 +87,7 @@ impl Demo {
             );
             say(self.pick(&zh, &en));
         }
-        let mut walk = Walk::new(district)?;
+        let mut walk = Walk::new(district, witness)?;
         let mut done = Vec::new();
         macro_rules! step {
             ($name:literal, $step:expr) => {
@@ -114,8 +115,11 @@ impl Demo {
         step!("changes_watched", walk.changes_watched());
         step!("court_queries_registry", walk.court_queries_registry());
         step!("no_certificate", walk.no_certificate());
+        step!("receipt_kept", walk.receipt_kept());
+        step!("person_erased", walk.person_erased());
         step!("audit_verified_from_outside", walk.audit_verified_from_outside());
         step!("tampering_detected", walk.tampering_detected());
+        step!("old_backup_refused", walk.old_backup_refused());
         let audit = walk.finish().await;
         Ok((done, audit))
     }
@@ -195,6 +199,9 @@ impl Demo {
             say(self.pick(&format!("保留于 {folder}"), &format!("kept in {folder}; try:")));
             say(format_args!("  legal-aid-gateway audit verify {folder}/gateway.db --key {folder}/log.pub"));
             say(format_args!("  legal-aid-gateway audit verify {folder}/tampered.db --key {folder}/log.pub"));
+            say(format_args!(
+                "  legal-aid-gateway audit verify {folder}/decision.receipt --key {folder}/log.pub"
+            ));
         }
     }
 

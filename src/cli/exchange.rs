@@ -230,6 +230,13 @@ impl Show {
         }
         show_all(std::iter::once(&exchange));
         show_clocks(&exchange);
+        if let Some(erased) = &exchange.erase_time {
+            let (at, by) = (show_time(erased), &exchange.erased_by);
+            say(format_args!(
+                "its messages and papers were erased on {at} by {by}; the audit log keeps the entries"
+            ));
+            return Ok(());
+        }
         let mut rows = list(&["#", "accepted", "from", "message"]);
         for message in &exchange.thread {
             let sender =

@@ -24,8 +24,8 @@ use crate::witness::Witness as Running;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "\
-A witness remembers the newest checkpoint of each log that it follows, and signs a newer one only if that continues it
-(C2SP tlog-witness over mutual TLS: POST /add-checkpoint). So a log that forgets, or tells two parties two things, does
+A witness remembers the newest checkpoint of each log that it follows, and signs a newer one only if that continues it \
+(C2SP tlog-witness over mutual TLS: POST /add-checkpoint). So a log that forgets, or tells two parties two things, does \
 not get its signature. Run it at another organ than the log's; docs/witnesses.md says how."
 )]
 pub(super) struct Witness {

@@ -6,7 +6,7 @@ mod fhir;
 mod ocsf;
 mod records;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -16,9 +16,9 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use self::records::RecordOptions;
+use self::records::{RecordOptions, bar};
 use super::tiles::{Published, publish};
-use super::{Caller, DEADLINE, evidence};
+use super::{Caller, DEADLINE, create_new, evidence};
 use crate::audit::merkle::Hash;
 use crate::audit::verifier::StoredEntry;
 use crate::cli::output::{explain, say, say_json};
@@ -40,7 +40,7 @@ pub(in crate::cli) struct Export {
     disclose: Vec<evidence::Committed>,
     /// Write a folder of C2SP tiles instead, which any web server can publish; a folder of an earlier run is brought up
     /// to date.
-    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "format", "resume"])]
     tiles: Option<PathBuf>,
     #[command(flatten)]
     records: RecordOptions,
@@ -56,13 +56,15 @@ impl Export {
         }
         let client = AgencyClient::load(&self.caller.profile, Clock::system())?;
         if let Some(folder) = &self.tiles {
-            let Published { size, fetched, pruned } = publish(&client, &self.caller.purpose, folder).await?;
-            let told = json!({"folder": folder, "size": size, "fetched": fetched, "pruned": pruned});
-            let mut words = format!("{size} entries, {fetched} of them new, and the signed checkpoint");
+            self.records.expect_whole("a folder of tiles")?;
+            let Published { size, new, fetched, pruned } =
+                publish(&client, &self.caller.purpose, folder).await?;
+            let told =
+                json!({"folder": folder, "size": size, "new": new, "fetched": fetched, "pruned": pruned});
+            let mut words = format!("{size} entries, {new} of them new, and the signed checkpoint");
             if pruned > 0 {
-                words = format!(
-                    "{size} entries, {fetched} of them new, {pruned} pruned, and the signed checkpoint"
-                );
+                words =
+                    format!("{size} entries, {new} of them new, {pruned} pruned, and the signed checkpoint");
             }
             self.report(folder, &told, &words);
         }
@@ -70,9 +72,7 @@ impl Export {
             if let Some(export) = self.records.export(file)? {
                 return export.run(&client, &self.caller.purpose, self.json).await;
             }
-            let mut writer = ExportWriter::create(file)?;
-            let size = fetch(&client, &self.caller.purpose, &mut writer).await?;
-            writer.finish()?;
+            let size = export_whole(&client, &self.caller.purpose, file).await?;
             let told = json!({"file": file, "size": size});
             self.report(file, &told, &format!("{size} entries and the signed checkpoint"));
         }
@@ -88,6 +88,18 @@ impl Export {
             say(format_args!("verify: legal-aid-gateway audit verify {path} --key KEY"));
         }
     }
+}
+
+/// Writes the whole log to a new file. When that fails, the file is removed: the next try finds its name free.
+async fn export_whole(client: &AgencyClient, purpose: &str, file: &Path) -> anyhow::Result<u64> {
+    let mut writer = ExportWriter::create(file)?;
+    let written = fetch(client, purpose, &mut writer).await;
+    let written = written.and_then(|size| writer.finish().map(|()| size));
+    if written.is_err() {
+        // The failure itself is what there is to say.
+        let _ = std::fs::remove_file(file);
+    }
+    written
 }
 
 /// Names the format in the first line.
@@ -118,10 +130,7 @@ pub(crate) struct ExportWriter(BufWriter<File>);
 impl ExportWriter {
     /// Begins a new file; never overwrites.
     pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
-        let file = OpenOptions::new().write(true).create_new(true).open(path);
-        let file =
-            file.with_context(|| format!("cannot make {} (nothing is overwritten)", path.display()))?;
-        let mut writer = Self(BufWriter::new(file));
+        let mut writer = Self(BufWriter::new(create_new(path)?));
         writer.line(&Line::Head { format: FORMAT.to_owned() })?;
         Ok(writer)
     }
@@ -166,6 +175,7 @@ pub(crate) async fn fetch(
         .ok_or_else(|| anyhow!("the gateway's checkpoint has no size"))?;
     let mut next = 0;
     let mut page_token = String::new();
+    let bar = bar(size, None);
     while next < size {
         let request = proto::ListEntriesRequest {
             context: Some(client.context(purpose)),
@@ -180,11 +190,13 @@ pub(crate) async fn fetch(
             writer.entry(stored)?;
             next = stored.index + 1;
         }
+        bar.set_position(next);
         page_token = page.next_page_token;
         if page_token.is_empty() {
             break;
         }
     }
+    bar.finish_and_clear();
     writer.line(&Line::Checkpoint { checkpoint, cosigned })?;
     Ok(size)
 }
@@ -233,6 +245,9 @@ fn lines(path: &Path) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Line
     let numbered = lines.zip(2u64..);
     Ok(numbered.map(|(line, number)| {
         let line = line.with_context(|| format!("line {number} cannot be read"))?;
-        serde_json::from_str(&line).with_context(|| format!("line {number} is not a line of an export"))
+        serde_json::from_str(&line).map_err(|error| match error.is_eof() {
+            true => anyhow!("line {number} breaks off: the file was cut; copy or export it again"),
+            false => anyhow!("line {number} is not a line of an export: {error}"),
+        })
     }))
 }

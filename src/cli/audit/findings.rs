@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Caller;
+use super::filter::moment;
 use crate::audit::findings::Rule;
 use crate::cli::output::{explain, list, say, say_json};
 use crate::client::AgencyClient;
@@ -25,15 +26,16 @@ const LONGEST_LOOK: Duration = Duration::from_secs(3600);
 pub(in crate::cli) struct Findings {
     #[command(flatten)]
     caller: Caller,
-    /// Windows that end after this, such as 2026-11-22T08:00:00Z; 30 days before --before when left out.
-    #[arg(long)]
+    /// Windows that end after this: a time such as 2026-11-22T08:00:00+08:00, or a day, from its start in Asia/Shanghai;
+    /// 30 days before --before when left out.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     from: Option<Timestamp>,
-    /// Windows that begin before this; now when left out.
-    #[arg(long)]
+    /// Windows that begin before this time or day; now when left out.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     before: Option<Timestamp>,
     /// Only this rule; may be given more than once.
-    #[arg(long = "rule", value_name = "RULE")]
-    rules: Vec<String>,
+    #[arg(long = "rule", value_name = "RULE", value_parser = rule)]
+    rules: Vec<Rule>,
     /// Leave out what is marked already.
     #[arg(long)]
     unmarked: bool,
@@ -43,8 +45,8 @@ pub(in crate::cli) struct Findings {
 }
 
 const HELP: &str = "\
-Rules: BULK_LOOK_UPS OUT_OF_HOURS NO_MATTER MATTER_CLOSED SUBJECT_ASKED_BY_MANY DENIAL_BURST INTERRUPTED CLOCK_BACKWARDS
-SILENCE. Thresholds stand in [findings] of the gateway's configuration; docs/findings.md has each rule with what else may
+Rules: BULK_LOOK_UPS OUT_OF_HOURS NO_MATTER MATTER_CLOSED SUBJECT_ASKED_BY_MANY DENIAL_BURST INTERRUPTED CLOCK_BACKWARDS \
+SILENCE. Thresholds stand in [findings] of the gateway's configuration; docs/findings.md has each rule with what else may \
 explain what it finds. A finding is a question, not a verdict: mark it with `audit mark` once it is answered.";
 
 impl Findings {
@@ -54,7 +56,7 @@ impl Findings {
             context: Some(client.context(&self.caller.purpose)),
             recorded_from: self.from.map(crate::grpc::wire::timestamp),
             recorded_before: self.before.map(crate::grpc::wire::timestamp),
-            rules: self.rules.iter().map(|rule| rule.to_uppercase().replace('-', "_")).collect(),
+            rules: self.rules.iter().map(|rule| rule.as_str().to_owned()).collect(),
         };
         let parts = client.audit().list_findings(client.request(request, LONGEST_LOOK)).await;
         let mut parts = parts.map_err(|status| explain(&status))?.into_inner();
@@ -90,6 +92,12 @@ impl Findings {
         }
         Ok(())
     }
+}
+
+fn rule(text: &str) -> Result<Rule, String> {
+    let found = Rule::parse(&text.to_uppercase().replace('-', "_"));
+    let names: Vec<_> = Rule::ALL.iter().map(|rule| rule.as_str()).collect();
+    found.ok_or_else(|| format!("one of {}", names.join(", ")))
 }
 
 fn bar() -> ProgressBar {

@@ -116,7 +116,12 @@ async fn check(
         bail!("{} is not a file; fsck takes the gateway's database", database.display());
     }
     let store = Store::open_audit_log(database).await?;
-    let head = store.head().await.context("the database has no audit log that can be read")?;
+    let head = store.head().await.with_context(|| {
+        format!(
+            "{} has no audit log that can be read: it is no gateway database, or not the whole of one",
+            database.display()
+        )
+    })?;
     let head = head.ok_or_else(|| anyhow!("the database has no audit log yet"))?;
     let edge = store.tiles(&tiles_for_root(head.size)).await?;
     let mut check = fsck::Fsck::begin(head, &edge, key, kept);

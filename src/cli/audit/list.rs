@@ -1,5 +1,7 @@
 //! `audit list`.
 
+use std::num::NonZeroUsize;
+
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
@@ -23,8 +25,8 @@ pub(in crate::cli) struct List {
     #[arg(long)]
     newest: bool,
     /// At most so many.
-    #[arg(long, default_value_t = 50)]
-    limit: usize,
+    #[arg(long, default_value = "50")]
+    limit: NonZeroUsize,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -34,10 +36,11 @@ impl List {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = AgencyClient::load(&self.caller.profile, Clock::system())?;
         let filter = self.filter.on_wire()?;
+        let limit = self.limit.get();
         let mut entries = Vec::new();
         let mut page_token = String::new();
         loop {
-            let left = self.limit.saturating_sub(entries.len());
+            let left = limit.saturating_sub(entries.len());
             let request = proto::ListEntriesRequest {
                 context: Some(client.context(&self.caller.purpose)),
                 filter: Some(filter.clone()),
@@ -49,14 +52,18 @@ impl List {
             let page = page.map_err(|status| explain(&status))?.into_inner();
             entries.extend(page.entries);
             page_token = page.next_page_token;
-            if page_token.is_empty() || entries.len() >= self.limit {
+            if page_token.is_empty() || entries.len() >= limit {
                 break;
             }
         }
-        entries.truncate(self.limit);
+        entries.truncate(limit);
         if self.json {
             let entries: Vec<Value> = entries.iter().map(entry_json).collect::<Result<_, _>>()?;
             say_json(&json!({"entries": entries, "more": !page_token.is_empty()}));
+            return Ok(());
+        }
+        if entries.is_empty() {
+            say("no entry of the log fits");
             return Ok(());
         }
         let mut rows =

@@ -184,7 +184,7 @@ fn shown(field: Field, value: &[u8]) -> String {
     match field {
         Field::OperatorName | Field::Subject => String::from_utf8_lossy(value).into_owned(),
         Field::Request | Field::Response => {
-            format!("{} bytes, exactly those that the entry commits to", value.len())
+            format!("{} bytes, exactly those that the entry commits to; --save keeps them", value.len())
         }
     }
 }
@@ -219,5 +219,5 @@ fn on_wire(field: Field) -> proto::CommittedField {
 fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let text = std::str::from_utf8(bytes).context("JSON is UTF-8")?;
     crate::identity::key_file::create(path, text)
-        .with_context(|| format!("cannot make {} (nothing is overwritten)", path.display()))
+        .with_context(|| format!("cannot make {}: it must not be there yet", path.display()))
 }

@@ -1,6 +1,5 @@
 //! `audit receipt`, and what `audit verify` says of one.
 
-use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -8,7 +7,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{DEADLINE, read_key};
+use super::{DEADLINE, create_new, read_key};
 use crate::audit::entry::Entry;
 use crate::audit::note::VerifyingKey;
 use crate::audit::receipt::{RECEIPT_HEAD, Receipt, TlogProof};
@@ -43,19 +42,12 @@ pub(in crate::cli) struct GetReceipt {
 impl GetReceipt {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let client = AgencyClient::load(&self.profile, Clock::system())?;
-        let context = Some(client.context(&self.purpose));
-        let request = proto::GetReceiptRequest { context, index: self.index };
-        let answer = client.audit().get_receipt(client.request(request, DEADLINE)).await;
-        let answer = answer.map_err(|status| explain(&status))?.into_inner();
-        let proof = TlogProof::parse(&answer.proof).context("the gateway's proof cannot be read")?;
-        let receipt = Receipt::new(answer.entry, proof).filter(|receipt| receipt.proof.index == self.index);
-        let receipt = receipt.ok_or_else(|| anyhow!("the gateway gave another entry than was asked for"))?;
+        let receipt = fetch_receipt(&client, &self.purpose, self.index).await?;
         if let Some(key) = &self.key {
             receipt.verify(&read_key(key)?).context("the gateway's receipt proves nothing; keep no copy")?;
         }
         let path = self.out.display();
-        let file = OpenOptions::new().write(true).create_new(true).open(&self.out);
-        let mut file = file.with_context(|| format!("cannot make {path} (nothing is overwritten)"))?;
+        let mut file = create_new(&self.out)?;
         file.write_all(receipt.to_text().as_bytes())?;
         file.sync_all()?;
         if self.json {
@@ -67,6 +59,20 @@ impl GetReceipt {
         }
         Ok(())
     }
+}
+
+/// Gets the receipt of an entry. Whether it proves anything is not looked at yet.
+pub(in crate::cli) async fn fetch_receipt(
+    client: &AgencyClient,
+    purpose: &str,
+    index: u64,
+) -> anyhow::Result<Receipt> {
+    let request = proto::GetReceiptRequest { context: Some(client.context(purpose)), index };
+    let answer = client.audit().get_receipt(client.request(request, DEADLINE)).await;
+    let answer = answer.map_err(|status| explain(&status))?.into_inner();
+    let proof = TlogProof::parse(&answer.proof).context("the gateway's proof cannot be read")?;
+    let receipt = Receipt::new(answer.entry, proof).filter(|receipt| receipt.proof.index == index);
+    receipt.ok_or_else(|| anyhow!("the gateway gave another entry than was asked for"))
 }
 
 /// Bytes of a receipt that are read: an entry of 16 KiB, and a checkpoint with many signatures.

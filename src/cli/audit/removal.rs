@@ -18,8 +18,9 @@ use crate::grpc::proto;
 use crate::grpc::proto::erase_records_request::Target;
 use crate::setup::purposes;
 
-/// How often it asks how far the gateway is.
-const ASK_EVERY: Duration = Duration::from_millis(300);
+/// How soon it asks how far the gateway is, and how seldom at last: each question is an entry of the log.
+const ASK_AFTER: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Arguments of both.
 #[derive(Debug, Args)]
@@ -61,10 +62,10 @@ struct Basis(String, String);
 /// Arguments of `audit erase`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What is erased: messages, papers and answers that the gateway keeps, and the salts without which the log's
-commitments say nothing. What stays: the log's entries with their hashes, so that the log still verifies; who asked
-for what and when. Copies that other agencies hold are theirs to erase. An exchange that still runs is refused by
-its id: withdraw or close it first. Nothing brings back what was erased.")]
+What is erased: messages, papers and answers that the gateway keeps, and the salts without which the log's \
+commitments say nothing. What stays: the log's entries with their hashes, so that the log still verifies; who asked \
+for what and when. Copies that other agencies hold are theirs to erase. An exchange that still runs is named, and \
+nothing is erased: withdraw or end it first. Nothing brings back what was erased.")]
 #[command(group = clap::ArgGroup::new("target").required(true))]
 pub(in crate::cli) struct Erase {
     #[command(flatten)]
@@ -77,7 +78,7 @@ pub(in crate::cli) struct Erase {
     #[arg(long, group = "target")]
     pseudonym: Option<String>,
     /// All that was recorded, or last changed, before this day in Asia/Shanghai.
-    #[arg(long, value_name = "DATE", group = "target")]
+    #[arg(long, value_name = "DATE", group = "target", value_parser = day)]
     before: Option<jiff::civil::Date>,
     /// The article relied on, such as "个人信息保护法 47". May be given several times.
     #[arg(long = "basis", value_name = "LAW ARTICLE", required = true, value_parser = basis)]
@@ -93,7 +94,7 @@ pub(in crate::cli) struct Erase {
 /// Arguments of `audit prune`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-How long is kept what stands under [retention] in the gateway's configuration: at least 36 months. Of a pruned entry
+[retention] in the gateway's configuration says how long what is kept: at least 36 months. Of a pruned entry \
 the bytes go and the hash stays; the log still verifies, and an entry of its own says what was pruned.")]
 pub(in crate::cli) struct Prune {
     #[command(flatten)]
@@ -111,7 +112,12 @@ impl Erase {
             Ground::OtherLaw => proto::ErasureGround::OtherLaw,
         };
         let target = match (&self.subject, self.pseudonym, self.before) {
-            (Some(path), ..) => Target::Subject(from_json("ErasedSubject", &read(path)?)?),
+            (Some(path), ..) => {
+                let subject = from_json("ErasedSubject", &read(path)?);
+                Target::Subject(
+                    subject.with_context(|| format!("--subject: {} is {SUBJECT}", path.display()))?,
+                )
+            }
             (None, Some(pseudonym), _) => Target::Pseudonym(pseudonym),
             (None, None, Some(day)) => Target::RecordedBefore(start_of(day)?),
             (None, None, None) => bail!("say what to erase: --subject, --pseudonym or --before"),
@@ -152,6 +158,7 @@ impl Caller {
     async fn follow(&self, client: &AgencyClient, removal_id: &str, done: &str) -> anyhow::Result<()> {
         let bar = ProgressBar::new(0);
         bar.set_style(ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} entries, {eta} left")?);
+        let mut wait = ASK_AFTER;
         let ended = loop {
             let context = Some(client.context(&self.purpose));
             let request = proto::GetRemovalRequest { context, removal_id: removal_id.to_owned() };
@@ -164,7 +171,8 @@ impl Caller {
                 proto::RemovalState::Removing => bar.set_message("removing"),
                 _ => break answer,
             }
-            tokio::time::sleep(ASK_EVERY).await;
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
         };
         bar.finish_and_clear();
         let (entries, exchanges) = (ended.entries, ended.exchanges);
@@ -216,6 +224,14 @@ fn read(path: &Path) -> anyhow::Result<String> {
 fn start_of(day: jiff::civil::Date) -> anyhow::Result<prost_types::Timestamp> {
     let zoned = day.to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(8)))?;
     Ok(crate::grpc::wire::timestamp(zoned.timestamp()))
+}
+
+/// What a document is not, when it cannot be read. What stands there instead may be personal, and is not repeated.
+const SUBJECT: &str =
+    "not a person's document in JSON, such as {\"idKind\": \"ID_KIND_RESIDENT_ID\", \"idNumber\": \"…\"}";
+
+fn day(text: &str) -> Result<jiff::civil::Date, String> {
+    text.parse().map_err(|_| "a day, such as 2023-01-01".to_owned())
 }
 
 fn basis(text: &str) -> Result<Basis, String> {

@@ -26,7 +26,9 @@ const ENTRIES_AT_ONCE: u64 = 1024;
 pub(super) struct Published {
     /// Entries under the checkpoint.
     pub(super) size: u64,
-    /// Entries that were not in the folder before.
+    /// Entries that the folder's checkpoint did not cover before.
+    pub(super) new: u64,
+    /// Entries that were read for it: all of a bundle that was not full.
     pub(super) fetched: u64,
     /// Those among them of which only the hash was left.
     pub(super) pruned: u64,
@@ -40,6 +42,7 @@ pub(super) async fn publish(
     folder: &Path,
 ) -> anyhow::Result<Published> {
     let folder = Folder(folder.to_owned());
+    folder.expect_published()?;
     let earlier = match folder.read(Resource::Checkpoint)? {
         None => None,
         Some(note) => Some(read_checkpoint(&note).context("the folder's checkpoint cannot be read")?),
@@ -98,7 +101,8 @@ pub(super) async fn publish(
     }
     folder.write_new(tree.take_dirty())?;
     folder.write(Resource::Checkpoint, note.as_bytes())?;
-    Ok(Published { size, fetched: fetcher.fetched, pruned: fetcher.pruned })
+    let had = earlier.map_or(0, |earlier| earlier.size);
+    Ok(Published { size, new: size - had, fetched: fetcher.fetched, pruned: fetcher.pruned })
 }
 
 /// The leaf hash of an entry. Of a pruned one it is the recorded hash, which the checkpoint's root shows to be right.
@@ -112,6 +116,7 @@ fn leaf(stored: &proto::AuditEntry) -> anyhow::Result<Hash> {
 /// Verifies the log in a folder under the log's public key, and that it contains the earlier checkpoints.
 pub(super) fn verify_folder(path: &Path, key: &VerifyingKey, earlier: &[String]) -> anyhow::Result<Report> {
     let folder = Folder(path.to_owned());
+    folder.expect_published()?;
     let note = folder.read(Resource::Checkpoint)?;
     let note = note.ok_or_else(|| {
         anyhow!(
@@ -206,6 +211,19 @@ impl Folder {
 
     fn has(&self, resource: Resource) -> bool {
         self.path(resource).is_file()
+    }
+
+    /// Refuses a folder of something else, such as the gateway's own, which has a file `checkpoint` too.
+    fn expect_published(&self) -> anyhow::Result<()> {
+        let is_empty = fs::read_dir(&self.0).map_or(true, |mut files| files.next().is_none());
+        if is_empty || self.0.join("tile").is_dir() {
+            return Ok(());
+        }
+        bail!(
+            "{} has no folder `tile`, and other files: it is no published log; name a new folder, or one that \
+             `audit export --tiles` made",
+            self.0.display()
+        )
     }
 
     fn read(&self, resource: Resource) -> io::Result<Option<Vec<u8>>> {

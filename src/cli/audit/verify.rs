@@ -153,7 +153,12 @@ pub(crate) async fn verify_path(
         return Ok(verify_log(read_entries(path)?, &checkpoint, key, earlier)?);
     }
     let store = Store::open_audit_log(path).await?;
-    let head = store.head().await.context("the database has no audit log that can be read")?;
+    let head = store.head().await.with_context(|| {
+        format!(
+            "{} has no audit log that can be read: it is no gateway database, or not the whole of one",
+            path.display()
+        )
+    })?;
     let head = head.ok_or_else(|| anyhow!("the database has no audit log yet"))?;
     let mut verifier = Verifier::start(&head.checkpoint, key, earlier)?;
     let mut next = 0;

@@ -17,9 +17,9 @@ use crate::cli::output::{say, say_json};
 /// Arguments of `audit verify-fork`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Two roots signed at one size prove a fork by themselves. At two sizes the consistency proof that the longer log gave is
-needed: a witness keeps it in the file *.presented of its folder state/evidence, with the checkpoint beside it in *.held.
-From a size that is a power of two no such proof convicts; ask for the log itself, and run `audit verify` on it with the
+Two roots signed at one size prove a fork by themselves. At two sizes the consistency proof that the longer log gave is \
+needed: a witness keeps it in the file *.presented of its folder state/evidence, with the checkpoint beside it in *.held. \
+From a size that is a power of two no such proof convicts; ask for the log itself, and run `audit verify` on it with the \
 other checkpoint as --checkpoint.
 
 Exit code 0: the fork is proven. 1: it is not.")]

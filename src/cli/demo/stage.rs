@@ -1,18 +1,29 @@
 //! Sets the stage: the folder that `init` makes, with more on the register and the scripts of who acts.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
+use crate::audit::cosignature::CosigningKey;
+use crate::audit::note::SigningKey;
+use crate::client::Profile;
 use crate::clock::Clock;
-use crate::config::{ENVIRONMENT_PREFIX, load_table};
+use crate::config::{ENVIRONMENT_PREFIX, WitnessSection, WitnessedLog, load_table};
+use crate::domain::agency::CreditCode;
 use crate::domain::exchange::Kind;
+use crate::entropy;
+use crate::identity::key_file;
+use crate::setup::codes;
 use crate::simulator::clerk::ClerkConfig;
 use crate::simulator::court::Script;
-use crate::simulator::district::District;
+use crate::simulator::district::{District, free_address};
 use crate::simulator::registry::{MadeUp, RegistryConfig};
 use crate::simulator::script::Step;
+use crate::witness::Witness;
 
 /// Seed of the people of the batch.
 pub(super) const SEED: u32 = 7;
@@ -29,8 +40,8 @@ pub(super) const PAPER: &str = "决定书.pdf";
 /// How soon a registry that was down is asked again; an operator would be more patient.
 const ASK_AGAIN_AFTER: &str = "200ms";
 
-/// Makes the folder and starts gateway, registries, court, procuratorate and neighbour.
-pub(super) async fn set(folder: &Path) -> anyhow::Result<District> {
+/// Makes the folder and starts the court's witness, gateway, registries, court, procuratorate and neighbour.
+pub(super) async fn set(folder: &Path) -> anyhow::Result<(District, Witness)> {
     let clock = Clock::system();
     District::prepare(folder, Script::SupplementThenDefer, &clock)?;
     change(folder, "registry", |registry: &mut RegistryConfig| {
@@ -47,11 +58,38 @@ pub(super) async fn set(folder: &Path) -> anyhow::Result<District> {
         change(folder, centre, |clerk: &mut ClerkConfig| clerk.script = Script::Defer)?;
     }
     let soon = (format!("{ENVIRONMENT_PREFIX}VERIFICATION__FIRST_RETRY"), ASK_AGAIN_AFTER.to_owned());
+    let witness = witness(folder, clock.clone()).await?;
     let mut district = District::open_with(folder, clock, [soon]).await?;
     for clerk in ["procuratorate", "neighbour"] {
         district.employ(clerk).await?;
     }
-    Ok(district)
+    Ok((district, witness))
+}
+
+/// Starts a witness of the log at the court, and has the gateway ask it.
+async fn witness(folder: &Path, clock: Clock) -> anyhow::Result<Witness> {
+    let home = folder.join("witness");
+    std::fs::create_dir(&home)?;
+    let key = CosigningKey::from_seed("court.example/witness", &Zeroizing::new(entropy::bytes::<32>()))?;
+    let path = home.join("witness.key");
+    key_file::create(&path, &key.encode())?;
+    let log = std::fs::read_to_string(folder.join("keys/log.key"))?;
+    let log = SigningKey::parse(log.trim())?.verifying_key().to_string();
+    let section = WitnessSection {
+        listen: free_address()?,
+        key: path,
+        state: home.join("state"),
+        logs: vec![WitnessedLog { key: log, agency: CreditCode::parse(codes::GATEWAY)? }],
+    };
+    let court = Profile::load(&folder.join("court.toml"))?;
+    let witness = Witness::start(&section, &court.credentials()?, clock).await?;
+    let (key, agency, address) = (witness.key(), court.agency, witness.address());
+    let policy = format!(
+        "\n[audit.witnesses]\nquorum = 1\nsubmit_every = \"200ms\"\n\n[[audit.witnesses.witness]]\nkey = \"{key}\"\n\
+         agency = \"{agency}\"\naddress = \"{address}\"\nserver_name = \"localhost\"\n"
+    );
+    OpenOptions::new().append(true).open(folder.join("gateway.toml"))?.write_all(policy.as_bytes())?;
+    Ok(witness)
 }
 
 /// Changes what `init` wrote for a simulated agency.

@@ -3,6 +3,7 @@
 mod appeal;
 mod centres;
 mod court;
+mod evidence;
 mod examples;
 mod follow;
 mod households;
@@ -28,6 +29,7 @@ use crate::grpc::proto::exchange_message::Body;
 use crate::grpc::proto::response::Kind as Arm;
 use crate::setup::purposes;
 use crate::simulator::district::District;
+use crate::witness::Witness;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -75,11 +77,14 @@ struct Answered {
 pub(super) struct Walk {
     /// `None` once it was stopped.
     district: Option<District>,
+    /// The court's witness of the log.
+    witness: Witness,
     folder: PathBuf,
     key: VerifyingKey,
     centre: AgencyClient,
     court: AgencyClient,
     auditor: AgencyClient,
+    operator: AgencyClient,
     follower: Follower,
     /// The verification that is completed later.
     pending: Option<String>,
@@ -95,20 +100,22 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    pub(super) fn new(district: District) -> anyhow::Result<Self> {
-        let (centre, court, auditor) =
-            (district.client("centre")?, district.client("court")?, district.client("auditor")?);
+    pub(super) fn new(district: District, witness: Witness) -> anyhow::Result<Self> {
+        let (centre, court) = (district.client("centre")?, district.client("court")?);
+        let (auditor, operator) = (district.client("auditor")?, district.client("operator")?);
         let folder = district.folder().to_owned();
         let key = district.gateway.log_key().clone();
         std::fs::write(folder.join("log.pub"), format!("{key}\n"))?;
         Ok(Self {
             district: Some(district),
+            witness,
             folder,
             key,
             follower: Follower::start(centre.clone()),
             centre,
             court,
             auditor,
+            operator,
             pending: None,
             submitted: None,
             fee_waiver: None,
@@ -126,6 +133,7 @@ impl Walk {
         if let Some(district) = self.district {
             district.stop().await;
         }
+        self.witness.stop().await;
         self.audit
     }
 

@@ -1,15 +1,24 @@
 //! `doctor` on the log's witnesses.
 
+use std::time::Duration;
+
 use super::Findings;
 use crate::audit::checkpoint::Checkpoint;
 use crate::audit::cosignature::CosignerKey;
+use crate::audit::entry::Entry;
 use crate::audit::log::Storage as _;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::Secrets;
 use crate::identity::credentials::Credentials;
 use crate::identity::dialler::{Dialler, Endpoint};
-use crate::store::Store;
+use crate::store::{CosignatureRecord, Store};
+
+/// The newest checkpoint that so many witnesses have signed.
+fn newest(kept: &[CosignatureRecord], quorum: usize) -> Option<&CosignatureRecord> {
+    let by = |size: u64| kept.iter().filter(|kept| kept.size == size).count();
+    kept.iter().rev().find(|kept| by(kept.size) >= quorum)
+}
 
 /// Checks that each witness can be reached, and how far it is.
 pub(super) async fn check(
@@ -24,10 +33,15 @@ pub(super) async fn check(
         return;
     }
     let dialler = Dialler::new(credentials, clock.clone()).with_limits(super::PROBE);
+    let mut waiting_since = None;
     let (size, kept) = match Store::open_audit_log(&config.store.database).await {
         Ok(store) => {
             let size = store.head().await.ok().flatten().map_or(0, |head| head.size);
             let kept = store.cosignatures().await.unwrap_or_default();
+            let covered = newest(&kept, policy.quorum).map_or(0, |newest| newest.size);
+            if let Ok(Some(oldest)) = store.entry(covered).await {
+                waiting_since = Entry::from_json(&oldest.entry).ok().map(|entry| entry.recorded);
+            }
             store.close().await;
             (size, kept)
         }
@@ -65,9 +79,21 @@ pub(super) async fn check(
         }
     }
     let Ok(secrets) = Secrets::load(&config.keys) else { return };
-    let by = |size: u64| kept.iter().filter(|kept| kept.size == size).count();
-    let newest = kept.iter().rev().find(|kept| by(kept.size) >= policy.quorum);
-    match newest {
+    let lag = waiting_since.and_then(|since| Duration::try_from(clock.now().duration_since(since)).ok());
+    match newest(&kept, policy.quorum) {
+        Some(kept) if lag.is_some_and(|lag| lag > policy.warn_after) => findings.bad(
+            "quorum of witnesses",
+            format!(
+                "{} of {size} entries have {} cosignature(s) or more; the oldest of the others has waited {} s",
+                kept.size,
+                policy.quorum,
+                lag.unwrap_or_default().as_secs()
+            ),
+            match policy.stop_after {
+                Some(limit) if lag > Some(limit) => "no new work is taken until witnesses sign again; see above",
+                _ => "see above which witness does not answer, and docs/witnesses.md",
+            },
+        ),
         Some(kept) if Checkpoint::open(&kept.checkpoint, secrets.log.verifying_key()).is_ok() => findings
             .fine(
                 "quorum of witnesses",

@@ -77,32 +77,37 @@ impl RecordOptions {
     /// # Errors
     /// When options contradict each other, or files are in the way.
     pub(super) fn export(&self, out: &Path) -> anyhow::Result<Option<Export>> {
-        let filter = self.filter.on_wire()?;
         if self.format == Format::Log {
-            if self.resume || filter != proto::EntryFilter::default() {
-                bail!(
-                    "without --format the log is exported whole, or with --exchange alone the evidence of one exchange; \
-                     --format jsonl, ocsf, fhir or csv take --resume and filters"
-                );
-            }
+            self.expect_whole("the log")?;
             return Ok(None);
         }
         let export = Export {
             format: self.format,
             resume: self.resume,
-            filter,
+            filter: self.filter.on_wire()?,
             out: out.to_owned(),
             part: beside(out, ".part"),
             plan: beside(out, ".plan"),
         };
         if export.out.exists() {
-            bail!("{} is there already; nothing is overwritten", out.display());
+            bail!("{} is there already; nothing is overwritten, give another name", out.display());
         }
         if !export.resume && export.part.exists() {
             let part = export.part.display();
             bail!("{part} is an export that was interrupted: go on with --resume, or remove it");
         }
         Ok(Some(export))
+    }
+
+    /// Refuses options that would leave something out.
+    pub(super) fn expect_whole(&self, what: &str) -> anyhow::Result<()> {
+        if self.resume || self.filter.on_wire()? != proto::EntryFilter::default() {
+            bail!(
+                "{what} is exported whole; --format jsonl, ocsf, fhir or csv take --resume and filters, and --exchange \
+                 alone gives the evidence of one exchange"
+            );
+        }
+        Ok(())
     }
 }
 
@@ -343,7 +348,8 @@ fn record<'r>(stored: &proto::AuditEntry, origin: &'r str) -> anyhow::Result<Rec
     Ok(Record { index, leaf_hash: data_encoding::HEXLOWER.encode(&stored.leaf_hash), entry, origin })
 }
 
-fn bar(size: u64, last: Option<u64>) -> ProgressBar {
+/// A bar on standard error.
+pub(super) fn bar(size: u64, last: Option<u64>) -> ProgressBar {
     // Hidden where standard error is no terminal.
     let bar = ProgressBar::new(size);
     let style = "{bar:40} {pos}/{len} entries  {per_sec}  {eta} left";

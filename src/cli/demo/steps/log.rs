@@ -18,6 +18,7 @@ impl Walk {
         writer.finish()?;
         let report = verify_path(&file, &self.key, &[]).await?;
         ensure!(report.is_sound(), "{} finding(s): {}", report.findings.len(), report.findings[0]);
+        let erased = report.removed.first().context("the log does not say what was erased")?;
         let decision = self.decision_index.context("there is no decision to prove")?;
         let request = proto::GetEntryRequest {
             context: Some(self.auditor.context(purposes::AUDIT_INSPECTION)),
@@ -34,10 +35,15 @@ impl Walk {
             title: ("从外部核验审计日志", "audit log verified from outside"),
             parties: ("审计机关 → 网关", "auditor → gateway"),
             result: (
-                format!("{}条逐条重新计算，与签名一致；法院决定在{size}条的日志中得到证明", report.size),
                 format!(
-                    "{} entries hashed again, as signed; the decision is proven in the log of {size}",
-                    report.size
+                    "{}条逐条重新计算，与签名一致，其中{}条注明已删除；法院决定在{size}条的日志中得到证明",
+                    report.size,
+                    erased.entries.count()
+                ),
+                format!(
+                    "{} entries hashed again, as signed, {} of them said to be erased; the decision is proven",
+                    report.size,
+                    erased.entries.count()
                 ),
             ),
             log_index: Some(decision),

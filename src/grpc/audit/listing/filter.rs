@@ -59,6 +59,16 @@ pub(super) fn read(
     };
     query.recorded.from = filter.recorded_from.as_ref().map(micros);
     query.recorded.before = filter.recorded_before.as_ref().map(micros);
+    if let (Some(from), Some(before)) = (query.recorded.from, query.recorded.before)
+        && from > before
+    {
+        violations.add(
+            "recorded_from",
+            "FROM_BEFORE_BEFORE",
+            "must not be later than recorded_before",
+            "起始时间不得晚于截止时间",
+        );
+    }
     let person = filter.person.as_ref().and_then(|person| {
         if !filter.subject.is_empty() {
             violations.add(
