@@ -13,6 +13,7 @@ use std::time::Duration;
 use district::{Scene, answer, get};
 use legal_aid_gateway::audit::cosignature::CosigningKey;
 use legal_aid_gateway::audit::entry::Entry;
+use legal_aid_gateway::client::AgencyClient;
 use legal_aid_gateway::clock::Clock;
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::grpc::proto::erase_records_request::Target;
@@ -188,8 +189,9 @@ async fn what_is_past_its_retention_is_pruned_and_the_log_is_proven_as_before() 
     let then = Clock::moved_by_hand(four_years_ago.unwrap());
     let district = District::start(&old, Script::TakeOnly, then).await.unwrap();
     let (centre, auditor) = (district.client("centre").unwrap(), district.client("auditor").unwrap());
-    let exchange =
-        district::submit(&centre, &district::fee_waiver(&old, &centre)).await.unwrap().exchange.unwrap();
+    let mut with_paper = district::fee_waiver(&old, &centre);
+    with_paper.envelope.as_mut().unwrap().attachments.push(upload_paper(&centre).await);
+    let exchange = district::submit(&centre, &with_paper).await.unwrap().exchange.unwrap();
     let running =
         district::submit(&centre, &district::fee_waiver(&old, &centre)).await.unwrap().exchange.unwrap();
     let withdrawal = Arm::Withdrawal(proto::Withdrawal { reason: "和解".to_owned() });
@@ -208,14 +210,12 @@ async fn what_is_past_its_retention_is_pruned_and_the_log_is_proven_as_before() 
         }
     };
     tokio::time::timeout(PATIENCE, delivered).await.expect("the court takes its messages");
+    assert_eq!(count(&old.join("gateway.db"), "SELECT COUNT(*) FROM attachments").await, 1);
     district.stop().await;
     let earlier = std::fs::read_to_string(old.join("checkpoint")).unwrap();
 
-    // Certificates end in a year: the same database and keys in a district of today.
     District::prepare(&new, Script::TakeOnly, &Clock::system()).unwrap();
-    for name in ["gateway.db", "checkpoint", "keys/log.key", "keys/body.key", "keys/pseudonym.key"] {
-        std::fs::copy(old.join(name), new.join(name)).unwrap();
-    }
+    bring_forward(&old, &new);
     std::fs::write(new.join("earlier"), earlier).unwrap();
     let prune = ["audit", "prune", "--as", "operator.toml"];
     // While a witness is needed that has cosigned nothing yet, no entry goes.
@@ -248,6 +248,9 @@ async fn what_is_past_its_retention_is_pruned_and_the_log_is_proven_as_before() 
     );
     assert_eq!(count(&database, "SELECT COUNT(*) FROM exchanges").await, 1);
     assert_eq!(count(&database, "SELECT COUNT(*) FROM messages").await, 1);
+    for papers in ["SELECT COUNT(*) FROM attachments", "SELECT COUNT(*) FROM attachment_chunks"] {
+        assert_eq!(count(&database, papers).await, 0, "papers go with their exchange");
+    }
     let centre = district.client("centre").unwrap();
     assert!(get(&centre, &running.exchange_id).await.unwrap().exchange.unwrap().thread.len() == 1);
     assert_eq!(get(&centre, &exchange.exchange_id).await.err().unwrap().code(), tonic::Code::NotFound);
@@ -314,6 +317,55 @@ async fn what_is_past_its_retention_is_pruned_and_the_log_is_proven_as_before() 
 }
 
 #[tokio::test]
+async fn a_pruning_that_a_kill_cut_short_is_done_after_the_next_start() {
+    let old = tempfile::tempdir().unwrap();
+    let old = old.path().join("old");
+    let four_years_ago = jiff::Timestamp::from_second(Clock::system().now().as_second() - 4 * 366 * 86_400);
+    let then = Clock::moved_by_hand(four_years_ago.unwrap());
+    let district = District::start(&old, Script::TakeOnly, then).await.unwrap();
+    let auditor = district.client("auditor").unwrap();
+    // More than one step of a removal takes.
+    for _ in 0..2_100 {
+        let request =
+            proto::GetCheckpointRequest { context: Some(auditor.context(purposes::AUDIT_INSPECTION)) };
+        auditor.audit().get_checkpoint(auditor.request(request, district::DEADLINE)).await.unwrap();
+    }
+    district.stop().await;
+
+    for pause in [0, 15, 40, 1050] {
+        let folder = Folder::prepare(Script::TakeOnly);
+        bring_forward(&old, folder.path());
+        let gateway = Gateway::start(&folder).await;
+        let key = gateway.log_key.clone();
+        let operator = folder.client("operator");
+        let request = proto::PruneLogRequest {
+            context: Some(operator.context(purposes::RECORDS_MANAGEMENT)),
+            dry_run: false,
+        };
+        operator.audit().prune_log(operator.request(request, support::DEADLINE)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        gateway.kill().await;
+        let gateway = Gateway::start(&folder).await;
+        let done = async {
+            while count(&folder.database(), "SELECT COUNT(*) FROM removals WHERE state <> 'DONE'").await > 0 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, done).await.expect("the removal ends after the start");
+        gateway.stop().await;
+        let gone = "SELECT COUNT(*) FROM audit_entries WHERE length(entry) = 0";
+        assert!(count(&folder.database(), gone).await >= 2_048, "whole tiles of it");
+        for check in [
+            &["audit", "verify", "gateway.db", "--key", &key][..],
+            &["audit", "fsck", "--config", "gateway.toml"],
+        ] {
+            let checked = folder.run(check).await;
+            assert!(checked.status.success() && said(&checked).contains("past retention"), "{checked:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_rotated_pseudonym_key_is_an_entry_and_finds_who_was_named_before() {
     let scene = Scene::start().await;
     scene.verify(&scene.question()).await.unwrap();
@@ -363,6 +415,36 @@ async fn a_rotated_pseudonym_key_is_an_entry_and_finds_who_was_named_before() {
 struct Secrets {
     erased: Vec<Vec<u8>>,
     kept: Vec<Vec<u8>>,
+}
+
+/// Puts a log of long ago, with its keys, into a folder of today: certificates end in a year.
+fn bring_forward(old: &Path, new: &Path) {
+    for name in ["gateway.db", "checkpoint", "keys/log.key", "keys/body.key", "keys/pseudonym.key"] {
+        std::fs::copy(old.join(name), new.join(name)).unwrap();
+    }
+}
+
+async fn upload_paper(centre: &AgencyClient) -> proto::Attachment {
+    let paper = b"%PDF-1.7\n";
+    let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, paper).as_ref().to_vec();
+    let (size_bytes, media_type, name) = (paper.len() as i64, "application/pdf", "a.pdf");
+    let upload = proto::UploadAttachmentRequest {
+        context: Some(centre.context(purposes::FEE_WAIVER)),
+        sha256: sha256.clone(),
+        size_bytes,
+        media_type: media_type.to_owned(),
+        name: name.to_owned(),
+        offset: 0,
+        data: paper.to_vec(),
+    };
+    centre.attachments().upload_attachment(tonic::codegen::tokio_stream::iter([upload])).await.unwrap();
+    proto::Attachment {
+        sha256,
+        name: name.to_owned(),
+        media_type: media_type.to_owned(),
+        size_bytes,
+        form_number: String::new(),
+    }
 }
 
 /// The salts and sealed bodies of all calls, those that end in the entry `of_other` apart.
