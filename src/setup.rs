@@ -197,7 +197,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # queue = 4096
 
 [audit.tiles]                       # the log as C2SP tiles over HTTPS for auditors; off unless it listens
-# listen = "0.0.0.0:8446"
+# listen = "0.0.0.0:8451"
 # requests = 64
 # requests_per_agency = 16
 
@@ -276,7 +276,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # server_name = "host"
 
 # [witness]                         # cosigning other parties' logs, on a listener of its own
-# listen = "0.0.0.0:8447"
+# listen = "0.0.0.0:8452"
 # key = "keys/witness.key"          # `witness init` makes one
 # state = "witness"
 # [[witness.log]]

@@ -33,7 +33,7 @@ async fn start() -> Scene {
 
 /// The same, with texts of its configuration replaced.
 async fn start_with(more: &[(&str, &str)]) -> Scene {
-    let listen = ("# listen = \"0.0.0.0:8446\"", "listen = \"127.0.0.1:0\"");
+    let listen = ("# listen = \"0.0.0.0:8451\"", "listen = \"127.0.0.1:0\"");
     let edit = |text: String| {
         more.iter().chain([&listen]).fold(text, |text, (old, new)| {
             assert!(text.contains(old), "{old} is not in {text}");

@@ -32,7 +32,7 @@ pub(in crate::cli) struct Verify {
     #[arg(long = "checkpoint", value_name = "FILE")]
     checkpoints: Vec<PathBuf>,
     /// Language of what is said of evidence.
-    #[arg(long, value_enum, default_value = "zh")]
+    #[arg(long, value_enum, default_value = "en")]
     lang: Language,
     #[command(flatten)]
     trusted: Trusted,
