@@ -313,6 +313,19 @@ async fn past_the_second_limit_no_work_is_taken_auditors_read_on_and_it_goes_on_
     registry.stop().await;
 }
 
+/// A gateway's folder, whose log has three entries, and the witness that has cosigned them.
+async fn cosigned() -> (Folder, Stand) {
+    let folder = Folder::prepare(Script::TakeOnly);
+    let mut witness = Stand::of(&folder, "auditor", 1);
+    witness.run().await;
+    configure(&folder, "", &[&witness]);
+    let gateway = Gateway::start(&folder).await;
+    write_entries(&folder, 3).await;
+    witness.comes_to(3).await;
+    gateway.stop().await;
+    (folder, witness)
+}
+
 async fn scrape(address: &str) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -324,14 +337,7 @@ async fn scrape(address: &str) -> String {
 
 #[tokio::test]
 async fn a_restored_backup_is_refused_at_start_by_what_a_witness_knows_and_goes_on_only_when_told_to() {
-    let folder = Folder::prepare(Script::TakeOnly);
-    let mut witness = Stand::of(&folder, "auditor", 1);
-    witness.run().await;
-    configure(&folder, "", &[&witness]);
-    let gateway = Gateway::start(&folder).await;
-    write_entries(&folder, 3).await;
-    witness.comes_to(3).await;
-    gateway.stop().await;
+    let (folder, witness) = cosigned().await;
     back_up(&folder, "backup");
     let gateway = Gateway::start(&folder).await;
     write_entries(&folder, 2).await;
@@ -360,14 +366,7 @@ async fn a_restored_backup_is_refused_at_start_by_what_a_witness_knows_and_goes_
 
 #[tokio::test]
 async fn a_database_replaced_by_a_new_one_is_refused_at_start_under_the_same_key_and_under_another() {
-    let folder = Folder::prepare(Script::TakeOnly);
-    let mut witness = Stand::of(&folder, "auditor", 1);
-    witness.run().await;
-    configure(&folder, "", &[&witness]);
-    let gateway = Gateway::start(&folder).await;
-    write_entries(&folder, 3).await;
-    witness.comes_to(3).await;
-    gateway.stop().await;
+    let (folder, _witness) = cosigned().await;
     back_up(&folder, "real");
 
     remove_database(&folder);
@@ -387,14 +386,7 @@ async fn a_database_replaced_by_a_new_one_is_refused_at_start_under_the_same_key
 
 #[tokio::test]
 async fn a_truncated_log_is_refused_at_start_by_what_the_database_itself_still_holds() {
-    let folder = Folder::prepare(Script::TakeOnly);
-    let mut witness = Stand::of(&folder, "auditor", 1);
-    witness.run().await;
-    configure(&folder, "", &[&witness]);
-    let gateway = Gateway::start(&folder).await;
-    write_entries(&folder, 3).await;
-    witness.comes_to(3).await;
-    gateway.stop().await;
+    let (folder, mut witness) = cosigned().await;
     back_up(&folder, "shorter");
     let gateway = Gateway::start(&folder).await;
     write_entries(&folder, 2).await;
