@@ -6,10 +6,10 @@ mod metrics;
 use std::io::IsTerminal as _;
 
 use tracing::Level;
-use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, fmt, registry};
+use tracing_subscriber::{fmt, registry};
 
 pub use self::measures::{Attempts, Calls, InProgress, LogWrites};
 pub use self::metrics::{Family, Histogram, Kind, Sample, exposition};
@@ -18,7 +18,8 @@ pub use self::metrics::{Family, Histogram, Kind, Sample, exposition};
 /// crate's own words: a dependency is heard from WARN up and no lower, whatever `RUST_LOG` says, because HTTP/2
 /// libraries trace paths, headers and frames, which are the peer's text and may name a person.
 pub fn start(default: &str) {
-    let asked = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let asked = std::env::var("RUST_LOG").ok().and_then(|asked| asked.parse::<Targets>().ok());
+    let asked = asked.unwrap_or_else(|| default.parse().unwrap_or_default());
     let ours = filter_fn(|about| {
         let is_ours = about.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"));
         is_ours || *about.level() <= Level::WARN
