@@ -3,6 +3,7 @@
 mod admission;
 mod checkpoint_file;
 mod files;
+mod handles;
 mod indexer;
 mod metrics;
 mod outbox;
