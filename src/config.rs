@@ -565,9 +565,8 @@ mod tests {
                 vec!["front_door.connection_window", "front_door.stream_window"],
             ),
             (
-                "[limits]\ncalls = 10\nmessage_bytes = 20000000\n[front_door]\nbuffered_bytes = 1000\nheader_bytes = 1\nconnections = 1",
+                "[limits]\nmessage_bytes = 20000000\n[front_door]\nbuffered_bytes = 1000\nheader_bytes = 1\nconnections = 1",
                 vec![
-                    "limits.calls_per_agency",
                     "limits.message_bytes",
                     "front_door.buffered_bytes_per_agency",
                     "front_door.header_bytes",

@@ -169,12 +169,6 @@ impl FrontDoorSection {
                 "must not exceed limits.pending_handshakes",
             ),
             (
-                limits.calls_per_agency,
-                limits.calls,
-                "limits.calls_per_agency",
-                "must not exceed limits.calls: one agency could take every place",
-            ),
-            (
                 self.buffered_bytes_per_agency,
                 self.buffered_bytes,
                 "front_door.buffered_bytes_per_agency",
