@@ -332,6 +332,7 @@ impl Gateway {
                 certificate_ends: Arc::clone(&certificate_ends),
                 obstacle,
                 witnesses: witnesses.standing(),
+                front_door: Arc::clone(acceptor.counters()),
             };
             Metrics { address, server: tokio::spawn(metrics::serve(listener, sources)) }
         });

@@ -42,7 +42,7 @@ struct Shared {
     limits: AcceptorLimits,
     clock: Clock,
     pending: Places<IpAddr>,
-    counters: FrontDoorCounters,
+    counters: Arc<FrontDoorCounters>,
 }
 
 /// What changes when credentials are replaced.
@@ -108,6 +108,28 @@ pub struct FrontDoorCounters {
     pub answers_not_read: Arc<AtomicU64>,
 }
 
+impl FrontDoorCounters {
+    /// Each end that a connection can come to, in a word, and how many came to it.
+    pub fn of_connections(&self) -> [(&'static str, u64); 13] {
+        [
+            ("admitted", &self.admitted),
+            ("refused", &self.refused),
+            ("tls_failed", &self.tls_failed),
+            ("handshake_timed_out", &self.handshake_timed_out),
+            ("not_http2", &self.not_http2),
+            ("silent", &self.silent),
+            ("over_limit", &self.over_limit),
+            ("accept_failed", &self.accept_failed),
+            ("certificate_expired", &self.certificate_expired),
+            ("dead", &self.dead),
+            ("frame_late", &self.frame_late),
+            ("flooded", &self.flooded),
+            ("idle", &self.idle),
+        ]
+        .map(|(end, count)| (end, count.load(Ordering::Relaxed)))
+    }
+}
+
 impl Acceptor {
     /// An acceptor that shows `credentials`, believes their authorities, and lets in whom `policy` admits.
     /// `clock` decides on validity periods.
@@ -119,7 +141,7 @@ impl Acceptor {
     ) -> Self {
         let material = ArcSwap::from_pointee(Material::of(credentials));
         let pending = Places::new(limits.pending_handshakes, limits.pending_per_address);
-        let counters = FrontDoorCounters::default();
+        let counters = Arc::default();
         let shared = Arc::new(Shared { material, policy, limits, clock, pending, counters });
         Self { shared, http1: false }
     }
@@ -138,7 +160,7 @@ impl Acceptor {
     }
 
     /// What has come of connections so far.
-    pub fn counters(&self) -> &FrontDoorCounters {
+    pub fn counters(&self) -> &Arc<FrontDoorCounters> {
         &self.shared.counters
     }
 

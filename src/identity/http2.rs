@@ -17,11 +17,11 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use h2::server::{Builder, Connection};
+use h2::server::{Builder, Connection, SendResponse};
 use h2::{Ping, PingPong, Reason};
 use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::Service;
@@ -80,7 +80,7 @@ pub(super) async fn serve_connection<IO, S, B>(
         return;
     };
     let (answer_timeout, not_read) = (limits.answer_timeout, Arc::clone(&counters.answers_not_read));
-    let accept = move |request: Request<h2::RecvStream>, respond, alive: Arc<()>| {
+    let mut accept = move |request: Request<h2::RecvStream>, respond, alive: Arc<()>| {
         let stream = Stream {
             respond,
             outlet: Arc::clone(&outlet),
@@ -91,12 +91,12 @@ pub(super) async fn serve_connection<IO, S, B>(
         let request = request.map(|body| Body::new(RequestBody::new(body)));
         tokio::spawn(stream.serve(service.clone(), request));
     };
-    let end = converse(&mut connection, &watch, accept, limits, stopping).await;
+    let end = converse(&mut connection, &watch, &mut accept, limits, stopping).await;
     if let Some(counter) = end.counter(counters) {
         counter.fetch_add(1, Ordering::Relaxed);
     }
     tracing::debug!(?end, "connection ends");
-    take_leave(connection, end, limits).await;
+    take_leave(connection, end, &mut accept, limits).await;
 }
 
 impl End {
@@ -115,7 +115,7 @@ impl End {
 async fn converse<IO>(
     connection: &mut Connection<Watched<IO>, Bytes>,
     watch: &Watch,
-    mut accept: impl FnMut(Request<h2::RecvStream>, h2::server::SendResponse<Bytes>, Arc<()>),
+    accept: &mut impl FnMut(Request<h2::RecvStream>, SendResponse<Bytes>, Arc<()>),
     limits: &HttpLimits,
     stopping: &CancellationToken,
 ) -> End
@@ -125,16 +125,33 @@ where
     let mut keep_alive = KeepAlive::new(connection.ping_pong());
     let mut beat = interval(limits.beat());
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let old = sleep(limits.max_connection_age);
-    tokio::pin!(old);
     // Held by every stream: more than one holder means that there are streams.
     let alive = Arc::new(());
-    let mut last_busy = Instant::now();
+    let opened = Instant::now();
+    let mut last_busy = opened;
     loop {
         tokio::select! {
             biased;
             () = watch.flooded() => return End::Flooded,
             () = stopping.cancelled() => return End::Stopping,
+            // Before the calls: there may always be another one.
+            _ = beat.tick() => {
+                let now = Instant::now();
+                if keep_alive.is_dead(now, limits) {
+                    return End::Dead;
+                }
+                if watch.is_late(now) {
+                    return End::FrameLate;
+                }
+                if now.duration_since(opened) >= limits.max_connection_age {
+                    return End::Old;
+                }
+                if Arc::strong_count(&alive) > 1 {
+                    last_busy = now;
+                } else if now.duration_since(last_busy) >= limits.idle_timeout {
+                    return End::Idle;
+                }
+            }
             accepted = poll_fn(|context| connection.poll_accept(context)) => match accepted {
                 Some(Ok((request, respond))) => {
                     last_busy = Instant::now();
@@ -147,28 +164,18 @@ where
                 None => return End::Closed,
             },
             () = keep_alive.answered() => {}
-            () = &mut old => return End::Old,
-            _ = beat.tick() => {
-                let now = Instant::now();
-                if keep_alive.is_dead(now, limits) {
-                    return End::Dead;
-                }
-                if watch.is_late(now) {
-                    return End::FrameLate;
-                }
-                if Arc::strong_count(&alive) > 1 {
-                    last_busy = now;
-                } else if now.duration_since(last_busy) >= limits.idle_timeout {
-                    return End::Idle;
-                }
-            }
         }
     }
 }
 
-/// Lets calls in progress come to their end where the peer did nothing wrong, within the drain limit.
-async fn take_leave<IO>(mut connection: Connection<Watched<IO>, Bytes>, end: End, limits: &HttpLimits)
-where
+/// Lets calls in progress come to their end where the peer did nothing wrong, within the drain limit; those too that
+/// were on their way when it was asked to go.
+async fn take_leave<IO>(
+    mut connection: Connection<Watched<IO>, Bytes>,
+    end: End,
+    accept: &mut impl FnMut(Request<h2::RecvStream>, SendResponse<Bytes>, Arc<()>),
+    limits: &HttpLimits,
+) where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let (reason, limit) = match end {
@@ -182,20 +189,16 @@ where
         Some(reason) => connection.abrupt_shutdown(reason),
         None => connection.graceful_shutdown(),
     }
-    let ended = timeout(
-        limit,
-        poll_fn(|context| {
-            // Calls that were on their way when the peer was asked to go are turned away: it may make them again elsewhere.
-            while let Poll::Ready(accepted) = connection.poll_accept(context) {
-                match accepted {
-                    Some(Ok((_, mut respond))) => respond.send_reset(Reason::REFUSED_STREAM),
-                    Some(Err(_)) | None => return Poll::Ready(()),
-                }
+    let ended = poll_fn(|context| {
+        while let Poll::Ready(accepted) = connection.poll_accept(context) {
+            match accepted {
+                Some(Ok((request, respond))) => accept(request, respond, Arc::default()),
+                Some(Err(_)) | None => return Poll::Ready(()),
             }
-            Poll::Pending
-        }),
-    );
-    if ended.await.is_err() {
+        }
+        Poll::Pending
+    });
+    if timeout(limit, ended).await.is_err() {
         tracing::debug!(?end, "a connection did not end in time");
     }
 }

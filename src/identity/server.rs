@@ -121,7 +121,8 @@ impl HttpLimits {
             .keep_alive_interval
             .min(self.keep_alive_timeout)
             .min(self.header_block_timeout)
-            .min(self.idle_timeout);
+            .min(self.idle_timeout)
+            .min(self.max_connection_age);
         (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(2))
     }
 }
