@@ -2,6 +2,7 @@
 
 mod attachment;
 mod audit;
+mod config;
 mod deliveries;
 mod demo;
 mod doctor;
@@ -48,6 +49,9 @@ enum Command {
     Witness(witness::Witness),
     /// Check certificates, clock, database, keys and peers, each with a remedy.
     Doctor(doctor::Doctor),
+    /// Show what a gateway is told.
+    #[command(subcommand)]
+    Config(config::Config),
     /// Run a simulated agency.
     #[command(subcommand)]
     Simulate(simulate::Simulate),
@@ -94,6 +98,7 @@ impl Arguments {
                 Command::Init(command) => command.run(),
                 Command::Serve(command) => command.run().await,
                 Command::Witness(command) => command.run().await,
+                Command::Config(command) => command.run(),
                 Command::Doctor(command) => command.run().await,
                 Command::Simulate(command) => command.run().await,
                 Command::Verify(command) => command.run().await,

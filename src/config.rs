@@ -4,7 +4,11 @@
 //! relative to the file's folder.
 
 mod audit;
+mod contradictions;
+mod duration;
 mod findings;
+mod front_door;
+mod print;
 mod retention;
 mod rule_sets;
 mod witness;
@@ -13,11 +17,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::audit::{AuditSection, TilesSection, WitnessEntry, WitnessesSection};
+pub use self::contradictions::Contradictions;
 pub use self::findings::FindingsSection;
+pub use self::front_door::FrontDoorSection;
 pub use self::retention::RetentionSection;
 pub use self::rule_sets::{RulesError, read_rule_sets};
 pub use self::witness::{WitnessConfig, WitnessSection, WitnessedLog};
@@ -27,7 +33,7 @@ use crate::domain::agency::CreditCode;
 pub const ENVIRONMENT_PREFIX: &str = "LEGAL_AID_GATEWAY__";
 
 /// All settings of `serve`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The gateway itself.
@@ -47,6 +53,9 @@ pub struct Config {
     /// Limits.
     #[serde(default)]
     pub limits: LimitsSection,
+    /// Connections, and what they may hold.
+    #[serde(default)]
+    pub front_door: FrontDoorSection,
     /// Delivery.
     #[serde(default)]
     pub delivery: DeliverySection,
@@ -73,7 +82,7 @@ pub struct Config {
 }
 
 /// `[gateway]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatewaySection {
     /// Unified social credit code of the organ that runs the gateway; its certificate names it.
@@ -88,7 +97,7 @@ pub struct GatewaySection {
 }
 
 /// `[tls]`: PEM files.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsSection {
     /// The certificate chain, own certificate first.
@@ -103,7 +112,7 @@ pub struct TlsSection {
 }
 
 /// `[store]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSection {
     /// The SQLite file.
@@ -111,7 +120,7 @@ pub struct StoreSection {
 }
 
 /// `[keys]`: files of mode 0600 that `init` makes.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeysSection {
     /// Signs the log's checkpoints (C2SP signed-note private key).
@@ -126,7 +135,7 @@ pub struct KeysSection {
 }
 
 /// `[limits]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsSection {
     /// Calls at once.
@@ -136,66 +145,66 @@ pub struct LimitsSection {
     /// Largest message, in bytes.
     pub message_bytes: usize,
     /// Deadline of a call that brings none.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub default_deadline: Duration,
     /// Longest deadline; a longer one is cut to it.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub longest_deadline: Duration,
     /// How long a stream lives, such as an upload or a watch; it is then begun again where it ended.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub longest_stream: Duration,
     /// How long a stream waits for the peer's next message, or for the peer to take one.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub stream_idle: Duration,
     /// How often a watch on which nothing happens gives a sign of life.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub heartbeat: Duration,
     /// Time for a TLS handshake.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub handshake: Duration,
     /// Time for the first byte after the handshake.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub first_byte: Duration,
     /// Handshakes at once.
     pub pending_handshakes: usize,
     /// Handshakes at once from one address.
     pub pending_handshakes_per_address: usize,
     /// Age at which a connection is closed in an orderly way.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub connection_age: Duration,
     /// Time for calls in progress when the gateway stops.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub drain: Duration,
     /// How long outcomes are kept for their request ids; at least 7 days.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub keep_outcomes: Duration,
 }
 
 /// `[delivery]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeliverySection {
     /// Time for one attempt.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub attempt: Duration,
     /// How long a delivery is leased to one attempt or one pull; longer than an attempt.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub lease: Duration,
     /// Wait after the first failed attempt; doubled after each further one.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub first_retry: Duration,
     /// Longest wait.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub longest_retry: Duration,
     /// Age at which a delivery is given up and the exchange becomes UNDELIVERABLE.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub give_up_after: Duration,
     /// Deliveries at once to one recipient.
     pub per_recipient: usize,
 }
 
 /// `[attachments]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AttachmentsSection {
     /// Most bytes of one attachment.
@@ -205,7 +214,7 @@ pub struct AttachmentsSection {
     /// Most bytes of all of one agency.
     pub most_bytes_per_agency: u64,
     /// How long an unfinished upload is kept after it last grew.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub keep_unfinished: Duration,
 }
 
@@ -221,7 +230,7 @@ impl Default for AttachmentsSection {
 }
 
 /// `[eligibility]`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EligibilitySection {
     /// A folder of rule sets (`*.toml`) beside the built-in ones; a file replaces the built-in set of its id.
@@ -229,20 +238,20 @@ pub struct EligibilitySection {
 }
 
 /// `[verification]`: when a registry is asked again.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VerificationSection {
     /// Time for one attempt.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub attempt: Duration,
     /// Wait before the registry is asked again; doubled after each further attempt.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub first_retry: Duration,
     /// Longest wait.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub longest_retry: Duration,
     /// Age at which it is given up. A centre decides within 7 days (法律援助法 art 43).
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub give_up_after: Duration,
     /// Questions at once.
     pub at_once: usize,
@@ -261,7 +270,7 @@ impl Default for VerificationSection {
 }
 
 /// `[clocks]`: the operator's own data, in the shape of the files in `data/`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClocksSection {
     /// Time limits beside, or in the place of, the built-in ones.
@@ -271,7 +280,7 @@ pub struct ClocksSection {
 }
 
 /// `[metrics]`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsSection {
     /// Where `GET /metrics` is answered, over plain HTTP and to anybody who gets there; nowhere unless set.
@@ -336,13 +345,13 @@ pub enum ConfigError {
         /// Where and why.
         source: Box<toml::de::Error>,
     },
-    /// Two settings contradict each other.
-    #[error("{path}: {problem}")]
+    /// Settings contradict each other.
+    #[error("{path}: {found}")]
     Contradiction {
         /// The file.
         path: PathBuf,
-        /// Which, and what to do.
-        problem: &'static str,
+        /// All that do, each with what to do.
+        found: Contradictions,
     },
 }
 
@@ -380,44 +389,56 @@ impl Config {
         {
             *file = folder.join(&*file);
         }
-        config.check().map_err(|problem| ConfigError::Contradiction { path: path.to_owned(), problem })?;
+        config.check().map_err(|found| ConfigError::Contradiction { path: path.to_owned(), found })?;
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), &'static str> {
-        self.retention.check()?;
+    fn check(&self) -> Result<(), Contradictions> {
         let (limits, delivery) = (&self.limits, &self.delivery);
-        if delivery.lease <= delivery.attempt {
-            return Err(
-                "delivery.lease must be longer than delivery.attempt, or one delivery is made twice at once",
-            );
-        }
-        if limits.default_deadline > limits.longest_deadline {
-            return Err("limits.default_deadline must not exceed limits.longest_deadline");
-        }
-        if limits.heartbeat.is_zero() || limits.stream_idle.is_zero() {
-            return Err("limits.heartbeat and limits.stream_idle must be longer than nothing");
-        }
-        if self.attachments.keep_unfinished <= limits.longest_stream {
-            return Err("attachments.keep_unfinished must be longer than limits.longest_stream");
-        }
-        if self.attachments.most_bytes_per_agency < self.attachments.most_bytes {
-            return Err("attachments.most_bytes_per_agency must not be less than attachments.most_bytes");
-        }
-        if limits.keep_outcomes < Duration::from_secs(7 * 86_400) {
-            return Err("limits.keep_outcomes must be at least 7 days (\"168h\")");
-        }
-        self.audit.witnesses.check()?;
-        if limits.calls == 0
-            || limits.calls_per_agency == 0
-            || self.audit.queue == 0
-            || delivery.per_recipient == 0
-            || self.verification.at_once == 0
+        let mut found = Contradictions::default();
+        self.retention.check(&mut found);
+        self.audit.witnesses.check(&mut found);
+        self.front_door.check(limits, &mut found);
+        found.unless(
+            delivery.lease > delivery.attempt,
+            "delivery.lease",
+            "must be longer than delivery.attempt, or one delivery is made twice at once",
+        );
+        found.unless(
+            limits.default_deadline <= limits.longest_deadline,
+            "limits.default_deadline",
+            "must not exceed limits.longest_deadline",
+        );
+        for (key, duration) in
+            [("limits.heartbeat", limits.heartbeat), ("limits.stream_idle", limits.stream_idle)]
         {
-            return Err("limits.calls, limits.calls_per_agency, audit.queue, delivery.per_recipient and \
-                 verification.at_once must be at least 1");
+            found.unless(!duration.is_zero(), key, "must be longer than nothing");
         }
-        Ok(())
+        found.unless(
+            self.attachments.keep_unfinished > limits.longest_stream,
+            "attachments.keep_unfinished",
+            "must be longer than limits.longest_stream",
+        );
+        found.unless(
+            self.attachments.most_bytes_per_agency >= self.attachments.most_bytes,
+            "attachments.most_bytes_per_agency",
+            "must not be less than attachments.most_bytes",
+        );
+        found.unless(
+            limits.keep_outcomes >= Duration::from_secs(7 * 86_400),
+            "limits.keep_outcomes",
+            "must be at least 7 days (\"168h\")",
+        );
+        for (key, number) in [
+            ("limits.calls", limits.calls),
+            ("limits.calls_per_agency", limits.calls_per_agency),
+            ("audit.queue", self.audit.queue),
+            ("delivery.per_recipient", delivery.per_recipient),
+            ("verification.at_once", self.verification.at_once),
+        ] {
+            found.unless(number > 0, key, "must be at least 1");
+        }
+        found.into_result()
     }
 }
 
@@ -461,12 +482,6 @@ fn overlay(table: &mut toml::Table, path: &str, value: &str) {
             table.insert(path.to_lowercase(), parsed.unwrap_or_else(|| value.into()));
         }
     }
-}
-
-/// A duration such as `"10s"`, `"1h 30m"` or `"PT10S"`.
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let signed = jiff::SignedDuration::deserialize(deserializer)?;
-    Duration::try_from(signed).map_err(|_| serde::de::Error::custom("a duration must not be negative"))
 }
 
 #[cfg(test)]
@@ -528,5 +543,62 @@ mod tests {
         assert!(error.contains("longer than delivery.attempt"), "{error}");
         let error = load(&format!("{FILE}\n[limits]\nkeep_outcomes = \"1h\"\n"), &[]).unwrap_err();
         assert!(error.contains("7 days"), "{error}");
+        assert!(load(FILE, &[]).is_ok(), "the defaults do not contradict each other");
+    }
+
+    #[test]
+    fn contradictions_of_the_front_door_are_refused_all_at_once_each_with_its_key() {
+        for (settings, keys) in [
+            (
+                "[limits]\nfirst_byte = \"11m\"",
+                vec!["limits.first_byte must not be longer than front_door.connection_idle"],
+            ),
+            (
+                "[front_door]\nheader_block = \"0s\"",
+                vec!["front_door.header_block must be longer than nothing"],
+            ),
+            ("[front_door]\nkeep_alive_answer = \"21s\"", vec!["front_door.keep_alive_answer"]),
+            ("[front_door]\nrequest_body = \"61s\"", vec!["front_door.request_body"]),
+            ("[front_door]\nconnection_idle = \"7h\"", vec!["front_door.connection_idle"]),
+            (
+                "[front_door]\nconnection_window = 100",
+                vec!["front_door.connection_window", "front_door.stream_window"],
+            ),
+            (
+                "[limits]\nmessage_bytes = 20000000\n[front_door]\nbuffered_bytes = 1000\nheader_bytes = 1\nconnections = 1",
+                vec![
+                    "limits.message_bytes",
+                    "front_door.buffered_bytes_per_agency",
+                    "front_door.header_bytes",
+                    "front_door.connections_per_agency",
+                ],
+            ),
+        ] {
+            let error = load(&format!("{FILE}\n{settings}\n"), &[]).unwrap_err();
+            for key in &keys {
+                assert!(error.contains(key), "{key} in {error}");
+            }
+            assert_eq!(error.lines().count(), keys.len(), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_printed_is_what_is_in_force_and_reads_the_same() {
+        let settings = "[limits]\ndrain = \"1500ms\"\n[front_door]\nresets = 7\n[findings]\nsilence = { on = false }\n\
+                        [retention]\nkinds = { FEE_WAIVER = 120 }\n[audit.witnesses]\nstop_after = \"2h\"";
+        let config = load(&format!("{FILE}\n{settings}\n"), &[]).unwrap();
+        let printed = config.to_toml().unwrap();
+        for line in [
+            "drain = \"1s 500ms\"",
+            "resets = 7",
+            "FEE_WAIVER = 120",
+            "stop_after = \"2h\"",
+            "handshake = \"10s\"",
+        ] {
+            assert!(printed.contains(line), "{line} in {printed}");
+        }
+        let again = load(&printed, &[]).unwrap();
+        assert_eq!(again.to_toml().unwrap(), printed);
+        assert_eq!(format!("{again:?}"), format!("{config:?}"));
     }
 }

@@ -3,6 +3,7 @@
 mod admission;
 mod checkpoint_file;
 mod files;
+mod handles;
 mod indexer;
 mod metrics;
 mod outbox;
@@ -331,6 +332,7 @@ impl Gateway {
                 certificate_ends: Arc::clone(&certificate_ends),
                 obstacle,
                 witnesses: witnesses.standing(),
+                front_door: Arc::clone(acceptor.counters()),
             };
             Metrics { address, server: tokio::spawn(metrics::serve(listener, sources)) }
         });

@@ -10,6 +10,7 @@ pub use generated::legalaid::exchange::v1 as proto;
 
 mod attachment;
 mod audit;
+mod buffers;
 mod call;
 mod capacity;
 mod code;
@@ -20,6 +21,7 @@ mod exchange_views;
 mod front;
 mod intake;
 pub mod json;
+mod messages;
 mod one_message;
 mod operation;
 mod page;

@@ -14,6 +14,7 @@ pub mod credentials;
 pub mod development;
 pub mod dialler;
 mod gather;
+mod http2;
 pub mod key_file;
 mod places;
 pub mod server;

@@ -226,6 +226,15 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # drain = "10s"
 # keep_outcomes = "168h"
 
+[front_door]                        # connections and what they may hold: docs/front-door.md; `config print` shows all
+# connections = 4096
+# connections_per_agency = 128
+# request_body = "20s"
+# answer_read = "30s"
+# connection_idle = "10m"
+# buffered_bytes = 134217728
+# buffered_bytes_per_agency = 16777216
+
 [delivery]
 # attempt = "10s"
 # lease = "60s"

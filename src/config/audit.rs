@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::contradictions::Contradictions;
 use super::duration;
 use crate::domain::agency::CreditCode;
 
 /// `[audit]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditSection {
     /// Entries that may wait for the writer; more are refused.
@@ -39,7 +40,7 @@ impl Default for AuditSection {
 }
 
 /// `[audit.tiles]`: the log as C2SP `tlog-tiles`, over HTTPS with client certificates.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TilesSection {
     /// Where it is served, to agencies with an agreement for `GetTile`; nowhere unless set.
@@ -57,32 +58,32 @@ impl Default for TilesSection {
 }
 
 /// `[audit.witnesses]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WitnessesSection {
     /// How many must have cosigned a checkpoint.
     pub quorum: usize,
     /// How long an entry may wait for a quorum before the gateway warns.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub warn_after: Duration,
     /// How long an entry may wait before no new work is taken; without it work goes on.
-    #[serde(deserialize_with = "some_duration")]
+    #[serde(with = "duration::optional")]
     pub stop_after: Option<Duration>,
     /// How often a checkpoint is submitted at most.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub submit_every: Duration,
     /// Time for one submission.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub attempt: Duration,
     /// Longest wait before a witness that did not answer is asked again.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub longest_retry: Duration,
     /// The witnesses.
     pub witness: Vec<WitnessEntry>,
 }
 
 /// `[[audit.witnesses.witness]]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct WitnessEntry {
     /// Its public key, as `witness init` prints it; the key names it.
@@ -110,28 +111,31 @@ impl Default for WitnessesSection {
 }
 
 impl WitnessesSection {
-    pub(super) fn check(&self) -> Result<(), &'static str> {
+    pub(super) fn check(&self, found: &mut Contradictions) {
         if self.witness.is_empty() {
-            return Ok(());
+            return;
         }
-        if self.quorum == 0 || self.quorum > self.witness.len() {
-            return Err("audit.witnesses.quorum must be at least 1 and at most the number of witnesses");
+        found.unless(
+            (1..=self.witness.len()).contains(&self.quorum),
+            "audit.witnesses.quorum",
+            "must be at least 1 and at most the number of witnesses",
+        );
+        for (key, duration) in [
+            ("audit.witnesses.submit_every", self.submit_every),
+            ("audit.witnesses.attempt", self.attempt),
+            ("audit.witnesses.longest_retry", self.longest_retry),
+        ] {
+            found.unless(!duration.is_zero(), key, "must be longer than nothing");
         }
-        if self.submit_every.is_zero() || self.attempt.is_zero() || self.longest_retry.is_zero() {
-            return Err(
-                "audit.witnesses.submit_every, .attempt and .longest_retry must be longer than nothing",
-            );
-        }
-        if self.warn_after <= self.submit_every {
-            return Err("audit.witnesses.warn_after must be longer than audit.witnesses.submit_every");
-        }
-        if self.stop_after.is_some_and(|stop_after| stop_after <= self.warn_after) {
-            return Err("audit.witnesses.stop_after must be longer than audit.witnesses.warn_after");
-        }
-        Ok(())
+        found.unless(
+            self.warn_after > self.submit_every,
+            "audit.witnesses.warn_after",
+            "must be longer than audit.witnesses.submit_every",
+        );
+        found.unless(
+            self.stop_after.is_none_or(|stop_after| stop_after > self.warn_after),
+            "audit.witnesses.stop_after",
+            "must be longer than audit.witnesses.warn_after",
+        );
     }
-}
-
-fn some_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    duration(deserializer).map(Some)
 }

@@ -2,13 +2,13 @@
 
 use jiff::SignedDuration;
 use jiff::civil::Time;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::findings::{OfficeHours, Rule, RuleSettings, Settings, Window};
 
 /// `[findings]`, read into the rules' settings.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "Written")]
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(try_from = "Written", into = "Written")]
 pub struct FindingsSection {
     /// How the rules are set.
     pub settings: Settings,
@@ -21,7 +21,7 @@ impl Default for FindingsSection {
 }
 
 /// As it is written; what is left out is standard.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 struct Written {
     office_from: Option<Time>,
@@ -39,7 +39,7 @@ struct Written {
     silence: WrittenRule,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 struct WrittenRule {
     on: Option<bool>,
@@ -81,7 +81,39 @@ impl TryFrom<Written> for FindingsSection {
     }
 }
 
+impl From<FindingsSection> for Written {
+    fn from(section: FindingsSection) -> Self {
+        let settings = section.settings;
+        let rule = |rule| WrittenRule::of(&settings, rule);
+        Self {
+            office_from: Some(settings.office.from),
+            office_until: Some(settings.office.until),
+            look_back_days: Some(settings.look_back_days),
+            traffic: Some(settings.traffic),
+            bulk_look_ups: rule(Rule::BulkLookUps),
+            out_of_hours: rule(Rule::OutOfHours),
+            no_matter: rule(Rule::NoMatter),
+            matter_closed: rule(Rule::MatterClosed),
+            subject_asked_by_many: rule(Rule::SubjectAskedByMany),
+            denial_burst: rule(Rule::DenialBurst),
+            interrupted: rule(Rule::Interrupted),
+            clock_backwards: rule(Rule::ClockBackwards),
+            silence: rule(Rule::Silence),
+        }
+    }
+}
+
 impl WrittenRule {
+    fn of(settings: &Settings, rule: Rule) -> Self {
+        let set = settings.of(rule);
+        let is_windowed = rule != Rule::Silence;
+        Self {
+            on: Some(set.is_some()),
+            threshold: set.map(|set| set.threshold),
+            window: set.filter(|_| is_windowed).map(|set| SignedDuration::from_mins(set.window.minutes())),
+        }
+    }
+
     fn over(self, rule: Rule) -> Result<Option<RuleSettings>, String> {
         let name = rule.as_str().to_lowercase();
         let standard = Settings::standard_of(rule);

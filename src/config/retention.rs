@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use jiff::{Span, Timestamp};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::contradictions::Contradictions;
 use crate::domain::exchange::Kind;
 
 /// Shortest retention: the record of each provision is kept for three years (网络数据安全管理条例 art 12).
 const LEAST_MONTHS: u16 = 36;
 
 /// `[retention]`: in months. What is past it goes when the log is pruned, and not before.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionSection {
     /// Where nothing else is said.
@@ -31,14 +32,13 @@ impl Default for RetentionSection {
 
 impl RetentionSection {
     /// What is wrong with it.
-    pub(super) fn check(&self) -> Result<(), &'static str> {
+    pub(super) fn check(&self, found: &mut Contradictions) {
         let mut all = std::iter::once(&self.months).chain(self.kinds.values()).chain(self.methods.values());
-        if all.any(|months| *months < LEAST_MONTHS) {
-            return Err(
-                "retention must be at least 36 months everywhere: the law has such records kept for three years",
-            );
-        }
-        Ok(())
+        found.unless(
+            all.all(|months| *months >= LEAST_MONTHS),
+            "retention",
+            "must be at least 36 months everywhere: the law has such records kept for three years",
+        );
     }
 
     /// Before when exchanges of a kind are past their retention.
@@ -72,9 +72,14 @@ mod tests {
     #[test]
     fn less_than_three_years_is_refused_and_each_kind_and_method_has_its_own() {
         let section = |text: &str| toml::from_str::<RetentionSection>(text).unwrap();
-        assert!(section("").check().is_ok());
+        let is_refused = |section: &RetentionSection| {
+            let mut found = Contradictions::default();
+            section.check(&mut found);
+            found.into_result().is_err()
+        };
+        assert!(!is_refused(&section("")));
         for short in ["months = 35", "kinds = { FEE_WAIVER = 35 }", "methods = { GetEntry = 1 }"] {
-            assert!(section(short).check().is_err(), "{short}");
+            assert!(is_refused(&section(short)), "{short}");
         }
         let section = section("months = 40\nkinds = { FEE_WAIVER = 120 }\nmethods = { GetEntry = 36 }");
         let now: Timestamp = "2036-05-31T00:00:00Z".parse().unwrap();

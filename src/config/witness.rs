@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, TlsSection, load_table};
 use crate::domain::agency::CreditCode;
 
 /// All settings of `legal-aid-gateway witness`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct WitnessConfig {
     /// The witness itself.
@@ -19,7 +19,7 @@ pub struct WitnessConfig {
 }
 
 /// `[witness]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct WitnessSection {
     /// Where it listens; a listener of its own.
@@ -35,7 +35,7 @@ pub struct WitnessSection {
 }
 
 /// `[[witness.log]]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct WitnessedLog {
     /// The log's public key, as `audit key` prints it; its name is the log's origin.

@@ -68,6 +68,11 @@ impl Window {
         if divides_a_day || is_days { Ok(Self(minutes)) } else { Err(WindowError) }
     }
 
+    /// How many minutes it has.
+    pub const fn minutes(self) -> i64 {
+        self.0
+    }
+
     /// Begin of the window that an instant is in.
     pub fn begin(self, at: Timestamp) -> Timestamp {
         let minutes = at.as_second().div_euclid(60) - GRID;

@@ -20,6 +20,7 @@ use crate::audit::entry::Entry;
 use crate::audit::log::Storage as _;
 use crate::audit::witnessed::{Standing, WitnessStanding};
 use crate::clock::Clock;
+use crate::identity::acceptor::FrontDoorCounters;
 use crate::store::{AuditLog, Store, StoreError};
 use crate::telemetry::{Attempts, Calls, Family, Kind, Sample, exposition};
 
@@ -47,6 +48,7 @@ pub(super) struct Sources {
     pub(super) certificate_ends: Arc<AtomicI64>,
     pub(super) obstacle: watch::Receiver<Obstacle>,
     pub(super) witnesses: watch::Receiver<Standing>,
+    pub(super) front_door: Arc<FrontDoorCounters>,
 }
 
 /// Answers `GET /metrics` and `GET /ready` until it is aborted: while the gateway drains, too.
@@ -170,6 +172,7 @@ impl Sources {
         families.extend(self.calls.families());
         families.extend(self.attempts.families());
         families.extend(self.store.log_writes().families());
+        families.extend(of_front_door(&self.front_door));
         families.extend(of_witnesses(&self.witnesses.borrow()));
         Ok(families)
     }
@@ -181,6 +184,25 @@ impl Sources {
         let entry = stored.first().and_then(|stored| Entry::from_json(&stored.entry).ok());
         Ok(entry.map(|entry| entry.recorded))
     }
+}
+
+/// What became of connections.
+fn of_front_door(counters: &FrontDoorCounters) -> [Family; 2] {
+    let ends = counters.of_connections().into_iter();
+    let samples = ends.map(|(end, count)| Sample::of(vec![("end", end.to_owned())], count as f64));
+    [
+        Family {
+            name: "legal_aid_connections_total",
+            help: "Connections let in, and those turned away or ended by the gateway, by end.",
+            kind: Kind::Counter,
+            samples: samples.collect(),
+        },
+        Family::counter(
+            "legal_aid_answers_not_read_total",
+            "Answers taken back because the peer did not read them in time.",
+            counters.answers_not_read.load(Ordering::Relaxed),
+        ),
+    ]
 }
 
 /// How far the witnesses are; nothing without witnesses.

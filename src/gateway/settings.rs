@@ -1,5 +1,6 @@
 //! The configuration in the terms of the parts that it is for.
 
+use super::handles::Handles;
 use crate::config::Config;
 use crate::delivery::courier::Schedule;
 use crate::delivery::enquirer::Patience;
@@ -12,16 +13,43 @@ pub(super) fn acceptor_limits(config: &Config) -> AcceptorLimits {
     AcceptorLimits {
         handshake_timeout: limits.handshake,
         first_byte_timeout: limits.first_byte,
-        pending_handshakes: limits.pending_handshakes,
+        pending_handshakes: limits.pending_handshakes.min(Handles::of_this_process().pending),
         pending_per_address: limits.pending_handshakes_per_address,
     }
 }
 
 pub(super) fn http_limits(config: &Config) -> HttpLimits {
+    let (limits, door) = (&config.limits, &config.front_door);
+    let handles = Handles::of_this_process();
+    if handles.open < door.connections {
+        tracing::warn!(
+            configured = door.connections,
+            possible = handles.open,
+            "there are not enough file handles for front_door.connections: raise the limit of open files (ulimit -n, LimitNOFILE)"
+        );
+    }
     HttpLimits {
-        max_connection_age: config.limits.connection_age,
-        drain_timeout: config.limits.drain,
-        ..HttpLimits::default()
+        max_concurrent_streams: door.streams_per_connection,
+        keep_alive_interval: door.keep_alive,
+        keep_alive_timeout: door.keep_alive_answer,
+        max_header_list_size: door.header_bytes,
+        max_pending_accept_reset_streams: door.pending_resets,
+        max_local_error_reset_streams: door.provoked_resets,
+        stream_window: door.stream_window,
+        connection_window: door.connection_window,
+        max_send_buffer_size: door.unread_bytes_per_connection,
+        header_block_timeout: door.header_block,
+        answer_timeout: door.answer_read,
+        idle_timeout: door.connection_idle,
+        idle_frames: door.idle_frames,
+        idle_frames_per_second: door.idle_frames_per_second,
+        resets: door.resets,
+        resets_per_second: door.resets_per_second,
+        head_timeout: limits.first_byte,
+        max_connection_age: limits.connection_age,
+        drain_timeout: limits.drain,
+        max_connections: door.connections.min(handles.open),
+        max_connections_per_agency: door.connections_per_agency,
     }
 }
 
@@ -34,6 +62,10 @@ pub(super) fn call_limits(config: &Config) -> CallLimits {
         longest_deadline: limits.longest_deadline,
         longest_stream: limits.longest_stream,
         stream_idle: limits.stream_idle,
+        request_body: config.front_door.request_body,
+        message_bytes: limits.message_bytes,
+        buffered_bytes: config.front_door.buffered_bytes,
+        buffered_bytes_per_agency: config.front_door.buffered_bytes_per_agency,
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::settings::http_limits;
 use crate::config::{Config, TilesSection};
 use crate::grpc::{FetchLimits, Intake, PublishedLog};
 use crate::identity::acceptor::Acceptor;
@@ -39,14 +40,19 @@ impl Tiles {
     ) -> Self {
         let TilesSection { requests, requests_per_agency, .. } = config.audit.tiles;
         let deadline = config.limits.default_deadline;
-        let service = PublishedLog::new(intake, FetchLimits { requests, requests_per_agency, deadline });
+        let limits = FetchLimits {
+            requests,
+            requests_per_agency,
+            deadline,
+            buffered_bytes: config.front_door.buffered_bytes,
+            buffered_bytes_per_agency: config.front_door.buffered_bytes_per_agency,
+        };
+        let service = PublishedLog::new(intake, limits);
         let limits = HttpLimits {
-            head_timeout: config.limits.first_byte,
             max_connection_age: CONNECTION_AGE.min(config.limits.connection_age),
-            drain_timeout: config.limits.drain,
             max_connections: CONNECTIONS,
             max_connections_per_agency: CONNECTIONS_PER_AGENCY,
-            ..HttpLimits::default()
+            ..http_limits(config)
         };
         let server = tokio::spawn(serve(listener, acceptor.with_http1(), service, limits, stop));
         Self { address, server }

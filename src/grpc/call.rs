@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 
+use super::buffers::Account;
 use super::operation::Facts;
 use super::status::Refusal;
 use crate::access::Method;
@@ -40,6 +41,28 @@ pub(crate) struct Slot {
     pub(crate) places: Option<Places>,
     /// The call's REQUEST once it is durable, so that a panic can be witnessed.
     pub(crate) open_request: OnceLock<(u64, RequestId, Facts)>,
+    /// Bytes of the call's message.
+    pub(crate) buffered: Account,
+    /// What was wrong with the body below its messages; tonic does not pass it on.
+    pub(crate) fault: OnceLock<BodyFault>,
+}
+
+/// Why a body cannot be read on. It has no source: tonic would take a cancelled stream, found as the source, for one that
+/// ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BodyFault {
+    /// Something follows the first message.
+    #[error("more than one message in a request that is no stream")]
+    MoreThanOne,
+    /// It did not come to its end in time.
+    #[error("the request was not whole in time")]
+    Late,
+    /// There is no room for its message.
+    #[error("no room for the message")]
+    NoRoom,
+    /// The peer reset the stream, or the connection broke.
+    #[error("the stream was broken off")]
+    BrokenOff,
 }
 
 /// A place among all calls and one among the agency's.
@@ -71,6 +94,8 @@ impl Call {
             // The stream holds its places for all that happens within it.
             places: None,
             open_request: OnceLock::new(),
+            buffered: Account::of_another(),
+            fault: OnceLock::new(),
         };
         Self { method: Some(method), slot: Arc::new(slot) }
     }
@@ -136,6 +161,25 @@ impl Call {
     /// The call's durable REQUEST, if it has one.
     pub(crate) fn open_request(&self) -> Option<&(u64, RequestId, Facts)> {
         self.slot.open_request.get()
+    }
+
+    /// Counts the bytes of an answer until the peer has read it; `false` when there is no room for them.
+    pub(crate) fn has_room_for_answer(&self, bytes: usize) -> bool {
+        self.slot.buffered.take(bytes)
+    }
+
+    /// Counts the bytes of an answer to what was done already: it is given, and others find less room.
+    pub(crate) fn count_answer(&self, bytes: usize) {
+        self.slot.buffered.overdraw(bytes);
+    }
+
+    /// Why the call's body cannot be read on, where its transport says so.
+    pub(crate) fn body_refusal(&self) -> Option<Refusal> {
+        match self.slot.fault.get()? {
+            BodyFault::Late => Some(Refusal::RequestLate),
+            BodyFault::NoRoom => Some(Refusal::NoRoom),
+            BodyFault::MoreThanOne | BodyFault::BrokenOff => None,
+        }
     }
 
     pub(crate) fn mark_witnessed(&self) {

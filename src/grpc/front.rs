@@ -16,10 +16,12 @@ use tonic::Code;
 use tonic::body::Body;
 use tower::Service;
 
+use super::buffers::{Account, Buffers};
 use super::call::{Call, Places, Slot};
 use super::capacity::Capacity;
 use super::code_name;
 use super::intake::Intake;
+use super::intake::streams::WAITING_ITEMS;
 use super::one_message::OneMessage;
 use super::operation::Facts;
 use super::rates::Rates;
@@ -54,6 +56,14 @@ pub struct CallLimits {
     pub longest_stream: Duration,
     /// How long a stream waits for the peer's next message, or for the peer to take one.
     pub stream_idle: Duration,
+    /// How long a request may take to be whole that is no stream.
+    pub request_body: Duration,
+    /// Largest message, in bytes.
+    pub message_bytes: usize,
+    /// Bytes of messages that are being received, worked on or sent, in all.
+    pub buffered_bytes: usize,
+    /// The same of one agency.
+    pub buffered_bytes_per_agency: usize,
 }
 
 impl CallLimits {
@@ -74,6 +84,7 @@ pub struct Front<S> {
     intake: Arc<Intake>,
     limits: CallLimits,
     capacity: Capacity,
+    buffers: Buffers,
     overloaded: Arc<Semaphore>,
     rates: Arc<Rates>,
     calls: Arc<Calls>,
@@ -93,10 +104,23 @@ pub fn call_counts() -> Calls {
 /// Refusals for overload that are written at once.
 pub(super) const OVERLOAD_REFUSALS: usize = 32;
 
-/// An answer that keeps its place among the calls until the peer has taken it.
+/// An answer that keeps its place among the calls, and counts its bytes, until the peer has taken it.
 struct Held {
     body: Body,
+    /// What the frame takes that the peer is to take next.
+    account: Account,
+    /// Messages of the same kind that are in hand with a frame: itself, and those that wait behind it. None where the
+    /// answer is one message: that counts with its call.
+    in_hand: usize,
+    cut_off: bool,
     _slot: Arc<Slot>,
+}
+
+impl Held {
+    fn new(body: Body, slot: Arc<Slot>, shape: Shape) -> Self {
+        let in_hand = if shape.gives_one_message() { 0 } else { 1 + WAITING_ITEMS };
+        Self { body, account: slot.buffered.beside(), in_hand, cut_off: false, _slot: slot }
+    }
 }
 
 impl http_body::Body for Held {
@@ -107,11 +131,27 @@ impl http_body::Body for Held {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, tonic::Status>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        if self.cut_off {
+            return Poll::Ready(None);
+        }
+        // Whoever asks for the next frame is done with the last.
+        self.account.settle();
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+            && !self.account.take(data.len().saturating_mul(self.in_hand))
+        {
+            // What was done has its entry; only the bytes of the answer cannot be kept for the peer.
+            self.cut_off = true;
+            let mut trailers = http::HeaderMap::new();
+            let added = Refusal::NoRoom.into_status(None).add_header(&mut trailers);
+            return Poll::Ready(Some(added.map(|()| http_body::Frame::trailers(trailers))));
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.cut_off || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
@@ -127,6 +167,7 @@ impl<S> Front<S> {
             intake,
             limits,
             capacity: Capacity::new(limits.calls, limits.calls_per_agency),
+            buffers: Buffers::new(limits.buffered_bytes, limits.buffered_bytes_per_agency),
             overloaded: Arc::new(Semaphore::new(OVERLOAD_REFUSALS)),
             rates: Arc::default(),
             calls,
@@ -195,6 +236,8 @@ where
             trace: trace_id(&request),
             witnessed: AtomicBool::new(false),
             open_request: OnceLock::new(),
+            buffered: self.buffers.account(agency),
+            fault: OnceLock::new(),
         });
         let call = Call::at_path(request.uri().path(), Arc::clone(&slot));
         let refusal = if !self.intake.directory.load().is_active(&agency) {
@@ -204,6 +247,7 @@ where
         } else {
             timeout.err()
         };
+        let (limits, whole_by) = (self.limits, started + self.limits.request_body);
         let intake = Arc::clone(&self.intake);
         let overloaded = Arc::clone(&self.overloaded);
         let running = self.calls.begin();
@@ -213,17 +257,20 @@ where
             self.kind_of(&agency).map_or(AgencyKind::ALL.len(), |kind| kind as usize),
         );
         let answering = async move {
-            // A flood of refusals waits its turn, whatever they are for: the log's queue is for those who have a place.
-            let _turn = if no_place.is_some() { overloaded.acquire().await.ok() } else { None };
+            let is_crowded = no_place.is_some();
             if let Some(refusal) = refusal.or(no_place) {
+                // Its headers and bytes need not wait with it.
+                drop(request);
+                // A flood of refusals waits its turn, whatever they are for: the log's queue is for those who have a place.
+                let _turn = if is_crowded { overloaded.acquire().await.ok() } else { None };
                 return Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http());
             }
             request.extensions_mut().insert(Arc::clone(&slot));
             let request = request.map(|body| {
                 if shape.takes_one_message() {
-                    Body::new(OneMessage::new(body))
+                    Body::new(OneMessage::new(body, Arc::clone(&slot), limits.message_bytes, whole_by))
                 } else {
-                    Body::new(WholeStream::new(body))
+                    Body::new(WholeStream::new(body, Arc::clone(&slot), limits.message_bytes))
                 }
             });
             let answered = tokio::time::timeout_at((answered_by + GRACE).into(), inner.call(request)).await;
@@ -239,10 +286,10 @@ where
                 Err(never) => match never {},
             };
             if call.is_witnessed() || is_health {
-                return Ok(response.map(|body| Body::new(Held { body, _slot: slot })));
+                return Ok(response.map(|body| Body::new(Held::new(body, slot, shape))));
             }
             // Refused by the transport before a method saw it.
-            let refusal = match code_of(&response) {
+            let refusal = call.body_refusal().unwrap_or_else(|| match code_of(&response) {
                 // tonic calls a body INTERNAL that it cannot decode, UNKNOWN one that it cannot read. That is the caller's fault, not the gateway's,
                 // and it is told apart by having none of the gateway's own details.
                 Code::Internal if response.headers().contains_key("grpc-status-details-bin") => {
@@ -251,7 +298,7 @@ where
                 Code::Internal | Code::Unknown => Refusal::Unreadable(Code::InvalidArgument),
                 Code::Unimplemented if call.is_of_contract() => Refusal::Compressed,
                 code => Refusal::Unreadable(code),
-            };
+            });
             Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http())
         };
         Box::pin(async move {
@@ -342,6 +389,10 @@ mod tests {
             longest_deadline: seconds(60),
             longest_stream: seconds(3600),
             stream_idle: seconds(60),
+            request_body: seconds(20),
+            message_bytes: 1,
+            buffered_bytes: 1,
+            buffered_bytes_per_agency: 1,
         };
         assert_eq!(limits.lifetime(Shape::Unary, None), seconds(10));
         assert_eq!(limits.lifetime(Shape::Unary, Some(seconds(99))), seconds(60));

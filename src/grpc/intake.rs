@@ -244,12 +244,17 @@ impl Intake {
             Ok(response) => response,
             Err(refusal) => return Err(self.refuse(call, &facts, refusal).await),
         };
+        let answer = response.encode_to_vec();
+        if !call.has_room_for_answer(answer.len()) {
+            return Err(self.refuse(call, &facts, Refusal::NoRoom).await);
+        }
         let salt = Salt(entropy::bytes());
         let mut entry = self.entry(call, Phase::Read, &facts, &salt);
         entry.decision = Some(Decision::Allow);
         entry.code = Some("OK".into());
         entry.request_commitment = Some(salt.commit(Field::Request, &request));
-        entry.response_commitment = Some(salt.commit(Field::Response, &response.encode_to_vec()));
+        entry.response_commitment = Some(salt.commit(Field::Response, &answer));
+        drop(answer);
         let index =
             self.log.append(entry, salt, Vec::new()).await.map_err(|error| self.unwitnessed(call, &error))?;
         call.mark_witnessed();
@@ -398,6 +403,7 @@ impl Intake {
     ) -> Answered<R> {
         let Done { mut response, mut effects, reason, exchange } = done;
         let bytes = response.encode_to_vec();
+        call.count_answer(bytes.len());
         let salt = Salt(entropy::bytes());
         let mut entry = self.response_entry(call, facts, request_index);
         if let Some(exchange) = exchange {

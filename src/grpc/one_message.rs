@@ -1,50 +1,84 @@
-//! Holds a request that is no stream to exactly one message: tonic takes the first and drops the others unseen.
+//! Holds a request that is no stream to exactly one message, in its time, within the budget of bytes: tonic takes the
+//! first message and drops the others unseen, waits for as long as the call may live, and makes room for any number.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Sleep, sleep_until};
 use tonic::body::Body;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Something follows the first message.
-#[derive(Debug, thiserror::Error)]
-#[error("more than one message in a request that is no stream")]
-struct MoreThanOne;
-
-/// Bytes before each message: whether it is compressed, and its length.
-const PREFIX: usize = 5;
+use super::call::{BodyFault, Slot};
+use super::messages::{Next, Reader};
 
 /// A request's body that ends in an error after its first message, if anything follows.
 pub(super) struct OneMessage {
     body: Body,
     reader: Reader,
+    slot: Arc<Slot>,
+    most_bytes: usize,
+    until: Instant,
+    /// Set once the body is waited for.
+    late: Option<Pin<Box<Sleep>>>,
 }
 
 impl OneMessage {
-    pub(super) fn new(body: Body) -> Self {
-        Self { body, reader: Reader::default() }
+    /// `body`, which must be whole at `until`; a message over `most_bytes` is left to tonic to refuse.
+    pub(super) fn new(body: Body, slot: Arc<Slot>, most_bytes: usize, until: Instant) -> Self {
+        Self { body, reader: Reader::default(), slot, most_bytes, until, late: None }
+    }
+
+    /// What is wrong with what comes next, if anything.
+    fn fault_in(&mut self, data: &[u8]) -> Option<BodyFault> {
+        let mut fault = None;
+        self.reader.read(data, |next| {
+            fault = fault.or(match next {
+                Next::First(bytes) if bytes <= self.most_bytes && !self.slot.buffered.take(bytes) => {
+                    Some(BodyFault::NoRoom)
+                }
+                Next::First(_) => None,
+                Next::Further(_) => Some(BodyFault::MoreThanOne),
+            });
+        });
+        fault.or(self.reader.is_past_first().then_some(BodyFault::MoreThanOne))
+    }
+
+    fn fail(&self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let _ = self.slot.fault.set(fault);
+        Poll::Ready(Some(Err(fault)))
     }
 }
 
 impl HttpBody for OneMessage {
     type Data = Bytes;
-    type Error = BoxError;
+    type Error = BodyFault;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+            let until = self.until;
+            let late = self.late.get_or_insert_with(|| Box::pin(sleep_until(until.into())));
+            return match late.as_mut().poll(context) {
+                Poll::Ready(()) => self.fail(BodyFault::Late),
+                Poll::Pending => Poll::Pending,
+            };
+        };
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
-            && !self.reader.takes(data)
+            && let Some(fault) = self.fault_in(data)
         {
-            return Poll::Ready(Some(Err(MoreThanOne.into())));
+            return self.fail(fault);
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
+        match frame {
+            Some(Err(_)) => self.fail(BodyFault::BrokenOff),
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+            None => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -53,58 +87,5 @@ impl HttpBody for OneMessage {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// Where in the first message the reading is.
-#[derive(Default)]
-struct Reader {
-    /// Prefix bytes seen.
-    seen: usize,
-    /// Message bytes to come; built from the prefix while that is read.
-    left: u32,
-}
-
-impl Reader {
-    /// Whether `data` still belongs to the first message.
-    fn takes(&mut self, mut data: &[u8]) -> bool {
-        while self.seen < PREFIX && data.has_remaining() {
-            let byte = data.get_u8();
-            if self.seen > 0 {
-                self.left = self.left << 8 | u32::from(byte);
-            }
-            self.seen += 1;
-        }
-        let fits = u32::try_from(data.len()).ok().and_then(|length| self.left.checked_sub(length));
-        if self.seen == PREFIX
-            && let Some(left) = fits
-        {
-            self.left = left;
-        }
-        data.is_empty() || fits.is_some()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn one_message_passes_and_a_byte_more_does_not(message: Vec<u8>, cuts in proptest::collection::vec(1..9_usize, 1..20)) {
-            let mut bytes = vec![0];
-            bytes.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
-            bytes.extend_from_slice(&message);
-            let mut reader = Reader::default();
-            let (mut rest, mut cuts) = (bytes.as_slice(), cuts.into_iter().cycle());
-            while !rest.is_empty() {
-                let (piece, after) = rest.split_at(cuts.next().unwrap().min(rest.len()));
-                prop_assert!(reader.takes(piece));
-                rest = after;
-            }
-            prop_assert!(reader.takes(&[]));
-            prop_assert!(!reader.takes(&[0]));
-        }
     }
 }

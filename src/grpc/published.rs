@@ -19,6 +19,7 @@ use tonic_types::StatusExt as _;
 use tower::Service;
 
 use super::audit::{Fetch, FetchResource};
+use super::buffers::Buffers;
 use super::call::{Call, Slot};
 use super::capacity::Capacity;
 use super::front::{OVERLOAD_REFUSALS, trace_id};
@@ -48,6 +49,10 @@ pub struct FetchLimits {
     pub requests_per_agency: usize,
     /// How long one may take.
     pub deadline: Duration,
+    /// Bytes of answers that are not read yet, in all.
+    pub buffered_bytes: usize,
+    /// The same of one agency.
+    pub buffered_bytes_per_agency: usize,
 }
 
 /// Answers `GET /checkpoint`, `/tile/<L>/<N>[.p/<W>]` and `/tile/entries/<N>[.p/<W>]`.
@@ -55,6 +60,7 @@ pub struct FetchLimits {
 pub struct PublishedLog {
     intake: Arc<Intake>,
     capacity: Capacity,
+    buffers: Buffers,
     deadline: Duration,
     overloaded: Arc<Semaphore>,
 }
@@ -91,6 +97,7 @@ impl PublishedLog {
         Self {
             intake,
             capacity: Capacity::new(limits.requests, limits.requests_per_agency),
+            buffers: Buffers::new(limits.buffered_bytes, limits.buffered_bytes_per_agency),
             deadline: limits.deadline,
             overloaded: Arc::new(Semaphore::new(OVERLOAD_REFUSALS)),
         }
@@ -117,6 +124,8 @@ impl PublishedLog {
             trace: trace_id(&request),
             witnessed: AtomicBool::new(false),
             open_request: OnceLock::new(),
+            buffered: self.buffers.account(agency),
+            fault: OnceLock::new(),
         });
         let call = Call::of_method(Method::GetTile, Arc::clone(&slot));
         let directory = self.intake.directory.load_full();

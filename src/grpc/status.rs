@@ -50,6 +50,10 @@ pub(crate) enum Refusal {
     Conflict,
     /// The caller's deadline passed.
     DeadlineExceeded,
+    /// The request was not whole in time.
+    RequestLate,
+    /// Messages of this agency, or of all, take as many bytes as there are for them.
+    NoRoom,
     /// The `grpc-timeout` cannot be read.
     BadTimeout,
     /// Too many calls at once.
@@ -230,6 +234,22 @@ impl Refusal {
                 "DEADLINE_EXCEEDED",
                 "the call's deadline has passed",
                 "已超过调用时限",
+            ),
+            Self::RequestLate => say(
+                Code::DeadlineExceeded,
+                "REQUEST_LATE",
+                "the request was not whole in time; send its message at once",
+                "请求未能在规定时间内发送完毕，请一次性发送",
+            ),
+            Self::NoRoom => retry(
+                say(
+                    Code::ResourceExhausted,
+                    "NO_ROOM",
+                    "messages half sent and answers not read take all the room there is; finish them, and try again \
+                     shortly",
+                    "未发送完的请求或者未读取的答复占用过多，请先处理完毕，稍后重试",
+                ),
+                second,
             ),
             Self::BadTimeout => say(
                 Code::InvalidArgument,

@@ -14,11 +14,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use rustls::server::{Acceptor as Hello, NoServerSessionStorage, ResolvesServerCert};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::admission::{AdmissionPolicy, AdmissionVerifier, HeldOnRefusal, TurnedAway, Verdict};
@@ -42,7 +42,7 @@ struct Shared {
     limits: AcceptorLimits,
     clock: Clock,
     pending: Places<IpAddr>,
-    counters: FrontDoorCounters,
+    counters: Arc<FrontDoorCounters>,
 }
 
 /// What changes when credentials are replaced.
@@ -96,6 +96,38 @@ pub struct FrontDoorCounters {
     pub accept_failed: AtomicU64,
     /// Ended because the client certificate's validity ended.
     pub certificate_expired: AtomicU64,
+    /// Ended because its pings were not answered.
+    pub dead: AtomicU64,
+    /// Ended because a header block or another frame was begun and not finished.
+    pub frame_late: AtomicU64,
+    /// Ended because of too many frames that ask for nothing, or too many calls given up.
+    pub flooded: AtomicU64,
+    /// Asked to go because it was without a call for too long.
+    pub idle: AtomicU64,
+    /// Answers, not connections, that the peer did not read in time.
+    pub answers_not_read: Arc<AtomicU64>,
+}
+
+impl FrontDoorCounters {
+    /// Each end that a connection can come to, in a word, and how many came to it.
+    pub fn of_connections(&self) -> [(&'static str, u64); 13] {
+        [
+            ("admitted", &self.admitted),
+            ("refused", &self.refused),
+            ("tls_failed", &self.tls_failed),
+            ("handshake_timed_out", &self.handshake_timed_out),
+            ("not_http2", &self.not_http2),
+            ("silent", &self.silent),
+            ("over_limit", &self.over_limit),
+            ("accept_failed", &self.accept_failed),
+            ("certificate_expired", &self.certificate_expired),
+            ("dead", &self.dead),
+            ("frame_late", &self.frame_late),
+            ("flooded", &self.flooded),
+            ("idle", &self.idle),
+        ]
+        .map(|(end, count)| (end, count.load(Ordering::Relaxed)))
+    }
 }
 
 impl Acceptor {
@@ -109,7 +141,7 @@ impl Acceptor {
     ) -> Self {
         let material = ArcSwap::from_pointee(Material::of(credentials));
         let pending = Places::new(limits.pending_handshakes, limits.pending_per_address);
-        let counters = FrontDoorCounters::default();
+        let counters = Arc::default();
         let shared = Arc::new(Shared { material, policy, limits, clock, pending, counters });
         Self { shared, http1: false }
     }
@@ -128,7 +160,7 @@ impl Acceptor {
     }
 
     /// What has come of connections so far.
-    pub fn counters(&self) -> &FrontDoorCounters {
+    pub fn counters(&self) -> &Arc<FrontDoorCounters> {
         &self.shared.counters
     }
 
@@ -161,10 +193,21 @@ impl Acceptor {
         let verdict = Verdict::default();
         let config = self.config(&verdict).map_err(|error| NotAdmitted::Tls(error.to_string()))?;
         let stream = HeldOnRefusal::new(tcp, Arc::clone(&verdict));
-        let accept = TlsAcceptor::from(Arc::new(config)).accept(stream).into_fallible();
-        let stream = match timeout(self.shared.limits.handshake_timeout, accept).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err((error, stream))) => {
+        let handshake = async {
+            // rustls refuses a client that offers only other protocols, but lets one through that offers none.
+            let hello = match LazyConfigAcceptor::new(Hello::default(), stream).await {
+                Ok(hello) => hello,
+                Err(error) => return Err(NotAdmitted::Tls(error.to_string())),
+            };
+            if hello.client_hello().alpn().is_none() && !self.http1 {
+                return Err(refuse_without_alpn(hello.io).await);
+            }
+            Ok(hello.into_stream(Arc::new(config)).into_fallible().await)
+        };
+        let stream = match timeout(self.shared.limits.handshake_timeout, handshake).await {
+            Ok(Ok(Ok(stream))) => stream,
+            Ok(Err(reason)) => return Err(reason),
+            Ok(Ok(Err((error, stream)))) => {
                 return Err(match verdict.get() {
                     Some(Err(refusal)) => {
                         NotAdmitted::Refused(TurnedAway { refusal: refusal.clone(), stream })
@@ -177,10 +220,6 @@ impl Acceptor {
         let Some(Ok(certificate)) = verdict.get() else {
             return Err(NotAdmitted::Tls("no certificate was verified".to_owned()));
         };
-        // rustls refuses a client that offers only other protocols, but lets one through that offers none.
-        if stream.get_ref().1.alpn_protocol() != Some(HTTP2) && !self.http1 {
-            return Err(NotAdmitted::NotHttp2);
-        }
         Ok((stream, Arc::clone(certificate)))
     }
 
@@ -257,6 +296,18 @@ impl NotAdmitted {
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Tells a client that offers no protocol at all what a client is told that offers others (RFC 7301 section 3.2). It
+/// has shown nothing yet but its greeting, so the alert goes unencrypted.
+async fn refuse_without_alpn(mut stream: HeldOnRefusal<TcpStream>) -> NotAdmitted {
+    /// Record of type alert, legacy version, two bytes: fatal, `no_application_protocol`.
+    const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 120];
+    // A peer that is gone needs no alert.
+    if stream.write_all(&ALERT).await.is_ok() {
+        let _ = stream.shutdown().await;
+    }
+    NotAdmitted::NotHttp2
 }
 
 type Encrypted = TlsStream<HeldOnRefusal<TcpStream>>;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
@@ -22,11 +22,12 @@ use tower::{Service, ServiceExt};
 use super::acceptor::{Acceptor, Admitted, NotAdmitted};
 use super::certificate::PeerCertificate;
 use super::gather::Gathered;
+use super::http2;
 use super::places::Places;
 use crate::clock::Clock;
 use crate::domain::agency::CreditCode;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Who sent a request; in the extensions of every request that [`serve`] passes on.
 #[derive(Clone, Debug)]
@@ -56,8 +57,23 @@ pub struct HttpLimits {
     pub stream_window: u32,
     /// Bytes a peer may send ahead on one connection. 1 MiB.
     pub connection_window: u32,
-    /// Bytes kept for a peer that does not read its answers, on one call. 256 KiB.
+    /// Bytes of answers that wait in one connection for a peer that does not read them. 128 KiB.
     pub max_send_buffer_size: usize,
+    /// From the first byte of a header block, or of any frame but data, to its last. 10 s.
+    pub header_block_timeout: Duration,
+    /// How long the peer may take to read an answer, or one message of an answer that is a stream. 30 s.
+    pub answer_timeout: Duration,
+    /// How long a connection may be without a call before it is asked to go. 10 min.
+    pub idle_timeout: Duration,
+    /// Frames on one connection that ask for nothing (pings, settings, window updates, empty data), at once. 1000. A call
+    /// allows for 16 more, a KiB of answers read for one.
+    pub idle_frames: u32,
+    /// The same, a second. 100.
+    pub idle_frames_per_second: u32,
+    /// Calls given up by the peer on one connection, at once. 200.
+    pub resets: u32,
+    /// The same, a second. 20.
+    pub resets_per_second: u32,
     /// HTTP/1.1 only: until a request's head is complete, and how long a connection may be idle before it. 10 s.
     pub head_timeout: Duration,
     /// Age at which a connection is asked to go, so that load spreads and changed policy takes hold. 1 h.
@@ -81,13 +97,33 @@ impl Default for HttpLimits {
             max_local_error_reset_streams: 100,
             stream_window: 256 * 1024,
             connection_window: 1024 * 1024,
-            max_send_buffer_size: 256 * 1024,
+            max_send_buffer_size: 128 * 1024,
+            header_block_timeout: Duration::from_secs(10),
+            answer_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(600),
+            idle_frames: 1000,
+            idle_frames_per_second: 100,
+            resets: 200,
+            resets_per_second: 20,
             head_timeout: Duration::from_secs(10),
             max_connection_age: Duration::from_secs(3600),
             drain_timeout: Duration::from_secs(20),
             max_connections: 4096,
             max_connections_per_agency: 256,
         }
+    }
+}
+
+impl HttpLimits {
+    /// How often a connection is looked at: often enough for the shortest of its deadlines.
+    pub(super) fn beat(&self) -> Duration {
+        let shortest = self
+            .keep_alive_interval
+            .min(self.keep_alive_timeout)
+            .min(self.header_block_timeout)
+            .min(self.idle_timeout)
+            .min(self.max_connection_age);
+        (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(2))
     }
 }
 
@@ -222,19 +258,22 @@ where
 
         let expiry = expiry_of(acceptor.clock(), certificate.not_after);
         let peer = Peer { certificate, address };
-        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(peer.clone());
-            service.clone().oneshot(request)
-        });
-        let stream = TokioIo::new(Gathered::new(stream));
         let lifetime = async {
             if http1 {
+                let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+                    let mut request = request.map(Body::new);
+                    request.extensions_mut().insert(peer.clone());
+                    service.clone().oneshot(request)
+                });
+                let stream = TokioIo::new(Gathered::new(stream));
                 let connection = pin!(http1_with(&limits).serve_connection(stream, service));
-                live_out(connection, http1::Connection::graceful_shutdown, &limits, &stopping).await;
+                live_out(connection, &limits, &stopping).await;
             } else {
-                let connection = pin!(http2_with(&limits).serve_connection(stream, service));
-                live_out(connection, http2::Connection::graceful_shutdown, &limits, &stopping).await;
+                let service = service.map_request(move |mut request: Request<Body>| {
+                    request.extensions_mut().insert(peer.clone());
+                    request
+                });
+                http2::serve_connection(Gathered::new(stream), service, &limits, &stopping, counters).await;
             }
         };
         tokio::select! {
@@ -252,20 +291,25 @@ where
     }
 }
 
-/// Serves a connection to its end: its own, or that of its drain once it is old or the server stops.
-async fn live_out<C: Future>(
-    mut connection: Pin<&mut C>,
-    ask_to_go: impl Fn(Pin<&mut C>),
+/// Serves an HTTP/1.1 connection to its end: its own, or that of its drain once it is old or the server stops.
+async fn live_out<I, S, B>(
+    mut connection: Pin<&mut http1::Connection<I, S>>,
     limits: &HttpLimits,
     stopping: &CancellationToken,
-) {
+) where
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<BoxError>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    B: http_body::Body + 'static,
+    B::Error: Into<BoxError>,
+{
     let limit = tokio::select! {
         _ended = connection.as_mut() => return,
         () = sleep(limits.max_connection_age) => Some(limits.drain_timeout),
         // `drain` keeps the time for all connections together.
         () = stopping.cancelled() => None,
     };
-    ask_to_go(connection.as_mut());
+    connection.as_mut().graceful_shutdown();
     let Some(limit) = limit else {
         let _ended = connection.await;
         return;
@@ -281,22 +325,6 @@ fn http1_with(limits: &HttpLimits) -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(usize::try_from(limits.max_header_list_size).unwrap_or(usize::MAX).max(8 * 1024));
-    builder
-}
-
-fn http2_with(limits: &HttpLimits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.max_concurrent_streams)
-        .keep_alive_interval(limits.keep_alive_interval)
-        .keep_alive_timeout(limits.keep_alive_timeout)
-        .max_header_list_size(limits.max_header_list_size)
-        .max_pending_accept_reset_streams(limits.max_pending_accept_reset_streams)
-        .max_local_error_reset_streams(limits.max_local_error_reset_streams)
-        .initial_stream_window_size(limits.stream_window)
-        .initial_connection_window_size(limits.connection_window)
-        .max_send_buf_size(limits.max_send_buffer_size);
     builder
 }
 

@@ -137,6 +137,14 @@ impl House {
 
     /// A client that does only TLS, and as it likes.
     async fn connect(&self, certificate: Option<&IssuedCertificate>, alpn: &[&[u8]]) -> TlsStream<TcpStream> {
+        self.try_connect(certificate, alpn).await.expect("the client's side of the handshake")
+    }
+
+    async fn try_connect(
+        &self,
+        certificate: Option<&IssuedCertificate>,
+        alpn: &[&[u8]],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         let root = CertificateDer::from_pem_slice(self.authority.certificate_pem().as_bytes()).expect("pem");
         roots.add(root).expect("root");
@@ -160,10 +168,7 @@ impl House {
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         let tcp = TcpStream::connect(self.address).await.expect("connected");
         let name = ServerName::try_from("localhost").expect("name");
-        TlsConnector::from(Arc::new(config))
-            .connect(name, tcp)
-            .await
-            .expect("the client's side of the handshake")
+        TlsConnector::from(Arc::new(config)).connect(name, tcp).await
     }
 
     fn count(&self, counter: impl Fn(&super::acceptor::FrontDoorCounters) -> &AtomicU64) -> u64 {

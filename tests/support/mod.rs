@@ -118,7 +118,11 @@ impl Folder {
 
 /// The command line of `serve`, not yet started.
 pub(crate) fn serve_command(folder: &Folder, environment: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(BINARY);
+    with_service(Command::new(BINARY), folder, environment)
+}
+
+/// A command that ends in the binary's name, with the arguments of `serve`.
+fn with_service(mut command: Command, folder: &Folder, environment: &[(&str, &str)]) -> Command {
     command
         .args(["serve", "--config", "gateway.toml"])
         .current_dir(folder.path())
@@ -159,9 +163,21 @@ impl Gateway {
         started.unwrap_or_else(|refused| panic!("no start: {refused:?}"))
     }
 
+    /// Starts it with so many file handles, and waits until it listens.
+    pub(crate) async fn start_limited(folder: &Folder, handles: u32) -> Self {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={handles}")).arg(BINARY);
+        let started = Self::try_spawn(with_service(command, folder, &[])).await;
+        started.unwrap_or_else(|refused| panic!("no start: {refused:?}"))
+    }
+
     /// Starts it and waits until it listens or ends.
     pub(crate) async fn try_start(folder: &Folder, environment: &[(&str, &str)]) -> Result<Self, Refused> {
-        let mut child = serve_command(folder, environment).spawn().unwrap();
+        Self::try_spawn(serve_command(folder, environment)).await
+    }
+
+    async fn try_spawn(mut command: Command) -> Result<Self, Refused> {
+        let mut child = command.spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
         let said = Arc::new(Mutex::new(Vec::new()));

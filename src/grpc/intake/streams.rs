@@ -25,7 +25,7 @@ use crate::grpc::status::Refusal;
 use crate::grpc::wire::shanghai_day;
 
 /// Items that wait for the peer to take them.
-const WAITING_ITEMS: usize = 2;
+pub(in crate::grpc) const WAITING_ITEMS: usize = 2;
 
 /// What tonic sends of a stream.
 pub(crate) type Items<R> = ReceiverStream<Result<R, Status>>;
@@ -61,6 +61,7 @@ pub(crate) trait Sending: Operation {
 pub(crate) struct Incoming<M> {
     stream: Streaming<M>,
     idle: Duration,
+    call: Call,
 }
 
 impl<M> Incoming<M> {
@@ -71,7 +72,7 @@ impl<M> Incoming<M> {
     pub(crate) async fn next(&mut self) -> Result<Option<M>, Refusal> {
         match timeout(self.idle, self.stream.message()).await {
             Ok(Ok(message)) => Ok(message),
-            Ok(Err(status)) => Err(broken(&status)),
+            Ok(Err(status)) => Err(self.call.body_refusal().unwrap_or_else(|| broken(&status))),
             Err(_) => Err(Refusal::StreamIdle),
         }
     }
@@ -194,7 +195,7 @@ impl Intake {
     }
 
     async fn first_message<M>(&self, call: &Call, stream: Streaming<M>) -> Result<(M, Incoming<M>), Status> {
-        let mut incoming = Incoming { stream, idle: call.idle().min(call.time_left()) };
+        let mut incoming = Incoming { stream, idle: call.idle().min(call.time_left()), call: call.clone() };
         let refusal = match incoming.next().await {
             Ok(Some(first)) => return Ok((first, Incoming { idle: call.idle(), ..incoming })),
             Ok(None) => Refusal::Unreadable(Code::InvalidArgument),

@@ -55,8 +55,9 @@ async fn an_expired_certificate_is_refused_by_the_gateways_clock() {
 async fn a_client_that_offers_no_alpn_is_refused() {
     let house = House::open(Setup::default()).await;
     let certificate = house.certificate(centre());
-    let mut stream = house.connect(Some(&certificate), &[]).await;
-    assert_closed(&mut stream).await;
+    let error = house.try_connect(Some(&certificate), &[]).await.expect_err("refused");
+    let alert = error.get_ref().and_then(|error| error.downcast_ref());
+    assert_eq!(alert, Some(&rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)));
     house.until(|counters| &counters.not_http2, 1).await;
 }
 
