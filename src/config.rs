@@ -74,6 +74,8 @@ pub struct Config {
     /// Metrics.
     #[serde(default)]
     pub metrics: MetricsSection,
+    /// Traces.
+    pub traces: Option<TracesSection>,
     /// How long is kept what.
     #[serde(default)]
     pub retention: RetentionSection,
@@ -285,6 +287,14 @@ pub struct ClocksSection {
 pub struct MetricsSection {
     /// Where `GET /metrics` is answered, over plain HTTP and to anybody who gets there; nowhere unless set.
     pub listen: Option<SocketAddr>,
+}
+
+/// `[traces]`: only in a build with the feature `otlp`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TracesSection {
+    /// The collector, such as `http://127.0.0.1:4317`: OTLP over gRPC, without TLS.
+    pub endpoint: String,
 }
 
 impl Default for LimitsSection {
@@ -600,5 +610,13 @@ mod tests {
         let again = load(&printed, &[]).unwrap();
         assert_eq!(again.to_toml().unwrap(), printed);
         assert_eq!(format!("{again:?}"), format!("{config:?}"));
+    }
+
+    #[test]
+    fn traces_name_their_collector_and_nothing_is_sent_unless_they_do() {
+        assert!(load(FILE, &[]).unwrap().traces.is_none());
+        let config = load(&format!("{FILE}\n[traces]\nendpoint = \"http://127.0.0.1:4317\"\n"), &[]).unwrap();
+        assert_eq!(config.traces.unwrap().endpoint, "http://127.0.0.1:4317");
+        assert!(load(&format!("{FILE}\n[traces]\n"), &[]).unwrap_err().contains("endpoint"));
     }
 }

@@ -52,13 +52,13 @@ use crate::delivery::timer::Timer;
 use crate::domain::agency::CreditCode;
 use crate::domain::clocks::ClocksError;
 use crate::domain::eligibility::RuleSets;
-use crate::grpc::{AttachmentLimits, FindingRules, Front, Intake, Paces, call_counts};
+use crate::grpc::{AttachmentLimits, FindingRules, Front, Intake, Paces, Turns, call_counts};
 use crate::identity::acceptor::Acceptor;
 use crate::identity::credentials::CredentialsError;
 use crate::identity::dialler::Dialler;
 use crate::identity::server::{Drained, serve};
 use crate::store::{AuditLog, DatabaseLock, Room, Sealer, SearchIndex, Store, StoreError};
-use crate::telemetry::Attempts;
+use crate::telemetry::{Attempts, Traces, TracesError};
 use crate::witness::{Witness, WitnessError};
 
 /// How often the newest checkpoint is written outside the database, and old outcomes are looked for.
@@ -123,6 +123,9 @@ pub enum StartError {
     /// Who witnesses the log.
     #[error("{0}")]
     Witnesses(#[from] WitnessesError),
+    /// Sending traces.
+    #[error("{0}")]
+    Traces(#[from] TracesError),
     /// Being a witness.
     #[error("witness: {0}")]
     Witness(#[from] WitnessError),
@@ -155,6 +158,7 @@ pub struct Gateway {
     remover: JoinHandle<()>,
     indexer: JoinHandle<()>,
     metrics: Option<Metrics>,
+    traces: Traces,
     tiles: Option<Tiles>,
     readiness: JoinHandle<()>,
     housekeeper: JoinHandle<()>,
@@ -186,6 +190,10 @@ impl Gateway {
         let directory = Arc::new(ArcSwap::from_pointee(read_directory(&config)?));
         let rules = Arc::new(ArcSwap::from_pointee(read_rules(&config)?));
         let clocks = Arc::new(read_clocks(&config)?);
+        let traces = match &config.traces {
+            Some(section) => Traces::to(&section.endpoint, &config.gateway.node)?,
+            None => Traces::default(),
+        };
         let lock = DatabaseLock::take(&config.store.database)?;
         // Before anything is written: a gateway that cannot listen leaves the log as it is.
         let address = config.gateway.listen;
@@ -236,7 +244,7 @@ impl Gateway {
         outbox::release_leases(&store, &directory.load(), clock.now()).await?;
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
-        let peers = Peers::new(dialler.clone());
+        let peers = Peers::new(dialler.clone()).traced(traces.clone());
         let index = SearchIndex::beside(&config.store.database, store.clone());
         let intake = Arc::new(Intake {
             store: store.clone(),
@@ -251,6 +259,7 @@ impl Gateway {
             node: config.gateway.node.clone(),
             lease: config.delivery.lease,
             ask_again_after: config.verification.first_retry,
+            turns: Turns::default(),
             paces: Paces::default(),
             outbox: Arc::clone(&outbox),
             stopping: stopped.clone(),
@@ -367,6 +376,7 @@ impl Gateway {
             remover: tokio::spawn(remover.run(until_stopped(stopped))),
             indexer,
             metrics,
+            traces,
             tiles,
             readiness: tokio::spawn(readiness),
             housekeeper: tokio::spawn(housekeeper),
@@ -480,6 +490,7 @@ impl Gateway {
         // Calls that were aborted may hold the log for a moment longer.
         let _ = tokio::time::timeout(drain, self.writer).await;
         self.store.close().await;
+        self.traces.stop().await;
         drop(self.lock);
         drained
     }

@@ -29,6 +29,7 @@ mod published;
 mod pull;
 mod question;
 mod rates;
+mod shed;
 mod status;
 mod verification;
 mod watch;
@@ -37,6 +38,7 @@ pub(crate) mod wire;
 
 pub use self::attachment::{AttachmentLimits, Attachments};
 pub use self::audit::{Audit, FindingRules};
+pub use self::capacity::Turns;
 pub(crate) use self::code::code_name;
 pub use self::eligibility::Eligibility;
 pub use self::exchange::Exchanges;

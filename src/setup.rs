@@ -271,6 +271,9 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 [metrics]
 # listen = "127.0.0.1:9464"         # GET /metrics for Prometheus, GET /ready for balancers; off unless set
 
+# [traces]                          # spans to a collector; only in a build with `--features otlp`
+# endpoint = "http://127.0.0.1:4317"
+
 # [audit.witnesses]                 # who cosigns the log; see docs/witnesses.md
 # quorum = 1
 # warn_after = "10m"

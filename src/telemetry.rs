@@ -2,6 +2,9 @@
 
 mod measures;
 mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;
+mod traces;
 
 use std::io::IsTerminal as _;
 
@@ -13,6 +16,7 @@ use tracing_subscriber::{fmt, registry};
 
 pub use self::measures::{Attempts, Calls, InProgress, LogWrites};
 pub use self::metrics::{Family, Histogram, Kind, Sample, exposition};
+pub use self::traces::{Span, SpanKind, Trace, Traces, TracesError};
 
 /// Writes to standard error: for people on a terminal, JSON lines elsewhere. `RUST_LOG` overrides `default`, for this
 /// crate's own words: a dependency is heard from WARN up and no lower, whatever `RUST_LOG` says, because HTTP/2

@@ -20,7 +20,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("clock", ""),
     ("entropy", ""),
     ("fault", ""),
-    ("telemetry", ""),
+    ("telemetry", "entropy"),
     ("contract", ""),
     ("config", "domain"),
     ("audit", "domain clock entropy fault"),

@@ -118,6 +118,16 @@ async fn an_unknown_key_in_the_configuration_is_refused_by_name_and_line() {
     assert!(refused.said.contains("cals") && refused.said.contains("line"), "{refused:?}");
 }
 
+#[cfg(not(feature = "otlp"))]
+#[tokio::test]
+async fn traces_are_refused_by_a_build_that_cannot_send_them_with_the_one_that_can() {
+    let folder = Folder::prepare(Script::TakeOnly);
+    let endpoint = [("LEGAL_AID_GATEWAY__TRACES__ENDPOINT", "http://127.0.0.1:4317")];
+    let refused = Gateway::try_start(&folder, &endpoint).await.err().expect("it does not start");
+    assert!(refused.said.contains("--features otlp") && refused.said.contains("[traces]"), "{refused:?}");
+    assert!(!folder.database().exists(), "the database was made nevertheless");
+}
+
 #[tokio::test]
 async fn a_missing_configuration_is_refused_with_what_makes_one() {
     let folder = Folder::prepare(Script::TakeOnly);

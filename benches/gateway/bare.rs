@@ -195,7 +195,7 @@ impl RegistryService for Registry {
     }
 }
 
-async fn serve(certificates: &Certificates, party: Party, routes: Routes) -> Result<()> {
+pub(crate) async fn serve(certificates: &Certificates, party: Party, routes: Routes) -> Result<()> {
     let acceptor = TlsAcceptor::from(Arc::new(mutual_tls(certificates, party)?));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     announce(listener.local_addr()?);

@@ -1,7 +1,7 @@
 //! The gateway itself: the real program, set up as `init` would, in front of a bare registry.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -10,11 +10,26 @@ use legal_aid_gateway::config::KeysSection;
 use legal_aid_gateway::gateway::Secrets;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{ChildStdout, Command};
+use tokio::process::ChildStdout;
 
 use crate::message::{COURT, PURPOSE, REGION, SUBMISSION_PURPOSE};
 use crate::parties::{Certificates, Party, SERVER_NAME};
-use crate::processes::{Server, tail};
+use crate::processes::{Server, on_core, tail};
+
+/// Where the others are that a gateway is started among.
+#[derive(Clone, Default)]
+pub(crate) struct Neighbours {
+    /// The registry that it asks.
+    pub(crate) registry: Option<SocketAddr>,
+    /// Courts that it pushes to.
+    pub(crate) courts: Vec<(Party, SocketAddr)>,
+    /// Where it is to listen; anywhere unless set.
+    pub(crate) listen: Option<SocketAddr>,
+    /// The core that it is held to.
+    pub(crate) core: Option<usize>,
+    /// Deliveries at once to one recipient; as it comes unless set.
+    pub(crate) per_recipient: Option<usize>,
+}
 
 /// Starts the gateway with its files in `folder`, asking the registry at `registry`.
 pub(crate) async fn start_gateway(
@@ -22,9 +37,15 @@ pub(crate) async fn start_gateway(
     folder: &Path,
     registry: SocketAddr,
 ) -> Result<Server> {
-    write_files(certificates, folder, registry)?;
+    let neighbours = Neighbours { registry: Some(registry), ..Neighbours::default() };
+    write_files(certificates, folder, &neighbours)?;
+    start(folder, neighbours.core).await
+}
+
+/// Starts the gateway whose files are in `folder`, held to a core if one is given.
+pub(crate) async fn start(folder: &Path, core: Option<usize>) -> Result<Server> {
     let log = folder.join("gateway.log");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_legal-aid-gateway"))
+    let mut child = on_core(PROGRAM, core)
         .args(["serve", "--json", "--config"])
         .arg(folder.join("gateway.toml"))
         .stdin(Stdio::null())
@@ -33,11 +54,14 @@ pub(crate) async fn start_gateway(
         .kill_on_drop(true)
         .spawn()?;
     let stdout = child.stdout.take().context("the gateway's output is not piped")?;
-    let Ready { listening } = ready(BufReader::new(stdout))
-        .await
-        .with_context(|| format!("the gateway did not start:\n{}", tail(&log)))?;
-    Ok(Server::listening(child, listening, Party::Gateway))
+    let mut output = BufReader::new(stdout);
+    let Ready { listening } =
+        ready(&mut output).await.with_context(|| format!("the gateway did not start:\n{}", tail(&log)))?;
+    Ok(Server::listening(child, listening, Party::Gateway, output))
 }
+
+/// The program that is measured.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_legal-aid-gateway");
 
 /// What `serve --json` prints once it serves.
 #[derive(Deserialize)]
@@ -46,7 +70,7 @@ struct Ready {
 }
 
 /// The JSON may span lines, and the output stays open after it.
-async fn ready(mut output: BufReader<ChildStdout>) -> Result<Ready> {
+async fn ready(output: &mut BufReader<ChildStdout>) -> Result<Ready> {
     let mut text = String::new();
     while output.read_line(&mut text).await? > 0 {
         if let Ok(ready) = serde_json::from_str(&text) {
@@ -56,23 +80,31 @@ async fn ready(mut output: BufReader<ChildStdout>) -> Result<Ready> {
     bail!("it said {text:?}")
 }
 
-fn write_files(certificates: &Certificates, folder: &Path, registry: SocketAddr) -> Result<()> {
-    let [log, body, pseudonym] = ["log.key", "body.key", "pseudonym.key"].map(|name| folder.join(name));
-    Secrets::create(
-        &KeysSection { log, body, pseudonym, pseudonym_earlier: Vec::new() },
-        "benchmark.invalid/audit",
-    )?;
-    std::fs::write(folder.join("directory.toml"), directory(registry))?;
-    std::fs::write(folder.join("gateway.toml"), config(certificates))?;
+/// Makes its keys and writes its files.
+pub(crate) fn write_files(certificates: &Certificates, folder: &Path, neighbours: &Neighbours) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    Secrets::create(&keys(folder), "benchmark.invalid/audit")?;
+    std::fs::write(folder.join("directory.toml"), directory(neighbours))?;
+    let mut text = config(certificates, neighbours.listen);
+    if let Some(at_once) = neighbours.per_recipient {
+        text += &format!("[delivery]\nper_recipient = {at_once}\n");
+    }
+    std::fs::write(folder.join("gateway.toml"), text)?;
     Ok(())
 }
 
+/// Where its keys are.
+pub(crate) fn keys(folder: &Path) -> KeysSection {
+    let [log, body, pseudonym] = ["log.key", "body.key", "pseudonym.key"].map(|name| folder.join(name));
+    KeysSection { log, body, pseudonym, pseudonym_earlier: Vec::new() }
+}
+
 /// Nothing but what has no default: the figures are those of a gateway as it comes.
-fn config(certificates: &Certificates) -> String {
+fn config(certificates: &Certificates, listen: Option<SocketAddr>) -> String {
     format!(
         r#"[gateway]
 agency = "{agency}"
-listen = "127.0.0.1:0"
+listen = "{listen}"
 directory = "directory.toml"
 [tls]
 certificate = {certificate:?}
@@ -86,57 +118,60 @@ body = "body.key"
 pseudonym = "pseudonym.key"
 "#,
         agency = Party::Gateway.code(),
+        listen = listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into()),
         certificate = certificates.certificate(Party::Gateway),
         key = certificates.key(Party::Gateway),
         authorities = certificates.authority(),
     )
 }
 
-fn directory(registry: SocketAddr) -> String {
+fn directory(neighbours: &Neighbours) -> String {
+    let address = |party: Party| match party {
+        Party::Registry => neighbours.registry,
+        _ => neighbours.courts.iter().find(|(court, _)| *court == party).map(|(_, address)| *address),
+    };
+    let agency = |party: Party, name: &str, kind: &str, region: &str| {
+        let endpoint = address(party).map(|address| {
+            format!("endpoint = {{ address = \"{address}\", server_name = \"{SERVER_NAME}\" }}\n")
+        });
+        format!(
+            "[[agency]]\ncode = \"{}\"\nname = \"{name}\"\nkind = \"{kind}\"\nregion = \"{region}\"\n{}",
+            party.code(),
+            endpoint.unwrap_or_default()
+        )
+    };
+    let mut text = agency(Party::Gateway, "gateway", "gateway", "330000");
+    text += &agency(Party::Registry, "浙江省民政厅", "civil-affairs-registry", "330000");
+    for centre in Party::CENTRES {
+        text += &agency(centre, "路桥区法律援助中心", "legal-aid-centre", REGION);
+    }
+    for court in Party::COURTS {
+        text += &agency(court, "路桥区人民法院", "court", REGION);
+    }
+    text += &format!(
+        "[[agency]]\ncode = \"{COURT}\"\nname = \"路桥区人民法院\"\nkind = \"court\"\nregion = \"{REGION}\"\n"
+    );
+    let [court, dead, stalling] = Party::COURTS.map(Party::code);
+    let centre = Party::Centre.code();
+    text += &agreement(2, centre, "\"SubmitExchange\"", &[COURT, court, dead, stalling], SUBMISSION_PURPOSE);
+    text += &agreement(3, court, "\"RespondToExchange\"", &[centre], SUBMISSION_PURPOSE);
+    let questions = "\"VerifyLowIncome\", \"BatchVerify\"";
+    text += &agreement(1, centre, questions, &[Party::Registry.code()], PURPOSE);
+    text += "batch = { at_once = 64, per_second = 10000 }\n";
+    text
+}
+
+fn agreement(number: u32, caller: &str, methods: &str, counterparts: &[&str], purpose: &str) -> String {
     format!(
-        r#"[[agency]]
-code = "{gateway_code}"
-name = "gateway"
-kind = "gateway"
-region = "330000"
-[[agency]]
-code = "{centre_code}"
-name = "路桥区法律援助中心"
-kind = "legal-aid-centre"
-region = "{REGION}"
-[[agency]]
-code = "{registry_code}"
-name = "浙江省民政厅"
-kind = "civil-affairs-registry"
-region = "330000"
-endpoint = {{ address = "{registry}", server_name = "{SERVER_NAME}" }}
-[[agency]]
-code = "{COURT}"
-name = "路桥区人民法院"
-kind = "court"
-region = "{REGION}"
-[[agreement]]
-id = "BENCHMARK-2"
+        r#"[[agreement]]
+id = "BENCHMARK-{number}"
 version = 1
-caller = "{centre_code}"
-methods = ["SubmitExchange"]
-counterparts = ["{COURT}"]
-purposes = ["{SUBMISSION_PURPOSE}"]
+caller = "{caller}"
+methods = [{methods}]
+counterparts = {counterparts:?}
+purposes = ["{purpose}"]
 from = "2020-01-01"
 until = "2099-12-31"
-[[agreement]]
-id = "BENCHMARK-1"
-version = 1
-caller = "{centre_code}"
-methods = ["VerifyLowIncome", "BatchVerify"]
-batch = {{ at_once = 64, per_second = 10000 }}
-counterparts = ["{registry_code}"]
-purposes = ["{PURPOSE}"]
-from = "2020-01-01"
-until = "2099-12-31"
-"#,
-        gateway_code = Party::Gateway.code(),
-        centre_code = Party::Centre.code(),
-        registry_code = Party::Registry.code(),
+"#
     )
 }

@@ -46,8 +46,10 @@ pub(crate) struct Load {
 pub(crate) enum Work {
     /// `VerifyLowIncome`.
     Verify,
-    /// `SubmitExchange`.
+    /// `SubmitExchange`, to a court that pulls.
     Submit,
+    /// The same, to a court that is pushed to.
+    SubmitToCourt,
     /// `BatchVerify`, one stream a connection, with as many questions waiting as the agreement allows.
     Batch,
 }
@@ -58,6 +60,7 @@ impl Work {
         match self {
             Self::Verify => "verify",
             Self::Submit => "submit",
+            Self::SubmitToCourt => "submit-to-court",
             Self::Batch => "batch",
         }
     }
@@ -91,7 +94,10 @@ pub(crate) async fn run(
     load: Load,
 ) -> Result<Outcome> {
     let question = Question::compose()?;
-    let submission = Submission::compose(&question)?;
+    let submission = match work {
+        Work::SubmitToCourt => Submission::to(Party::Court.code(), &question)?,
+        _ => Submission::compose(&question)?,
+    };
     let dialler = certificates.dialler(Party::Centre)?;
     let endpoint = endpoint(target, party)?;
     let mut callers = Vec::with_capacity(load.connections);
@@ -102,7 +108,9 @@ pub(crate) async fn run(
             Work::Verify | Work::Batch => {
                 Task::Verify(VerificationServiceClient::new(channel), Box::new(question.clone()))
             }
-            Work::Submit => Task::Submit(ExchangeServiceClient::new(channel), Box::new(submission.clone())),
+            Work::Submit | Work::SubmitToCourt => {
+                Task::Submit(ExchangeServiceClient::new(channel), Box::new(submission.clone()))
+            }
         };
         let mut caller = Caller { task, seen: Seen::default() };
         // A channel connects on first use: no handshake in the measured time, and a plain error if there is none.
@@ -319,7 +327,7 @@ impl Seen {
 }
 
 /// The smallest value that at least `percent` of all are not above.
-fn percentile(sorted: &[u32], percent: usize) -> u32 {
+pub(crate) fn percentile(sorted: &[u32], percent: usize) -> u32 {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
 }

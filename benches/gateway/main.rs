@@ -2,16 +2,22 @@
 //! the gateway's `VerifyLowIncome` (authenticated, authorised, validated, proxied to a registry, two durable audit
 //! leaves), `SubmitExchange` beside a bare echo of it, and `BatchVerify` on one stream beside one question after the other. Same message, certificates, connections and load generator; on one machine, in alternation.
 //!
-//! `cargo bench --bench gateway` prints a table and writes `target/bench/gateway.json`. Each subject, each server behind
+//! `cargo bench --bench gateway` prints a table and writes `target/bench/gateway.json`; with `-- --scene NAME,...` it plays
+//! scenes instead (see [`scenes::Scene`]), and writes `target/bench/NAME.json`. Each subject, each server behind
 //! it and the load generator is a process of its own; all but the gateway are this program again, in another role.
 
 mod bare;
 mod gateway;
+mod hold;
+mod inbox;
 mod load;
 mod message;
+mod open_loop;
+mod outbox;
 mod parties;
 mod processes;
 mod report;
+mod scenes;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,13 +26,19 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
+use serde_json::json;
+use tempfile::TempDir;
 
 use crate::gateway::start_gateway;
+use crate::hold::Hold;
+use crate::inbox::InboxRole;
 use crate::load::{Load, Work};
 use crate::message::Sizes;
+use crate::open_loop::OpenLoop;
 use crate::parties::{Certificates, Party};
 use crate::processes::Server;
 use crate::report::{Figures, LoadShape, Machine, Report, Round};
+use crate::scenes::{Extent, Scene};
 
 /// Measures the gateway beside a bare echo and a bare proxy.
 #[derive(Parser)]
@@ -40,6 +52,11 @@ struct Arguments {
     /// Measure only these; then nothing is written.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Subject>,
+    /// Play these scenes instead.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    scene: Vec<Scene>,
+    #[command(flatten)]
+    extent: Extent,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
@@ -123,6 +140,9 @@ enum Role {
     Proxy { upstream: SocketAddr },
     Registry,
     Load(LoadRole),
+    OpenLoop(OpenLoop),
+    Inbox(InboxRole),
+    Hold(Hold),
 }
 
 #[derive(Args)]
@@ -165,7 +185,8 @@ fn run(arguments: &[String]) -> Result<()> {
     }
     eprintln!("not run by `cargo bench`: one short round, whose figures mean nothing");
     let load = Load { connections: 2, calls: 4, seconds: 0.3, warm_up: 0.1 };
-    let smoke = Arguments { rounds: 1, load, only: Vec::new(), bench: false };
+    let extent = Extent::SMALL;
+    let smoke = Arguments { rounds: 1, load, only: Vec::new(), scene: Vec::new(), extent, bench: false };
     runtime.block_on(until_told_to_stop(bench(&smoke)))
 }
 
@@ -188,6 +209,13 @@ async fn play(RoleArguments { role, certificates }: RoleArguments) -> Result<()>
             println!("{}", serde_json::to_string(&outcome)?);
             Ok(())
         }
+        Role::OpenLoop(role) => {
+            let outcome = open_loop::run(&certificates, role).await?;
+            println!("{}", serde_json::to_string(&outcome)?);
+            Ok(())
+        }
+        Role::Inbox(role) => inbox::serve(&certificates, role).await,
+        Role::Hold(role) => hold::run(&certificates, role).await,
     }
 }
 
@@ -198,6 +226,9 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     std::fs::create_dir_all(target)?;
     let folder = tempfile::Builder::new().prefix("gateway-bench-").tempdir_in(target)?;
     let machine = Machine::inspect(folder.path())?;
+    if !arguments.scene.is_empty() {
+        return play_scenes(arguments, &folder, target, machine).await;
+    }
     let message = Sizes::measure()?;
     eprintln!(
         "request {} bytes, answer {} bytes, submission {} bytes; {} cores, {:.0} µs to make 4 KiB durable",
@@ -241,6 +272,19 @@ async fn bench(arguments: &Arguments) -> Result<()> {
         report.write(&path)?;
         eprintln!("written to {}", path.display());
     }
+    Ok(())
+}
+
+async fn play_scenes(arguments: &Arguments, folder: &TempDir, target: &Path, machine: Machine) -> Result<()> {
+    eprintln!("{} cores, {:.0} µs to make 4 KiB durable", machine.cores, machine.sync_us);
+    let found = scenes::play(&arguments.scene, arguments.rounds, arguments.extent, folder.path()).await?;
+    let kept = target.parent().context("a target folder")?.join("bench");
+    std::fs::create_dir_all(&kept)?;
+    for (name, figures) in found {
+        let text = serde_json::to_string_pretty(&json!({ "figures": figures, "machine": &machine }))?;
+        std::fs::write(kept.join(format!("{name}.json")), text + "\n")?;
+    }
+    eprintln!("written to {}", kept.display());
     Ok(())
 }
 

@@ -145,12 +145,17 @@ pub(crate) struct Submission(SubmitExchangeRequest);
 impl Submission {
     /// A submission by who asks `question`, for the same person.
     pub(crate) fn compose(question: &Question) -> Result<Self> {
+        Self::to(COURT, question)
+    }
+
+    /// The same, to another court.
+    pub(crate) fn to(court: &str, question: &Question) -> Result<Self> {
         let now = Clock::system().now();
         let yesterday = now.checked_sub(24.hours())?;
         let asked = question.ask();
         let envelope = Envelope {
             kind: Kind::FeeWaiver.into(),
-            recipient: COURT.to_owned(),
+            recipient: court.to_owned(),
             legal_basis: vec![basis("法律援助法", "53"), basis("诉讼费用交纳办法", "47")],
             purpose: SUBMISSION_PURPOSE.to_owned(),
             ..asked.envelope.unwrap_or_default()
@@ -167,7 +172,7 @@ impl Submission {
             }),
             applicant_kind: ApplicantKind::NaturalPerson.into(),
             court_case: Some(CourtCase {
-                court: COURT.to_owned(),
+                court: court.to_owned(),
                 cause_of_action: "机动车交通事故责任纠纷".to_owned(),
                 instance: Instance::First.into(),
                 role: PartyRole::Plaintiff.into(),

@@ -21,10 +21,36 @@ pub(crate) enum Party {
     Centre,
     Gateway,
     Registry,
+    /// A court that takes what is pushed.
+    Court,
+    /// A court at whose address nobody listens.
+    DeadCourt,
+    /// A court that takes connections and calls, and never answers.
+    StallingCourt,
+    SecondCentre,
+    ThirdCentre,
+    FourthCentre,
 }
 
 impl Party {
-    pub(crate) const ALL: [Self; 3] = [Self::Centre, Self::Gateway, Self::Registry];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Centre,
+        Self::Gateway,
+        Self::Registry,
+        Self::Court,
+        Self::DeadCourt,
+        Self::StallingCourt,
+        Self::SecondCentre,
+        Self::ThirdCentre,
+        Self::FourthCentre,
+    ];
+
+    /// Agencies that call.
+    pub(crate) const CENTRES: [Self; 4] =
+        [Self::Centre, Self::SecondCentre, Self::ThirdCentre, Self::FourthCentre];
+
+    /// Agencies that are pushed to.
+    pub(crate) const COURTS: [Self; 3] = [Self::Court, Self::DeadCourt, Self::StallingCourt];
 
     /// The credit code, as text.
     pub(crate) const fn code(self) -> &'static str {
@@ -32,6 +58,12 @@ impl Party {
             Self::Centre => "11320000MB151840XJ",
             Self::Gateway => "91110000600037341L",
             Self::Registry => "91350100M000100Y43",
+            Self::Court => "1133100200264500AK",
+            Self::DeadCourt => "1133100200264501BP",
+            Self::StallingCourt => "1133100200264502CU",
+            Self::SecondCentre => "1133100200264503D0",
+            Self::ThirdCentre => "1133100200264504E4",
+            Self::FourthCentre => "1133100200264505F8",
         }
     }
 
@@ -41,6 +73,12 @@ impl Party {
             Self::Centre => "centre",
             Self::Gateway => "gateway",
             Self::Registry => "registry",
+            Self::Court => "court",
+            Self::DeadCourt => "dead-court",
+            Self::StallingCourt => "stalling-court",
+            Self::SecondCentre => "second-centre",
+            Self::ThirdCentre => "third-centre",
+            Self::FourthCentre => "fourth-centre",
         }
     }
 

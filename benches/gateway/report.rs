@@ -170,7 +170,7 @@ fn sync_us(path: &Path) -> Result<f64> {
     Ok(median(times).unwrap_or_default())
 }
 
-fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<_> = values.into_iter().collect();
     values.sort_unstable_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -55,7 +55,7 @@ pub struct Entry {
     pub finding: Option<Uuid>,
     /// Identifier of the entry (UUID version 7).
     pub id: Uuid,
-    /// Messages that a stream gave, in the entry that ends it.
+    /// Messages that a stream gave, in the entry that ends it; calls that were refused, in an entry of several.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "decimal")]
     pub items: Option<u64>,
     /// Kind of the exchange or question, such as `FEE_WAIVER`, where the call is about one.
@@ -120,6 +120,9 @@ pub struct Entry {
     /// Trace id, 32 hex digits, as in the W3C traceparent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+    /// Trace ids of the calls behind the first, in an entry of several that were refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traces: Vec<String>,
     /// Unit of the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
@@ -254,6 +257,7 @@ impl Entry {
             search: None,
             node: node.to_owned(),
             trace: None,
+            traces: Vec::new(),
         }
     }
 
@@ -383,6 +387,7 @@ mod tests {
             subject: some(),
             subject_commitment: Some(Commitment(text.to_owned())),
             trace: some(),
+            traces: vec![text.to_owned(), text.to_owned()],
             unit: some(),
             ..sample()
         };

@@ -4,10 +4,12 @@
 //! RESPONSE entry. If the gateway stops in between, the lease runs out and the delivery is made again: at least
 //! once on the way, and once in effect, because its id and digest stay the same.
 
+mod away;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use data_encoding::HEXLOWER;
@@ -18,18 +20,19 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
+use self::away::Away;
 use crate::access::{Agency, Directory};
 use crate::audit::entry::{Entry, Field, Phase, Salt};
 use crate::audit::log::AppendError;
 use crate::clock::Clock;
-use crate::delivery::peers::Peers;
+use crate::delivery::peers::{self, Peers};
 use crate::domain::agency::CreditCode;
 use crate::entropy;
 use crate::grpc::proto::inbox_service_client::InboxServiceClient;
 use crate::grpc::{code_name, proto};
 use crate::identity::certificate::PeerCertificate;
 use crate::store::{AuditLog, DeliveryOutcome, DeliveryRecord, Effect, MessageRecord, Store, StoreError};
-use crate::telemetry::Attempts;
+use crate::telemetry::{Attempts, Span, SpanKind, Trace};
 
 /// How often the outbox is looked through when nothing wakes the courier: leases run out silently.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -52,6 +55,20 @@ pub struct Schedule {
     pub give_up_after: Duration,
     /// Deliveries at once to one recipient.
     pub per_recipient: usize,
+}
+
+/// How an attempt came out for the recipient's round.
+#[derive(Clone, Copy)]
+enum Attempt {
+    /// It was made. Whether anybody was there, who knows what to do with it or not.
+    Made {
+        /// Whether somebody was.
+        reached: bool,
+    },
+    /// Another has the delivery meanwhile.
+    Overtaken,
+    /// It could not be begun. Looking again at once would find it again: the next round does, after a pause.
+    Stuck,
 }
 
 /// What the courier works with.
@@ -85,9 +102,9 @@ impl Courier {
         let mut stop = std::pin::pin!(stop);
         let mut rounds = JoinSet::new();
         let mut busy: HashMap<CreditCode, Arc<Notify>> = HashMap::new();
-        let stopping = Arc::new(AtomicBool::new(false));
+        let (stopping, away) = (Arc::new(AtomicBool::new(false)), Arc::<Away>::default());
         loop {
-            match self.waiting().await {
+            match self.waiting(&away).await {
                 Ok(waiting) => {
                     for recipient in waiting {
                         if let Some(wake) = busy.get(&recipient) {
@@ -96,8 +113,8 @@ impl Courier {
                         }
                         let (courier, wake) = (self.clone(), Arc::<Notify>::default());
                         busy.insert(recipient, Arc::clone(&wake));
-                        let stopping = Arc::clone(&stopping);
-                        rounds.spawn(async move { courier.round(recipient, &wake, &stopping).await });
+                        let (stopping, away) = (Arc::clone(&stopping), Arc::clone(&away));
+                        rounds.spawn(async move { courier.round(recipient, &wake, &stopping, &away).await });
                     }
                 }
                 Err(error) => tracing::warn!(%error, "outbox cannot be read"),
@@ -119,26 +136,27 @@ impl Courier {
     }
 
     /// Agencies with an inbox for which something is due.
-    async fn waiting(&self) -> Result<Vec<CreditCode>, StoreError> {
+    async fn waiting(&self, away: &Away) -> Result<Vec<CreditCode>, StoreError> {
         let directory = self.directory.load();
         let inboxes: Vec<_> = directory
             .agencies()
             .map(|agency| agency.code)
-            .filter(|code| self.reachable(code).is_some())
+            .filter(|code| self.reachable(code).is_some() && away.allows(code, 1, Instant::now()) > 0)
             .collect();
         self.store.recipients_due(&inboxes, self.clock.now()).await
     }
 
     /// Delivers to one agency what is due now, and what becomes due meanwhile: `wake` says so. Others have rounds of
     /// their own, so that a dead or slow agency slows nobody else; and a slow attempt holds only its own place.
-    async fn round(&self, code: CreditCode, wake: &Notify, stopping: &AtomicBool) -> CreditCode {
+    async fn round(&self, code: CreditCode, wake: &Notify, stopping: &AtomicBool, away: &Away) -> CreditCode {
         let mut attempts = JoinSet::new();
         let mut under_way = HashSet::new();
         let mut is_stuck = false;
         loop {
             let goes_on = !is_stuck && !stopping.load(Ordering::Relaxed);
             // Asked each time: an agency may be suspended meanwhile, move, or pull from now on.
-            let room = self.schedule.per_recipient.saturating_sub(under_way.len());
+            let most = away.allows(&code, self.schedule.per_recipient, Instant::now());
+            let room = most.saturating_sub(under_way.len());
             if let (Some(agency), 1.., true) = (self.reachable(&code), room, goes_on) {
                 // What was begun just now is due until its lease is durable.
                 let most = u32::try_from(self.schedule.per_recipient).unwrap_or(u32::MAX);
@@ -154,8 +172,8 @@ impl Courier {
                     under_way.insert(record.delivery_id);
                     let (courier, agency) = (self.clone(), agency.clone());
                     attempts.spawn(async move {
-                        let moved = courier.attempt(&agency, &record).await;
-                        (record.delivery_id, moved)
+                        let ended = courier.attempt(&agency, &record).await;
+                        (record.delivery_id, ended)
                     });
                 }
             }
@@ -167,10 +185,13 @@ impl Courier {
                         }
                         return code;
                     }
-                    Some(Ok((delivery, moved))) => {
+                    Some(Ok((delivery, ended))) => {
                         under_way.remove(&delivery);
-                        // Looking again at once would find it again: the next round does, after a pause.
-                        is_stuck |= !moved;
+                        match ended {
+                            Attempt::Made { reached } => away.note(code, reached, Instant::now()),
+                            Attempt::Overtaken => {}
+                            Attempt::Stuck => is_stuck = true,
+                        }
                     }
                     // Its lease runs out, and a later round has it.
                     Some(Err(_)) => is_stuck = true,
@@ -187,15 +208,14 @@ impl Courier {
         agency.filter(|_| directory.is_active(code)).cloned()
     }
 
-    /// One attempt, with its two entries. Returns whether the delivery moved: if not, looking again at once would
-    /// find it again.
-    async fn attempt(&self, agency: &Agency, record: &DeliveryRecord) -> bool {
+    /// One attempt, with its two entries.
+    async fn attempt(&self, agency: &Agency, record: &DeliveryRecord) -> Attempt {
         let started = self.clock.now();
         let message = match self.store.message(&record.exchange_id, record.sequence).await {
             Ok(message) => message,
             Err(error) => {
                 tracing::error!(%error, delivery = %record.delivery_id, "message cannot be read");
-                return false;
+                return Attempt::Stuck;
             }
         };
         let lease = entropy::uuid_v7(started);
@@ -203,17 +223,30 @@ impl Courier {
         let taken =
             Effect::Lease { delivery_id: record.delivery_id, attempts: record.attempts, lease, until };
         let salt = Salt(entropy::bytes());
+        let trace = self.peers.traces().begin();
         let mut entry = self.entry(Phase::Request, started, record);
+        entry.trace = Some(trace.id().to_owned());
         entry.certificate = Some(HEXLOWER.encode(&self.own.spki_sha256));
         entry.request_commitment = Some(salt.commit(Field::Request, &message.message));
         let request_index = match self.log.append(entry, salt, vec![taken]).await {
             Ok(index) => index,
-            Err(AppendError::Rejected(_)) => return true,
-            Err(_) => return false,
+            Err(AppendError::Rejected(_)) => return Attempt::Overtaken,
+            Err(_) => return Attempt::Stuck,
         };
-        let (outcome, code) = self.deliver(agency, record, message).await;
+        let (began, sent) = (self.clock.now(), Instant::now());
+        let (outcome, code) = self.deliver(agency, record, message, &trace).await;
+        self.peers.traces().tell(&Span {
+            trace: &trace,
+            name: "Deliver",
+            service: INBOX_SERVICE,
+            kind: SpanKind::Client,
+            began,
+            took: sent.elapsed(),
+            code: code as i32,
+            words: &[],
+        });
         self.settle(record, lease, request_index, started, outcome, code).await;
-        true
+        Attempt::Made { reached: somebody_answered(outcome) }
     }
 
     /// Hands the message over.
@@ -222,6 +255,7 @@ impl Courier {
         agency: &Agency,
         record: &DeliveryRecord,
         message: MessageRecord,
+        trace: &Trace,
     ) -> (DeliveryOutcome, Code) {
         let channel =
             agency.endpoint.as_ref().map(|endpoint| self.peers.channel(agency.code, agency.code, endpoint));
@@ -237,6 +271,7 @@ impl Courier {
             }),
         });
         request.set_timeout(self.schedule.attempt);
+        peers::trace(&mut request, trace);
         let mut client = InboxServiceClient::new(channel);
         match tokio::time::timeout(self.schedule.attempt, client.deliver(request)).await {
             Ok(Ok(answer)) if answer.get_ref().message_sha256 == message.sha256 => {
@@ -365,6 +400,15 @@ fn failure(code: Code) -> &'static str {
         Code::DeadlineExceeded => "INBOX_TIMED_OUT",
         Code::ResourceExhausted => "INBOX_OVERLOADED",
         _ => "INBOX_REFUSED",
+    }
+}
+
+/// Whether somebody was there to take the message or refuse it.
+fn somebody_answered(outcome: DeliveryOutcome) -> bool {
+    let away = ["INBOX_UNREACHABLE", "INBOX_TIMED_OUT", "INBOX_OVERLOADED"];
+    match outcome {
+        DeliveryOutcome::Delivered => true,
+        DeliveryOutcome::Retry { reason, .. } | DeliveryOutcome::Dead { reason } => !away.contains(&reason),
     }
 }
 

@@ -31,6 +31,7 @@ use crate::grpc::proto;
 use crate::grpc::proto::exchange_message::Body;
 use crate::grpc::wire::{RegisterAnswer as _, kind_of, shanghai_day, timestamp};
 use crate::store::{AuditLog, Effect, NewDelivery, Store, StoreError, VerificationRecord, VerificationStep};
+use crate::telemetry::Trace;
 
 /// How often due verifications are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -179,7 +180,9 @@ impl Enquirer {
     ) -> Result<bool, StoreError> {
         let started = self.clock.now();
         let kept = self.kept::<R>(record, started).await?;
+        let trace = self.peers.traces().begin();
         let mut entry = self.entry(Phase::Request, started, record, method);
+        entry.trace = Some(trace.id().to_owned());
         self.say_why::<R>(&mut entry, &kept);
         let salt = Salt(entropy::bytes());
         let id = &kept.asked.subject.id;
@@ -201,7 +204,7 @@ impl Enquirer {
             Err(AppendError::Rejected(_)) => return Ok(true),
             Err(_) => return Ok(false),
         };
-        let answer = self.ask::<R>(record, &kept, started).await;
+        let answer = self.ask::<R>(record, &kept, started, &trace).await;
         self.settle::<R>(record, method, request_index, started, &kept.envelope, answer).await;
         Ok(true)
     }
@@ -244,6 +247,7 @@ impl Enquirer {
         record: &VerificationRecord,
         kept: &Kept<R>,
         now: Timestamp,
+        trace: &Trace,
     ) -> Result<R::Answer, NoAnswer> {
         let registry = {
             let directory = self.directory.load();
@@ -256,7 +260,8 @@ impl Enquirer {
             R::Query::decode(kept.query.encode_to_vec().as_slice()).map_err(|_| NoAnswer::RegistryError)?;
         let question = registry::question::<R>(kept.envelope.clone(), query, &kept.asked);
         let asking = registry::Asking { caller: record.caller, asked: &kept.asked, today: shanghai_day(now) };
-        registry::ask::<R>(&self.peers, &registry, question, asking, self.patience.attempt).await
+        let within = registry::Within { trace, at: now };
+        registry::ask::<R>(&self.peers, &registry, question, asking, self.patience.attempt, within).await
     }
 
     /// Writes how the attempt ended, as long as it takes: until then its REQUEST is open.

@@ -8,12 +8,22 @@ use tonic::transport::Channel;
 use crate::access::AgencyEndpoint;
 use crate::domain::agency::CreditCode;
 use crate::identity::dialler::{DialError, Dialler, Endpoint};
+use crate::telemetry::{Trace, Traces};
+
+/// Tells whom is called which trace the call is part of.
+pub(super) fn trace<M>(request: &mut tonic::Request<M>, trace: &Trace) {
+    // Hex digits and hyphens are a header's value.
+    if let Ok(value) = trace.traceparent().parse() {
+        request.metadata_mut().insert("traceparent", value);
+    }
+}
 
 /// Channels to agencies, opened when first needed and reopened by themselves. Callers do not share one: what a
 /// caller does to its connection (stalls, resets) does not reach another's calls to the same agency. Cheap to clone.
 #[derive(Clone)]
 pub struct Peers {
     dialler: Dialler,
+    traces: Traces,
     channels: Arc<Mutex<HashMap<Key, Channel>>>,
 }
 
@@ -23,7 +33,13 @@ type Key = (CreditCode, CreditCode, AgencyEndpoint);
 impl Peers {
     /// Peers that are dialled with the gateway's own certificate.
     pub fn new(dialler: Dialler) -> Self {
-        Self { dialler, channels: Arc::default() }
+        Self { dialler, traces: Traces::default(), channels: Arc::default() }
+    }
+
+    /// The same, and calls to them are told of.
+    #[must_use]
+    pub fn traced(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// The channel to an agency at an endpoint, on behalf of `caller`.
@@ -44,6 +60,11 @@ impl Peers {
         let channel = self.dialler.channel(&dial(agency, endpoint))?;
         channels.insert(key, channel.clone());
         Ok(channel)
+    }
+
+    /// Who is told of calls.
+    pub fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     /// The dialler, for a connection outside the channels.

@@ -2,7 +2,7 @@
 
 mod registers;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 pub(crate) use self::registers::{LowIncome, PovertyHousehold};
 use crate::access::Agency;
 use crate::audit::entry::keyed_digest;
-use crate::delivery::peers::Peers;
+use crate::delivery::peers::{self, Peers};
 use crate::domain::agency::{AgencyKind, CreditCode};
 use crate::domain::verification::{HouseholdQuery, NoAnswer};
 use crate::domain::violation::Violations;
@@ -21,6 +21,7 @@ use crate::grpc::proto;
 use crate::grpc::proto::registry_service_client::RegistryServiceClient;
 use crate::grpc::proto::verification_outcome;
 use crate::grpc::wire::{RegisterAnswer, civil_date};
+use crate::telemetry::{Span, SpanKind, Trace};
 
 /// Largest answer of a registry, in bytes.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
@@ -32,6 +33,8 @@ const MAX_REASON_BYTES: usize = 64;
 pub(crate) trait Register: Send + Sync + 'static {
     /// Who keeps it.
     const KEEPER: AgencyKind;
+    /// The method by which it is asked.
+    const ASKS: &'static str;
     /// What the centre asks.
     type Query: Message + Default;
     /// What the registry is asked.
@@ -99,6 +102,13 @@ pub(crate) struct Asking<'q> {
     pub(crate) today: Date,
 }
 
+/// The trace that a question is part of, and when it goes out.
+#[derive(Clone, Copy)]
+pub(crate) struct Within<'t> {
+    pub(crate) trace: &'t Trace,
+    pub(crate) at: Timestamp,
+}
+
 /// The question for a registry. Name and number go out as they were read (trimmed, X in upper case), so that the
 /// echo is of the same text.
 pub(crate) fn question<R: Register>(
@@ -124,6 +134,7 @@ pub(crate) async fn ask<R: Register>(
     question: R::Question,
     asking: Asking<'_>,
     time_left: Duration,
+    within: Within<'_>,
 ) -> Result<R::Answer, NoAnswer> {
     if time_left.is_zero() {
         return Err(NoAnswer::RegistryUnreachable);
@@ -137,7 +148,26 @@ pub(crate) async fn ask<R: Register>(
     let (echo_key, terms) = R::terms(&question);
     let mut request = tonic::Request::new(question);
     request.set_timeout(time_left);
-    let answered = match tokio::time::timeout(time_left, R::call(client, request)).await {
+    let trace = within.trace.child();
+    peers::trace(&mut request, &trace);
+    let started = Instant::now();
+    let answered = tokio::time::timeout(time_left, R::call(client, request)).await;
+    let code = match &answered {
+        Ok(Ok(_)) => tonic::Code::Ok,
+        Ok(Err(status)) => status.code(),
+        Err(_) => tonic::Code::DeadlineExceeded,
+    };
+    peers.traces().tell(&Span {
+        trace: &trace,
+        name: R::ASKS,
+        service: "legalaid.exchange.v1.RegistryService",
+        kind: SpanKind::Client,
+        began: within.at,
+        took: started.elapsed(),
+        code: code as i32,
+        words: &[],
+    });
+    let answered = match answered {
         Ok(Ok(answered)) => answered.into_inner(),
         // The status message is the registry's own text and might name a person: only its code is kept.
         Ok(Err(status)) => {

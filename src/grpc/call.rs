@@ -1,21 +1,24 @@
 //! One call, as the layer in front hands it to a method.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout_at;
 use tonic::Status;
 
 use super::buffers::Account;
+use super::capacity::Turns;
 use super::operation::Facts;
 use super::status::Refusal;
 use crate::access::Method;
 use crate::domain::agency::CreditCode;
 use crate::domain::exchange::RequestId;
 use crate::identity::server::Peer;
+use crate::telemetry::Trace;
 
 /// A call: who, what, when, until when.
 #[derive(Clone)]
@@ -33,7 +36,7 @@ pub(crate) struct Slot {
     pub(crate) deadline: Instant,
     /// How long a stream waits for the peer's next message, or for the peer to take one.
     pub(crate) idle: Duration,
-    pub(crate) trace: String,
+    pub(crate) trace: Trace,
     /// Whether an entry was written for the answer; if not, the layer writes one.
     pub(crate) witnessed: AtomicBool,
     /// Held by whoever still works on the call, even when the caller has gone.
@@ -45,6 +48,8 @@ pub(crate) struct Slot {
     pub(crate) buffered: Account,
     /// What was wrong with the body below its messages; tonic does not pass it on.
     pub(crate) fault: OnceLock<BodyFault>,
+    /// Held until its first entry is durable.
+    pub(crate) turn: Turn,
 }
 
 /// Why a body cannot be read on. It has no source: tonic would take a cancelled stream, found as the source, for one that
@@ -64,6 +69,10 @@ pub(crate) enum BodyFault {
     #[error("the stream was broken off")]
     BrokenOff,
 }
+
+/// A turn among the calls that are worked on.
+#[derive(Default)]
+pub(crate) struct Turn(Mutex<Option<OwnedSemaphorePermit>>);
 
 /// A place among all calls and one among the agency's.
 pub(crate) struct Places {
@@ -89,13 +98,14 @@ impl Call {
             started,
             deadline: self.slot.deadline.min(started + lifetime),
             idle: self.slot.idle,
-            trace: self.slot.trace.clone(),
+            trace: self.slot.trace.child(),
             witnessed: AtomicBool::new(false),
             // The stream holds its places for all that happens within it.
             places: None,
             open_request: OnceLock::new(),
             buffered: Account::of_another(),
             fault: OnceLock::new(),
+            turn: Turn::default(),
         };
         Self { method: Some(method), slot: Arc::new(slot) }
     }
@@ -105,9 +115,9 @@ impl Call {
         Self { method: Some(method), slot }
     }
 
-    /// The call at a path, before it is read.
-    pub(crate) fn at_path(path: &str, slot: Arc<Slot>) -> Self {
-        Self { method: Method::at_path(path), slot }
+    /// The call at a path of the contract, or at none, before it is read.
+    pub(crate) fn at(method: Option<Method>, slot: Arc<Slot>) -> Self {
+        Self { method, slot }
     }
 
     pub(crate) fn caller(&self) -> CreditCode {
@@ -136,7 +146,7 @@ impl Call {
         self.slot.arrived
     }
 
-    pub(crate) fn trace(&self) -> &str {
+    pub(crate) fn trace(&self) -> &Trace {
         &self.slot.trace
     }
 
@@ -153,9 +163,24 @@ impl Call {
         u64::try_from(self.slot.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// Waits for a turn, as long as there is time.
+    pub(crate) async fn take_turn(&self, turns: &Turns) -> Result<(), Refusal> {
+        let turn = timeout_at(self.slot.deadline.into(), turns.next()).await;
+        let turn = turn.map_err(|_| Refusal::DeadlineExceeded)?;
+        *self.slot.turn.0.lock().unwrap_or_else(PoisonError::into_inner) = turn;
+        Ok(())
+    }
+
+    /// Lets the next have its turn.
+    pub(crate) fn pass_turn_on(&self) {
+        drop(self.slot.turn.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     /// Notes that the call's REQUEST is durable.
     pub(crate) fn opened(&self, request_index: u64, request_id: RequestId, named: Facts) {
         let _ = self.slot.open_request.set((request_index, request_id, named));
+        // What follows may wait for others.
+        self.pass_turn_on();
     }
 
     /// The call's durable REQUEST, if it has one.

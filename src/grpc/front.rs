@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
 use http::{Method as HttpMethod, Request, Response, header};
-use tokio::sync::Semaphore;
+use jiff::Timestamp;
 use tonic::Code;
 use tonic::body::Body;
 use tower::Service;
 
 use super::buffers::{Account, Buffers};
-use super::call::{Call, Places, Slot};
+use super::call::{Call, Places, Slot, Turn};
 use super::capacity::Capacity;
 use super::code_name;
 use super::intake::Intake;
@@ -25,15 +25,15 @@ use super::intake::streams::WAITING_ITEMS;
 use super::one_message::OneMessage;
 use super::operation::Facts;
 use super::rates::Rates;
+use super::shed::Shedder;
 use super::status::Refusal;
 use super::whole_stream::WholeStream;
 use super::wire::shanghai_day;
 use crate::access::{Method, Shape};
 use crate::domain::agency::{AgencyKind, CreditCode};
 use crate::domain::person::may_hold_resident_id;
-use crate::entropy;
 use crate::identity::server::Peer;
-use crate::telemetry::Calls;
+use crate::telemetry::{Calls, InProgress, Span, SpanKind, Trace, Traces};
 
 /// Time that a call gets beyond its deadline to write its last entry and be answered.
 const GRACE: Duration = Duration::from_secs(2);
@@ -85,7 +85,7 @@ pub struct Front<S> {
     limits: CallLimits,
     capacity: Capacity,
     buffers: Buffers,
-    overloaded: Arc<Semaphore>,
+    shedder: Shedder,
     rates: Arc<Rates>,
     calls: Arc<Calls>,
 }
@@ -100,9 +100,6 @@ pub fn call_counts() -> Calls {
     let codes = (0..17).map(|code| code_name(Code::from_i32(code)));
     Calls::new(methods.collect(), kinds.collect(), codes.collect())
 }
-
-/// Refusals for overload that are written at once.
-pub(super) const OVERLOAD_REFUSALS: usize = 32;
 
 /// An answer that keeps its place among the calls, and counts its bytes, until the peer has taken it.
 struct Held {
@@ -164,11 +161,11 @@ impl<S> Front<S> {
     pub fn new(inner: S, intake: Arc<Intake>, limits: CallLimits, calls: Arc<Calls>) -> Self {
         Self {
             inner,
-            intake,
             limits,
             capacity: Capacity::new(limits.calls, limits.calls_per_agency),
             buffers: Buffers::new(limits.buffered_bytes, limits.buffered_bytes_per_agency),
-            overloaded: Arc::new(Semaphore::new(OVERLOAD_REFUSALS)),
+            shedder: Shedder::new(Arc::clone(&intake)),
+            intake,
             rates: Arc::default(),
             calls,
         }
@@ -212,6 +209,7 @@ where
         let timeout = requested_timeout(&request);
         let given = timeout.as_ref().ok().copied().flatten();
         let path = request.uri().path();
+        let is_health = path.starts_with(HEALTH);
         let method = Method::at_path(path);
         let shape = method.map_or(Shape::Unary, Method::shape);
         let started = Instant::now();
@@ -221,25 +219,6 @@ where
             Shape::ServerStream => started + self.limits.lifetime(Shape::Unary, given),
             _ => deadline,
         };
-        let (places, no_place) = match self.take_in(agency, method, started) {
-            Ok(places) => (Some(places), None),
-            Err(refusal) => (None, Some(refusal)),
-        };
-        let is_health = path.starts_with(HEALTH);
-        let slot = Arc::new(Slot {
-            places,
-            peer,
-            arrived: self.intake.clock.now(),
-            started,
-            deadline,
-            idle: self.limits.stream_idle,
-            trace: trace_id(&request),
-            witnessed: AtomicBool::new(false),
-            open_request: OnceLock::new(),
-            buffered: self.buffers.account(agency),
-            fault: OnceLock::new(),
-        });
-        let call = Call::at_path(request.uri().path(), Arc::clone(&slot));
         let refusal = if !self.intake.directory.load().is_active(&agency) {
             Some(Refusal::AgencyNotActive)
         } else if !is_grpc(&request) {
@@ -248,22 +227,50 @@ where
             timeout.err()
         };
         let (limits, whole_by) = (self.limits, started + self.limits.request_body);
+        let counted = Counted {
+            calls: Arc::clone(&self.calls),
+            method: method.map_or(Method::ALL.len(), |method| method as usize),
+            kind: self.kind_of(&agency).map_or(AgencyKind::ALL.len(), |kind| kind as usize),
+            started,
+            traces: self.intake.peers.traces().clone(),
+            _running: self.calls.begin(),
+        };
+        let (places, no_place) = match self.take_in(agency, method, started) {
+            Ok(places) => (Some(places), None),
+            Err(no_place) => (None, Some(no_place)),
+        };
+        let slot = Slot {
+            places,
+            peer,
+            arrived: self.intake.clock.now(),
+            started,
+            deadline,
+            idle: self.limits.stream_idle,
+            trace: trace_of(&request, self.intake.peers.traces()),
+            witnessed: AtomicBool::new(false),
+            open_request: OnceLock::new(),
+            buffered: self.buffers.account(agency),
+            fault: OnceLock::new(),
+            turn: Turn::default(),
+        };
+        if let Some(no_place) = no_place {
+            // Its message is not read, nor kept while it waits.
+            drop(request);
+            let shedder = self.shedder.clone();
+            return Box::pin(async move {
+                let (trace, arrived) = (slot.trace.clone(), slot.arrived);
+                let response = shedder.refuse(method, slot, refusal.unwrap_or(no_place)).await;
+                counted.answered(&response, &trace, arrived);
+                Ok(response)
+            });
+        }
+        let slot = Arc::new(slot);
+        let call = Call::at(method, Arc::clone(&slot));
+        let of_call = call.clone();
         let intake = Arc::clone(&self.intake);
-        let overloaded = Arc::clone(&self.overloaded);
-        let running = self.calls.begin();
-        let calls = Arc::clone(&self.calls);
-        let counted_as = (
-            method.map_or(Method::ALL.len(), |method| method as usize),
-            self.kind_of(&agency).map_or(AgencyKind::ALL.len(), |kind| kind as usize),
-        );
         let answering = async move {
-            let is_crowded = no_place.is_some();
-            if let Some(refusal) = refusal.or(no_place) {
-                // Its headers and bytes need not wait with it.
-                drop(request);
-                // A flood of refusals waits its turn, whatever they are for: the log's queue is for those who have a place.
-                let _turn = if is_crowded { overloaded.acquire().await.ok() } else { None };
-                return Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http());
+            if let Some(refusal) = refusal {
+                return intake.refuse(&call, &Facts::default(), refusal).await.into_http();
             }
             request.extensions_mut().insert(Arc::clone(&slot));
             let request = request.map(|body| {
@@ -276,17 +283,14 @@ where
             let answered = tokio::time::timeout_at((answered_by + GRACE).into(), inner.call(request)).await;
             let Ok(answered) = answered else {
                 // A body that never came to its end, or work that did not; the latter closes its own entries.
-                return Ok(intake
-                    .refuse(&call, &Facts::default(), Refusal::DeadlineExceeded)
-                    .await
-                    .into_http());
+                return intake.refuse(&call, &Facts::default(), Refusal::DeadlineExceeded).await.into_http();
             };
             let response = match answered {
                 Ok(response) => response,
                 Err(never) => match never {},
             };
             if call.is_witnessed() || is_health {
-                return Ok(response.map(|body| Body::new(Held::new(body, slot, shape))));
+                return response.map(|body| Body::new(Held::new(body, slot, shape)));
             }
             // Refused by the transport before a method saw it.
             let refusal = call.body_refusal().unwrap_or_else(|| match code_of(&response) {
@@ -299,17 +303,46 @@ where
                 Code::Unimplemented if call.is_of_contract() => Refusal::Compressed,
                 code => Refusal::Unreadable(code),
             });
-            Ok(intake.refuse(&call, &Facts::default(), refusal).await.into_http())
+            intake.refuse(&call, &Facts::default(), refusal).await.into_http()
         };
         Box::pin(async move {
-            let answered: Result<Response<Body>, Infallible> = answering.await;
-            if let (Ok(response), false) = (&answered, is_health) {
-                let (method, kind) = counted_as;
-                calls.answered(method, kind, outcome_of(response) as usize, started.elapsed());
+            let response = answering.await;
+            if !is_health {
+                counted.answered(&response, of_call.trace(), of_call.arrived());
             }
-            drop(running);
-            answered
+            Ok(response)
         })
+    }
+}
+
+/// A call in the figures and in its trace: in progress until this is gone.
+struct Counted {
+    calls: Arc<Calls>,
+    method: usize,
+    kind: usize,
+    started: Instant,
+    traces: Traces,
+    _running: InProgress,
+}
+
+impl Counted {
+    fn answered(&self, response: &Response<Body>, trace: &Trace, arrived: Timestamp) {
+        let (outcome, took) = (outcome_of(response), self.started.elapsed());
+        self.calls.answered(self.method, self.kind, outcome as usize, took);
+        let method = Method::ALL.get(self.method);
+        self.traces.tell(&Span {
+            trace,
+            name: method.map_or(UNKNOWN, |method| method.name()),
+            service: method.map_or(UNKNOWN, |method| method.service()),
+            kind: SpanKind::Server,
+            began: arrived,
+            took,
+            code: outcome as i32,
+            words: &[(
+                "legalaid.agency_kind",
+                AgencyKind::ALL.get(self.kind).map_or(UNKNOWN, |kind| kind.as_str()),
+            )],
+        });
     }
 }
 
@@ -339,15 +372,27 @@ fn requested_timeout(request: &Request<Body>) -> Result<Option<Duration>, Refusa
     }))
 }
 
-/// The trace id of a W3C traceparent, or a new one. It is the caller's text and goes into the log, so one that a
-/// resident number was padded into is not taken over.
-pub(super) fn trace_id(request: &Request<Body>) -> String {
+/// The caller's W3C traceparent goes on, or a trace begins. It is the caller's text and goes into the log and to others,
+/// so one that a resident number was padded into is not taken over.
+pub(super) fn trace_of(request: &Request<Body>, traces: &Traces) -> Trace {
     let given = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-    let id = given.and_then(|text| text.split('-').nth(1)).filter(|id| {
+    let mut parts = given.unwrap_or_default().split('-').skip(1);
+    let mut hex = |digits: usize| {
         let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        id.len() == 32 && id.bytes().all(is_hex) && !may_hold_resident_id(id)
-    });
-    id.map_or_else(|| HEXLOWER.encode(&entropy::bytes::<16>()), str::to_owned)
+        let id = parts.next()?;
+        let is_one = id.len() == digits && id.bytes().all(is_hex) && id.bytes().any(|byte| byte != b'0');
+        Some(id).filter(|id| is_one && !may_hold_resident_id(id))
+    };
+    let (id, span) = (hex(32), hex(16));
+    let is_sampled =
+        parts.next().and_then(|flags| u8::from_str_radix(flags, 16).ok()).is_some_and(|f| f & 1 == 1);
+    match id {
+        None => traces.begin(),
+        Some(id) => {
+            let parent = span.and_then(|span| HEXLOWER.decode(span.as_bytes()).ok()?.try_into().ok());
+            Trace::within(id.to_owned(), parent, is_sampled)
+        }
+    }
 }
 
 /// An answer that begins without a status goes on: it counts as right, whatever its stream comes to.
@@ -407,7 +452,7 @@ mod tests {
     fn only_a_well_formed_trace_id_is_taken_over() {
         let traced = |value: &str| {
             let request = Request::builder().header("traceparent", value).body(Body::empty()).unwrap();
-            trace_id(&request)
+            trace_of(&request, &Traces::default()).id().to_owned()
         };
         let id = "0af7651916cd43dd8448eb211c80319c";
         assert_eq!(traced(&format!("00-{id}-b7ad6b7169203331-01")), id);

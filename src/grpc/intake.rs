@@ -18,6 +18,7 @@ use tonic::{Response, Status};
 use super::attachment::AttachmentLimits;
 use super::audit::FindingRules;
 use super::call::Call;
+use super::capacity::Turns;
 use super::code_name;
 use super::operation::{Done, Effectful, Facts, Lookup, Operation, Reading, Witnessed};
 use super::proto;
@@ -65,6 +66,8 @@ pub struct Intake {
     pub lease: Duration,
     /// How long after an UNAVAILABLE answer a registry is asked again.
     pub ask_again_after: Duration,
+    /// Whose turn it is.
+    pub turns: Turns,
     /// How fast batches go.
     pub paces: super::verification::Paces,
     /// Woken when something new waits in the outbox.
@@ -103,10 +106,17 @@ impl Intake {
         request: tonic::Request<O::Request>,
     ) -> Result<Response<O::Response>, Status> {
         let (call, message) = Call::of(O::METHOD, request)?;
+        if !self.store.log_writes().is_failing()
+            && let Err(late) = call.take_turn(&self.turns).await
+        {
+            return Err(self.refuse(&call, &Facts::default(), late).await);
+        }
         let (intake, of_task) = (Arc::clone(self), call.clone());
         let task =
             tokio::spawn(Box::pin(async move { intake.conduct::<O>(&of_task, message, |_| ()).await }));
-        match task.await {
+        let answer = task.await;
+        call.pass_turn_on();
+        match answer {
             Ok(answer) => answer,
             Err(_) => self.after_panic(&call).await,
         }
@@ -386,6 +396,7 @@ impl Intake {
                 return Some(Ok(answer_with_index(response, response_index)));
             }
             // The first call still runs: every answer moves the log's head.
+            call.pass_turn_on();
             if !matches!(timeout(call.time_left(), head.changed()).await, Ok(Ok(()))) {
                 return Some(Err(self.refuse(call, facts, Refusal::StillRunning).await));
             }
@@ -466,7 +477,7 @@ impl Intake {
     }
 
     /// No evidence, no answer but this one.
-    fn unwitnessed<R>(&self, call: &Call, error: &AppendError<R>) -> Status {
+    pub(super) fn unwitnessed<R>(&self, call: &Call, error: &AppendError<R>) -> Status {
         call.mark_witnessed();
         tracing::warn!(method = call.method_name(), error = %brief(error), "not answered for want of evidence");
         match error {
@@ -518,7 +529,7 @@ impl Intake {
         let (service, method) = call.service_and_method();
         let mut entry = Entry::new(id, phase, call.arrived(), service, method, &self.node);
         entry.caller = Some(call.caller().to_string());
-        entry.trace = Some(call.trace().to_owned());
+        entry.trace = Some(call.trace().id().to_owned());
         entry
     }
 

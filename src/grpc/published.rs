@@ -20,9 +20,9 @@ use tower::Service;
 
 use super::audit::{Fetch, FetchResource};
 use super::buffers::Buffers;
-use super::call::{Call, Slot};
+use super::call::{Call, Slot, Turn};
 use super::capacity::Capacity;
-use super::front::{OVERLOAD_REFUSALS, trace_id};
+use super::front::trace_of;
 use super::intake::Intake;
 use super::operation::Facts;
 use super::status::{LOG_INDEX_HEADER, Refusal};
@@ -39,6 +39,9 @@ const MUTABLE: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// A refusal is nobody's to keep.
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
+
+/// Refusals for overload that are written at once.
+const OVERLOAD_REFUSALS: usize = 32;
 
 /// Bounds on requests.
 #[derive(Clone, Copy, Debug)]
@@ -121,11 +124,12 @@ impl PublishedLog {
             started,
             deadline: started + self.deadline,
             idle: self.deadline,
-            trace: trace_id(&request),
+            trace: trace_of(&request, self.intake.peers.traces()),
             witnessed: AtomicBool::new(false),
             open_request: OnceLock::new(),
             buffered: self.buffers.account(agency),
             fault: OnceLock::new(),
+            turn: Turn::default(),
         });
         let call = Call::of_method(Method::GetTile, Arc::clone(&slot));
         let directory = self.intake.directory.load_full();

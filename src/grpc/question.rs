@@ -49,7 +49,8 @@ impl Intake {
             let today = shanghai_day(call.arrived());
             let asking = registry::Asking { caller: call.caller(), asked: &asked, today };
             let time_left = call.time_left().saturating_sub(RESERVE);
-            let answer = registry::ask::<R>(&peers, &registry, question, asking, time_left).await;
+            let within = registry::Within { trace: call.trace(), at: clock.now() };
+            let answer = registry::ask::<R>(&peers, &registry, question, asking, time_left, within).await;
             let salt = Salt(entropy::bytes());
             response.id = entropy::uuid_v7(clock.now());
             response.request_index = Some(index);

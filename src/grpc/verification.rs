@@ -146,7 +146,8 @@ impl<V: Verifiable> Effectful for Verify<V> {
         let kept = complete_later.then(|| question.encode_to_vec());
         let time_left = call.time_left().saturating_sub(RESERVE);
         let asking = registry::Asking { caller: call.caller(), asked, today: shanghai_day(call.arrived()) };
-        let answer = registry::ask::<V>(&intake.peers, registry, question, asking, time_left).await;
+        let within = registry::Within { trace: call.trace(), at: intake.clock.now() };
+        let answer = registry::ask::<V>(&intake.peers, registry, question, asking, time_left, within).await;
         let (mut answer, reason) = match answer {
             Ok(answer) => (answer, None),
             Err(why) => (V::Answer::none(why), Some(why.as_str())),

@@ -250,6 +250,7 @@ fn interrupted(orphan: &Orphan, now: Timestamp) -> Entry {
         subject_commitment: None,
         duration_us: None,
         items: None,
+        traces: Vec::new(),
         code: None,
         reason: Some("INTERRUPTED".into()),
         ..orphan.entry.clone()

@@ -59,6 +59,7 @@ macro_rules! messages {
 
 impl Register for LowIncome {
     const KEEPER: AgencyKind = AgencyKind::CivilAffairsRegistry;
+    const ASKS: &'static str = "QueryLowIncome";
     /// The programmes asked about.
     type Terms = Vec<i32>;
 
@@ -133,6 +134,7 @@ fn has_active(answer: &proto::LowIncomeAnswer, asked: &[i32]) -> bool {
 
 impl Register for PovertyHousehold {
     const KEEPER: AgencyKind = AgencyKind::PovertyRegistry;
+    const ASKS: &'static str = "QueryPovertyHousehold";
     type Terms = ();
 
     messages!(

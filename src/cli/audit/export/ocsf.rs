@@ -160,6 +160,7 @@ fn unmapped(record: &Record<'_>) -> Value {
     put(&mut rest, "purpose", entry.purpose.as_deref());
     put(&mut rest, "request_index", entry.request_index);
     put(&mut rest, "items", entry.items);
+    put(&mut rest, "traces", (!entry.traces.is_empty()).then(|| entry.traces.clone()));
     put(&mut rest, "legal_basis", (!entry.legal_basis.is_empty()).then(|| entry.legal_basis.clone()));
     put(&mut rest, "agreement", entry.agreement.as_ref().map(|a| json!({"id": a.id, "version": a.version})));
     let commitments = [
