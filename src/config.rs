@@ -290,7 +290,7 @@ pub struct MetricsSection {
 }
 
 /// `[traces]`: only in a build with the feature `otlp`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TracesSection {
     /// The collector, such as `http://127.0.0.1:4317`: OTLP over gRPC, without TLS.

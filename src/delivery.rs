@@ -2,6 +2,7 @@
 
 pub mod courier;
 pub mod enquirer;
+pub mod inboxes;
 pub mod peers;
 pub mod registry;
 pub mod timer;

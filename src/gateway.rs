@@ -45,7 +45,7 @@ use crate::audit::log::{self, OpenError};
 use crate::audit::note::VerifyingKey;
 use crate::clock::Clock;
 use crate::config::{Config, RulesError};
-use crate::delivery::courier::Courier;
+use crate::delivery::courier::{Courier, fair_dice};
 use crate::delivery::enquirer::Enquirer;
 use crate::delivery::peers::Peers;
 use crate::delivery::timer::Timer;
@@ -305,13 +305,15 @@ impl Gateway {
             store: store.clone(),
             log: opened.log.clone(),
             directory: Arc::clone(&directory),
-            peers,
+            inboxes: peers,
             clock: clock.clone(),
             node: config.gateway.node.clone(),
             own: own.clone(),
             outbox: Arc::clone(&outbox),
             schedule: schedule(&config),
+            dice: fair_dice,
             attempts: Arc::clone(&attempts),
+            traces: traces.clone(),
         };
         let timer = Timer {
             store: store.clone(),

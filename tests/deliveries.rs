@@ -108,6 +108,50 @@ async fn a_delivery_that_waits_is_tried_at_once_when_the_operator_asks() {
 }
 
 #[tokio::test]
+async fn a_retry_asked_for_again_gets_its_first_answer_although_the_delivery_waits_no_more() {
+    let mut scene = Scene::start_configured(|text| patient(&text)).await;
+    scene.district.stop_court().await;
+    let operator = scene.district.client("operator").unwrap();
+    let exchange = scene.submit(&scene.fee_waiver()).await.unwrap().exchange.unwrap();
+    let delivery_id = await_failure(&operator).await.delivery_id;
+    let _taken = scene.open_inbox(0).await;
+
+    let request = proto::RetryDeliveryRequest { context: context(&operator), delivery_id };
+    let retry = async || {
+        let request = operator.request(request.clone(), DEADLINE);
+        operator.exchanges().retry_delivery(request).await.unwrap().into_inner()
+    };
+    let first = retry().await;
+    scene.await_state(&exchange.exchange_id, ExchangeState::Delivered).await;
+    assert!(retry().await == first, "the first answer, and its entry");
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_redelivery_asked_for_again_gets_its_first_answer_although_nothing_is_given_up_any_more() {
+    let mut scene = Scene::start_configured(|text| with(&text, "give_up_after", "168h", "0s")).await;
+    scene.district.stop_court().await;
+    let operator = scene.district.client("operator").unwrap();
+    let exchange = scene.submit(&scene.fee_waiver()).await.unwrap().exchange.unwrap();
+    scene.await_state(&exchange.exchange_id, ExchangeState::Undeliverable).await;
+    let _taken = scene.open_inbox(0).await;
+
+    let request = proto::RedeliverExchangeRequest {
+        context: context(&operator),
+        exchange_id: exchange.exchange_id.clone(),
+        reason: proto::RedeliveryReason::RecipientBack.into(),
+    };
+    let redeliver = async || {
+        let request = operator.request(request.clone(), DEADLINE);
+        operator.exchanges().redeliver_exchange(request).await.unwrap().into_inner()
+    };
+    let first = redeliver().await;
+    scene.await_state(&exchange.exchange_id, ExchangeState::Delivered).await;
+    assert!(redeliver().await == first, "the first answer, and its entry");
+    scene.stop().await;
+}
+
+#[tokio::test]
 async fn a_list_of_deliveries_comes_in_pages_oldest_first() {
     let mut scene = Scene::start_configured(|text| patient(&text)).await;
     scene.district.stop_court().await;

@@ -25,14 +25,14 @@ use crate::access::{Agency, Directory};
 use crate::audit::entry::{Entry, Field, Phase, Salt};
 use crate::audit::log::AppendError;
 use crate::clock::Clock;
-use crate::delivery::peers::{self, Peers};
+use crate::delivery::inboxes::{Inboxes, NotTaken};
+use crate::delivery::peers::Peers;
 use crate::domain::agency::CreditCode;
 use crate::entropy;
-use crate::grpc::proto::inbox_service_client::InboxServiceClient;
 use crate::grpc::{code_name, proto};
 use crate::identity::certificate::PeerCertificate;
 use crate::store::{AuditLog, DeliveryOutcome, DeliveryRecord, Effect, MessageRecord, Store, StoreError};
-use crate::telemetry::{Attempts, Span, SpanKind, Trace};
+use crate::telemetry::{Attempts, Span, SpanKind, Trace, Traces};
 
 /// How often the outbox is looked through when nothing wakes the courier: leases run out silently.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -58,8 +58,8 @@ pub struct Schedule {
 }
 
 /// How an attempt came out for the recipient's round.
-#[derive(Clone, Copy)]
-enum Attempt {
+#[derive(Clone, Copy, Debug)]
+pub enum Attempt {
     /// It was made. Whether anybody was there, who knows what to do with it or not.
     Made {
         /// Whether somebody was.
@@ -73,15 +73,15 @@ enum Attempt {
 
 /// What the courier works with.
 #[derive(Clone)]
-pub struct Courier {
+pub struct Courier<I = Peers> {
     /// The database.
     pub store: Store,
     /// The audit log.
     pub log: AuditLog,
     /// Who has an inbox.
     pub directory: Arc<ArcSwap<Directory>>,
-    /// Connections to inboxes.
-    pub peers: Peers,
+    /// The way to inboxes.
+    pub inboxes: I,
     /// What time it is.
     pub clock: Clock,
     /// This node's name.
@@ -92,11 +92,20 @@ pub struct Courier {
     pub outbox: Arc<Notify>,
     /// When and how often to try.
     pub schedule: Schedule,
+    /// Throws the dice for the waits between attempts.
+    pub dice: fn() -> u8,
     /// Counts how attempts end.
     pub attempts: Arc<Attempts>,
+    /// Who is told of attempts.
+    pub traces: Traces,
 }
 
-impl Courier {
+/// Dice for [`Courier::dice`] that nobody can foresee.
+pub fn fair_dice() -> u8 {
+    entropy::bytes::<1>()[0]
+}
+
+impl<I: Inboxes> Courier<I> {
     /// Delivers until `stop` ends; attempts in progress are brought to their end.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
@@ -209,7 +218,7 @@ impl Courier {
     }
 
     /// One attempt, with its two entries.
-    async fn attempt(&self, agency: &Agency, record: &DeliveryRecord) -> Attempt {
+    pub async fn attempt(&self, agency: &Agency, record: &DeliveryRecord) -> Attempt {
         let started = self.clock.now();
         let message = match self.store.message(&record.exchange_id, record.sequence).await {
             Ok(message) => message,
@@ -223,7 +232,7 @@ impl Courier {
         let taken =
             Effect::Lease { delivery_id: record.delivery_id, attempts: record.attempts, lease, until };
         let salt = Salt(entropy::bytes());
-        let trace = self.peers.traces().begin();
+        let trace = self.traces.begin();
         let mut entry = self.entry(Phase::Request, started, record);
         entry.trace = Some(trace.id().to_owned());
         entry.certificate = Some(HEXLOWER.encode(&self.own.spki_sha256));
@@ -235,7 +244,7 @@ impl Courier {
         };
         let (began, sent) = (self.clock.now(), Instant::now());
         let (outcome, code) = self.deliver(agency, record, message, &trace).await;
-        self.peers.traces().tell(&Span {
+        self.traces.tell(&Span {
             trace: &trace,
             name: "Deliver",
             service: INBOX_SERVICE,
@@ -257,35 +266,24 @@ impl Courier {
         message: MessageRecord,
         trace: &Trace,
     ) -> (DeliveryOutcome, Code) {
-        let channel =
-            agency.endpoint.as_ref().map(|endpoint| self.peers.channel(agency.code, agency.code, endpoint));
-        let Some(Ok(channel)) = channel else {
-            return (self.retry(record, "INBOX_UNREACHABLE", None), Code::Unavailable);
+        let delivery = proto::Delivery {
+            delivery_id: record.delivery_id.to_string(),
+            message: message.message,
+            message_sha256: message.sha256.to_vec(),
+            attempt: record.attempts + 1,
         };
-        let mut request = tonic::Request::new(proto::DeliverRequest {
-            delivery: Some(proto::Delivery {
-                delivery_id: record.delivery_id.to_string(),
-                message: message.message,
-                message_sha256: message.sha256.to_vec(),
-                attempt: record.attempts + 1,
-            }),
-        });
-        request.set_timeout(self.schedule.attempt);
-        peers::trace(&mut request, trace);
-        let mut client = InboxServiceClient::new(channel);
-        match tokio::time::timeout(self.schedule.attempt, client.deliver(request)).await {
-            Ok(Ok(answer)) if answer.get_ref().message_sha256 == message.sha256 => {
-                (DeliveryOutcome::Delivered, Code::Ok)
-            }
-            Ok(Ok(_)) => (self.retry(record, "INBOX_DIGEST_DIFFERS", None), Code::Internal),
+        match self.inboxes.hand_over(agency, delivery, self.schedule.attempt, trace).await {
+            Ok(answer) if answer.message_sha256 == message.sha256 => (DeliveryOutcome::Delivered, Code::Ok),
+            Ok(_) => (self.retry(record, "INBOX_DIGEST_DIFFERS", None), Code::Internal),
             // It has had this delivery before, and says so by a status.
-            Ok(Err(status)) if status.code() == Code::AlreadyExists => {
+            Err(NotTaken::Refused(status)) if status.code() == Code::AlreadyExists => {
                 (DeliveryOutcome::Delivered, Code::AlreadyExists)
             }
-            Ok(Err(status)) => {
+            Err(NotTaken::Refused(status)) => {
                 (self.retry(record, failure(status.code()), wait_asked_for(&status)), status.code())
             }
-            Err(_) => (self.retry(record, "INBOX_TIMED_OUT", None), Code::DeadlineExceeded),
+            Err(NotTaken::NoWay) => (self.retry(record, "INBOX_UNREACHABLE", None), Code::Unavailable),
+            Err(NotTaken::TimedOut) => (self.retry(record, "INBOX_TIMED_OUT", None), Code::DeadlineExceeded),
         }
     }
 
@@ -305,7 +303,7 @@ impl Courier {
         let attempts = record.attempts.saturating_sub(record.attempts_before);
         let wait = match asked {
             Some(asked) => asked.max(first_retry).min(longest_retry),
-            None => backoff(first_retry, longest_retry, attempts, entropy::bytes::<1>()[0]),
+            None => backoff(first_retry, longest_retry, attempts, (self.dice)()),
         };
         DeliveryOutcome::Retry { due: now.checked_add(wait).unwrap_or(Timestamp::MAX), reason }
     }

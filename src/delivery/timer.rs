@@ -73,7 +73,10 @@ impl Timer {
     }
 
     /// Raises what is due now, at most [`AT_ONCE`]. Returns whether there may be more that can be raised.
-    async fn look(&self) -> Result<bool, StoreError> {
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn look(&self) -> Result<bool, StoreError> {
         let due = self.store.due_clocks(self.clock.now(), AT_ONCE).await?;
         let is_full = due.len() >= AT_ONCE as usize;
         let mut raised = JoinSet::new();

@@ -336,7 +336,8 @@ impl Intake {
     }
 
     /// Refuses a call, unless it is the retry of one that was carried out. What stands in its way may then be its
-    /// own effect (a receipt finds the exchange received), or the time that has passed: it gets its first outcome.
+    /// own effect (a receipt finds the exchange received, a redelivery nothing that is given up), or the time that has
+    /// passed: it gets its first outcome.
     async fn refuse_unless_answered<O: Operation>(
         &self,
         call: &Call,
@@ -344,9 +345,15 @@ impl Intake {
         digest: [u8; 32],
         refusal: Refusal,
     ) -> Result<Response<O::Response>, Status> {
-        if let (Refusal::Invalid(_) | Refusal::IllegalTransition(_) | Refusal::WitnessLag, Some(request_id)) =
-            (&refusal, facts.request_id)
-        {
+        let may_be_its_own = matches!(
+            refusal,
+            Refusal::Invalid(_)
+                | Refusal::IllegalTransition(_)
+                | Refusal::NotWaiting(_)
+                | Refusal::NothingGivenUp
+                | Refusal::WitnessLag
+        );
+        if let (true, Some(request_id)) = (may_be_its_own, facts.request_id) {
             let claim = self.store.claim(&call.caller(), &request_id).await.ok().flatten();
             let same = claim.is_some_and(|claim| claim.digest == digest);
             if same
