@@ -200,8 +200,13 @@ impl Courier {
         };
         let lease = entropy::uuid_v7(started);
         let until = started.checked_add(self.schedule.lease).unwrap_or(Timestamp::MAX);
-        let taken =
-            Effect::Lease { delivery_id: record.delivery_id, attempts: record.attempts, lease, until };
+        let taken = Effect::Lease {
+            delivery_id: record.delivery_id,
+            attempts: record.attempts,
+            lease,
+            node: Some(self.node.clone()),
+            until,
+        };
         let salt = Salt(entropy::bytes());
         let mut entry = self.entry(Phase::Request, started, record);
         entry.certificate = Some(HEXLOWER.encode(&self.own.spki_sha256));

@@ -159,7 +159,8 @@ impl Remover {
         }
         self.take_step(removal, &mut pass, removes).await?;
         let head = self.store.head().await?;
-        let (size, open_from) = head.map_or((0, 0), |head| (head.size, head.open_from));
+        let size = head.map_or(0, |head| head.size);
+        let open_from = self.store.open_from().await?;
         let end = match removal.kind {
             // What the start of the gateway reads stays: the tail since the last full tile, and what is open; and what
             // no quorum of witnesses has cosigned, the first of which tells how far they lag behind.
