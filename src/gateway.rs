@@ -68,6 +68,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// Housekeeping rounds between two searches for outcomes to forget.
 const ROUNDS_BETWEEN_FORGETTING: u64 = 600;
 
+/// Housekeeping rounds between two looks whether the database has room made for what will be written.
+const ROUNDS_BETWEEN_LOOKS_AHEAD: u64 = 30;
+
 /// Outcomes forgotten in one transaction.
 const FORGOTTEN_AT_ONCE: u32 = 500;
 
@@ -564,6 +567,11 @@ async fn keep_house(
             if let Err(error) = forgotten {
                 tracing::warn!(%error, "old outcomes cannot be forgotten");
             }
+        }
+        if round % ROUNDS_BETWEEN_LOOKS_AHEAD == 0
+            && let Err(error) = store.make_room_ahead().await
+        {
+            tracing::warn!(%error, "partitions cannot be made ahead; the log stops when the last one is full");
         }
         if let Ok(before) = clock.now().checked_sub(keep_unfinished) {
             match store.forget_uploads(before).await {

@@ -45,7 +45,7 @@ pub use self::events::EventRecord;
 pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::finding_marks::{Mark, MarkRecord, NewMark};
 pub use self::lock::DatabaseLock;
-pub use self::node::{NodeLock, Orphanage};
+pub use self::node::{Duty, NodeLock, Orphanage};
 pub use self::outbox::{OutboxChange, OutboxFigures, OutboxFilter, OutboxRecord};
 pub use self::outcomes::Claim;
 pub use self::removals::{
@@ -296,6 +296,23 @@ impl Store {
         let pool = if self.is_alone() { &self.writer } else { &self.readers };
         let mut connection = pool.acquire().await?;
         self.followers.wake(&mut connection.connection()).await
+    }
+
+    /// Makes partitions of the tables that grow for ever, before they are needed, where the database has partitions.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn make_room_ahead(&self) -> Result<(), StoreError> {
+        if self.is_alone() {
+            return Ok(());
+        }
+        let mut connection = self.writer.acquire().await?;
+        let made = match &mut connection {
+            Acquired::Postgres(connection) => postgres::make_ahead(connection).await,
+            Acquired::Sqlite(_) => Ok(()),
+        };
+        Self::discard_after_error(&mut connection, &made);
+        made
     }
 
     /// Closes the connections after the work in progress.

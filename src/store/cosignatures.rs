@@ -39,7 +39,8 @@ impl Store {
             .bind(&kept.witness)
             .execute(&mut transaction)
             .await?;
-            sql("INSERT INTO audit_cosignatures (size, witness, checkpoint, line) VALUES ($1, $2, $3, $4)")
+            sql("INSERT INTO audit_cosignatures (size, witness, checkpoint, line) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (size, witness) DO UPDATE SET checkpoint = excluded.checkpoint, line = excluded.line")
                 .bind(signed(kept.size))
                 .bind(&kept.witness)
                 .bind(&kept.checkpoint)

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::database::{Row, per_database, sql};
+use super::database::{Acquired, Row, per_database, sql};
 use super::{Store, StoreError, postgres, unsigned};
 use crate::config::{Database, Postgres};
 
@@ -111,6 +111,9 @@ impl NodeLock {
     }
 }
 
+/// Something that one gateway at a time does. Dropped, another may do it.
+pub struct Duty(#[allow(dead_code, reason = "held, not used")] Option<Acquired>);
+
 async fn try_lock(session: &mut PgConnection, node: &str) -> Result<bool, StoreError> {
     let locked = sqlx::query("SELECT pg_try_advisory_lock($1, hashtext($2))").bind(postgres::NODE).bind(node);
     Ok(locked.fetch_one(session).await?.try_get(0)?)
@@ -133,6 +136,25 @@ impl Store {
         let epoch = taken.bind(node).fetch_one(&self.writer).await?.try_get(0)?;
         let node = Node { name: node.to_owned(), epoch };
         Ok(Self { node: Some(node.into()), ..self })
+    }
+
+    /// Takes on something that only one gateway at a time is to do; `None` while another does it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn take_duty(&self, name: &str) -> Result<Option<Duty>, StoreError> {
+        if self.is_alone() {
+            return Ok(Some(Duty(None)));
+        }
+        let mut connection = self.writer.acquire().await?;
+        let taken = sql("SELECT pg_try_advisory_lock($1::int, hashtext($2))");
+        let taken = taken.bind(i64::from(postgres::DUTY)).bind(name).fetch_one(&mut connection).await?;
+        if !taken.try_get::<bool>(0)? {
+            return Ok(None);
+        }
+        // The lock goes with the connection.
+        connection.close_on_drop();
+        Ok(Some(Duty(Some(connection))))
     }
 
     /// Whether this is the only gateway on its database by the nature of the database.

@@ -10,6 +10,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, Row as _};
 
+pub(super) use self::partitions::make_ahead;
 pub(super) use self::turn::{Turn, head};
 use super::StoreError;
 use super::database::Pool;
@@ -36,6 +37,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// For locks that gateways take on the database, beside the one on the turn to write the log: this one on making partitions.
 const PARTITIONS: i32 = 0x6c61_0003;
 
+/// This one, with a number made of its name, on what one gateway at a time does.
+pub(super) const DUTY: i32 = 0x6c61_0004;
+
 /// And this one, with a number made of its name, on a node's place.
 pub(super) const NODE: i32 = 0x6c61_0002;
 
@@ -54,7 +58,7 @@ pub(super) async fn open(server: &Postgres) -> Result<(Pool, Pool), StoreError> 
         pool(WRITERS).connect_with(of_writers).await.map_err(|source| unreachable(server, source))?;
     let mut connection = writer.acquire().await?;
     migrations().run(&mut connection).await?;
-    partitions::make_ahead(&mut connection).await?;
+    make_ahead(&mut connection).await?;
     drop(connection);
     let of_readers = options(server)?.options([
         ("default_transaction_read_only", "on".to_owned()),
@@ -98,6 +102,24 @@ pub(super) async fn connect_to_stay(server: &Postgres) -> Result<PgConnection, S
     .execute(&mut connection)
     .await?;
     Ok(connection)
+}
+
+/// Clears away what was deleted and overwritten in tables that hold what an erasure erases. Others go on meanwhile.
+pub(super) async fn vacuum(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::raw_sql("SET statement_timeout = 0").execute(&mut *connection).await?;
+    for table in [
+        "audit_entries",
+        "claims",
+        "outcomes",
+        "messages",
+        "verifications",
+        "attachments",
+        "attachment_chunks",
+    ] {
+        let text = format!("VACUUM {table}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 /// Whether the database takes writes now: a standby does not.

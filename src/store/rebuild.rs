@@ -7,7 +7,7 @@
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::database::Acquired;
-use super::{Store, StoreError};
+use super::{Store, StoreError, postgres};
 
 /// Each table: made anew, filled in the order of its keys, and put in the place of the old one, whose pages go whole.
 const REBUILD: [&str; 9] = [
@@ -32,7 +32,7 @@ const REBUILD: [&str; 9] = [
 
 impl Store {
     /// Writes kept answers and verifications anew, so that nothing is left of those that are gone. The log waits
-    /// meanwhile, for as long as it takes to copy them.
+    /// meanwhile, for as long as it takes to copy them. On PostgreSQL what is gone is cleared away, and nobody waits.
     ///
     /// # Errors
     /// When the database does not answer; then all is as before.
@@ -40,7 +40,12 @@ impl Store {
         let mut connection = self.writer.acquire().await?;
         let outcome = match &mut connection {
             Acquired::Sqlite(connection) => rebuild_on(connection).await,
-            Acquired::Postgres(_) => Ok(()),
+            Acquired::Postgres(server) => {
+                let outcome = postgres::vacuum(server).await;
+                // Its statements have no end any more.
+                connection.close_on_drop();
+                outcome
+            }
         };
         Self::discard_after_error(&mut connection, &outcome);
         outcome

@@ -47,6 +47,18 @@ pub(crate) fn database() -> Option<String> {
     Some(server.url(&name))
 }
 
+/// Has the gateway of a configuration work on a new PostgreSQL database where `TEST_DATABASE=postgres` says so: many of the tests
+/// of what a gateway does run on either.
+pub(crate) fn choose(config: &Path) {
+    if env::var("TEST_DATABASE").is_ok_and(|database| database == "postgres") {
+        let url = database().expect("TEST_DATABASE=postgres, and there is none");
+        let text = fs::read_to_string(config).unwrap();
+        let own = "database = \"gateway.db\"";
+        assert!(text.contains(own), "{own} is not in {text}");
+        fs::write(config, text.replace(own, &format!("database = \"{url}\""))).unwrap();
+    }
+}
+
 /// Runs statements on a database.
 pub(crate) fn psql(url: &str, text: &str) -> String {
     let server = server().expect("a server");
