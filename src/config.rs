@@ -5,6 +5,7 @@
 
 mod audit;
 mod contradictions;
+mod database;
 mod duration;
 mod findings;
 mod front_door;
@@ -22,6 +23,7 @@ use thiserror::Error;
 
 pub use self::audit::{AuditSection, TilesSection, WitnessEntry, WitnessesSection};
 pub use self::contradictions::Contradictions;
+pub use self::database::{Database, Postgres};
 pub use self::findings::FindingsSection;
 pub use self::front_door::FrontDoorSection;
 pub use self::retention::RetentionSection;
@@ -117,8 +119,31 @@ pub struct TlsSection {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSection {
-    /// The SQLite file.
-    pub database: PathBuf,
+    /// The SQLite file, or the `postgres://` URL of the database that several gateways share.
+    pub database: Database,
+    /// The file that searches of the audit log look into: derived data, each gateway's own.
+    #[serde(default)]
+    search_index: Option<PathBuf>,
+    /// How long a gateway may stall with the log in hand, where several write it; then another takes its turn, and its batch is
+    /// void.
+    #[serde(default, with = "duration::optional")]
+    stall: Option<Duration>,
+}
+
+impl StoreSection {
+    /// Where the search index lies: where the configuration says; otherwise beside the SQLite file, under its name with
+    /// `.index` added; with PostgreSQL beside the configuration.
+    pub fn search_index(&self) -> PathBuf {
+        match (&self.search_index, &self.database) {
+            (Some(path), _) => path.clone(),
+            (None, Database::File(path)) => {
+                let mut path = path.clone().into_os_string();
+                path.push(".index");
+                path.into()
+            }
+            (None, Database::Postgres(_)) => PathBuf::from("search.index"),
+        }
+    }
 }
 
 /// `[keys]`: files of mode 0600 that `init` makes.
@@ -376,6 +401,10 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let mut config: Self = load_table(path, environment)?;
         let folder = path.parent().unwrap_or(Path::new("."));
+        config.store.search_index = Some(config.store.search_index());
+        if let (Database::Postgres(server), Some(stall)) = (&mut config.store.database, config.store.stall) {
+            server.set_stall(stall);
+        }
         let tls = &mut config.tls;
         let keys = &mut config.keys;
         for file in [
@@ -383,7 +412,6 @@ impl Config {
             &mut tls.certificate,
             &mut tls.private_key,
             &mut tls.authorities,
-            &mut config.store.database,
             &mut keys.log,
             &mut keys.body,
             &mut keys.pseudonym,
@@ -392,6 +420,11 @@ impl Config {
         .chain(&mut tls.revocations)
         .chain(&mut keys.pseudonym_earlier)
         .chain(&mut config.audit.checkpoint)
+        .chain(&mut config.store.search_index)
+        .chain(match &mut config.store.database {
+            Database::File(path) => Some(path),
+            Database::Postgres(_) => None,
+        })
         .chain(config.witness.iter_mut().flat_map(WitnessSection::files))
         .chain(&mut config.eligibility.rules)
         .chain(&mut config.clocks.rules)
@@ -409,6 +442,11 @@ impl Config {
         self.retention.check(&mut found);
         self.audit.witnesses.check(&mut found);
         self.front_door.check(limits, &mut found);
+        found.unless(
+            self.store.stall.is_none_or(|stall| stall >= Duration::from_millis(100)),
+            "store.stall",
+            "must be at least 100ms, or a slow moment voids batches",
+        );
         found.unless(
             delivery.lease > delivery.attempt,
             "delivery.lease",
@@ -535,7 +573,7 @@ mod tests {
             ],
         )
         .unwrap();
-        assert!(config.store.database.is_absolute());
+        assert!(config.store.database.file().unwrap().is_absolute());
         assert_eq!(config.gateway.listen.port(), 9);
         assert_eq!(config.limits.calls, 7);
         assert_eq!(config.limits.drain, Duration::from_secs(3));

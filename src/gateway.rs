@@ -1,6 +1,7 @@
 //! The composition root: the only place that knows every part. Start, reload, drain.
 
 mod admission;
+mod adopter;
 mod checkpoint_file;
 mod files;
 mod handles;
@@ -30,6 +31,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use self::admission::Admission;
+use self::adopter::Adopter;
 pub use self::files::read_clocks;
 use self::files::{read_credentials, read_directory, read_rules};
 pub use self::pseudonyms::RotationError;
@@ -66,6 +68,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// Housekeeping rounds between two searches for outcomes to forget.
 const ROUNDS_BETWEEN_FORGETTING: u64 = 600;
+
+/// Housekeeping rounds between two looks whether the database has room made for what will be written.
+const ROUNDS_BETWEEN_LOOKS_AHEAD: u64 = 30;
 
 /// Outcomes forgotten in one transaction.
 const FORGOTTEN_AT_ONCE: u32 = 500;
@@ -162,6 +167,8 @@ pub struct Gateway {
     tiles: Option<Tiles>,
     readiness: JoinHandle<()>,
     housekeeper: JoinHandle<()>,
+    adopter: JoinHandle<()>,
+    follower: JoinHandle<()>,
     witnesses: JoinHandle<()>,
     /// Witness of others.
     witness: Option<Witness>,
@@ -194,7 +201,7 @@ impl Gateway {
             Some(section) => Traces::to(&section.endpoint, &config.gateway.node)?,
             None => Traces::default(),
         };
-        let lock = DatabaseLock::take(&config.store.database)?;
+        let lock = DatabaseLock::take(&config.store.database, &config.gateway.node).await?;
         // Before anything is written: a gateway that cannot listen leaves the log as it is.
         let address = config.gateway.listen;
         let (listener, address) = listen(address).await?;
@@ -212,7 +219,7 @@ impl Gateway {
         };
 
         let store = Store::open(&config.store.database, Sealer::new(&secrets.body)).await?;
-        let store = store.with_clocks(Arc::clone(&clocks));
+        let store = store.with_clocks(Arc::clone(&clocks)).join(&config.gateway.node).await?;
         let dialler = Dialler::new(&credentials, clock.clone()).gathering();
         let accepted = rollback::accept(&config.audit, &store).await?;
         let settings = &config.audit.witnesses;
@@ -241,11 +248,11 @@ impl Gateway {
 
         let keys = &secrets.pseudonym;
         pseudonyms::adopt(keys, (&store, &opened.log), &clock, &config.gateway.node, own.agency).await?;
-        outbox::release_leases(&store, &directory.load(), clock.now()).await?;
+        outbox::release_leases(&store, &directory.load(), &config.gateway.node, clock.now()).await?;
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
         let peers = Peers::new(dialler.clone()).traced(traces.clone());
-        let index = SearchIndex::beside(&config.store.database, store.clone());
+        let index = SearchIndex::at(config.store.search_index(), store.clone());
         let intake = Arc::new(Intake {
             store: store.clone(),
             index: index.clone(),
@@ -351,6 +358,14 @@ impl Gateway {
             Tiles::start(bound, &acceptor, Arc::clone(&intake), &config, until_stopped(stopped.clone()))
         });
         let witnesses = witnesses.follow(opened.log.clone(), until_stopped(stopped.clone()));
+        let adopter = Adopter {
+            store: store.clone(),
+            log: opened.log.clone(),
+            clock: clock.clone(),
+            database: config.store.database.clone(),
+        };
+        let follower =
+            adopter::follow_others(store.clone(), opened.log.clone(), until_stopped(stopped.clone()));
         let housekeeper = keep_house(
             opened.log.clone(),
             store.clone(),
@@ -375,7 +390,9 @@ impl Gateway {
             courier: tokio::spawn(courier.run(until_stopped(stopped.clone()))),
             enquirer: tokio::spawn(enquirer.run(until_stopped(stopped.clone()))),
             timer: tokio::spawn(timer.run(until_stopped(stopped.clone()))),
-            remover: tokio::spawn(remover.run(until_stopped(stopped))),
+            remover: tokio::spawn(remover.run(until_stopped(stopped.clone()))),
+            adopter: tokio::spawn(adopter.run(until_stopped(stopped))),
+            follower: tokio::spawn(follower),
             indexer,
             metrics,
             traces,
@@ -452,9 +469,15 @@ impl Gateway {
             () = Tiles::ended(&mut self.tiles) => "the published log's server",
             _ = &mut self.remover => "the remover",
             _ = &mut self.housekeeper => "the housekeeper",
+            _ = &mut self.adopter => "the task that closes for others",
+            _ = &mut self.follower => "the task that follows others",
             _ = &mut self.witnesses => "the task that follows the witnesses",
             () = ended(&mut self.witness) => "the witness",
             _ = &mut self.writer => "the audit log's writer",
+            error = self.lock.lost(&self.store) => {
+                tracing::error!(%error, "this gateway has lost its place");
+                "the node's place on the database"
+            }
         }
     }
 
@@ -482,6 +505,8 @@ impl Gateway {
         }
         let _ = self.readiness.await;
         let _ = self.housekeeper.await;
+        let _ = within(self.adopter).await;
+        let _ = self.follower.await;
         let _ = self.witnesses.await;
         if let Some(witness) = self.witness {
             witness.stop().await;
@@ -557,6 +582,11 @@ async fn keep_house(
             if let Err(error) = forgotten {
                 tracing::warn!(%error, "old outcomes cannot be forgotten");
             }
+        }
+        if round % ROUNDS_BETWEEN_LOOKS_AHEAD == 0
+            && let Err(error) = store.make_room_ahead().await
+        {
+            tracing::warn!(%error, "partitions cannot be made ahead; the log stops when the last one is full");
         }
         if let Ok(before) = clock.now().checked_sub(keep_unfinished) {
             match store.forget_uploads(before).await {

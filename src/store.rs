@@ -1,11 +1,14 @@
 //! Where exchanges, deliveries, outcomes and the audit log are kept.
 //!
 //! All that is written goes through the audit log's batches (see [`Effect`]); this room adds the reading side.
-//! Today the database is SQLite; nothing outside this room knows that.
+//! The database is SQLite or PostgreSQL; nothing outside this room knows more of that than where it is.
 
 mod attachments;
 mod clocks;
 mod cosignatures;
+mod database;
+#[cfg(test)]
+mod databases_in_tests;
 mod deliveries;
 mod effect;
 mod events;
@@ -13,24 +16,22 @@ mod exchanges;
 mod finding_marks;
 mod lock;
 mod log;
+mod node;
 mod outbox;
 mod outcomes;
+mod postgres;
 mod rebuild;
 mod removals;
 mod rows;
 mod scan;
 mod seal;
 mod search;
+mod sqlite;
 mod verifications;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, Sqlite, SqlitePool};
 use thiserror::Error;
 
 pub use self::attachments::{AttachmentRecord, Begun, CHUNK_BYTES, NewAttachment, Room};
@@ -44,6 +45,7 @@ pub use self::events::EventRecord;
 pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::finding_marks::{Mark, MarkRecord, NewMark};
 pub use self::lock::DatabaseLock;
+pub use self::node::{Duty, NodeLock, Orphanage};
 pub use self::outbox::{OutboxChange, OutboxFigures, OutboxFilter, OutboxRecord};
 pub use self::outcomes::Claim;
 pub use self::removals::{
@@ -54,24 +56,13 @@ pub use self::seal::{Sealer, UnsealError};
 pub use self::search::{Page, PageOf, SearchError, SearchIndex};
 pub use self::verifications::{NewVerification, VerificationRecord, VerificationStep};
 
+use self::database::{Acquired, Pool, Statement, sql};
 use self::events::Followers;
+use self::node::Node;
 use crate::audit::log::Log;
+use crate::config::Database;
 use crate::domain::clocks::Clocks;
 use crate::telemetry::LogWrites;
-
-/// Oldest SQLite that is known not to lose committed WAL pages.
-const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
-
-/// Readers beside the one writer.
-const READERS: u32 = 4;
-
-/// Page cache of each reader, in SQLite's terms 512 KiB: an attachment that is read passes through it and is not read
-/// again, and the system's own cache stands behind it.
-const READER_CACHE: &str = "-512";
-
-/// How long to wait for a lock that another process holds. A call may wait for two batches: the one in progress and
-/// its own. The refusal must come within a usual deadline.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The audit log, with what becomes durable beside its entries.
 pub type AuditLog = Log<Effect, Rejection>;
@@ -79,12 +70,14 @@ pub type AuditLog = Log<Effect, Rejection>;
 /// The database. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    writer: SqlitePool,
-    readers: SqlitePool,
+    writer: Pool,
+    readers: Pool,
     sealer: Sealer,
     followers: Arc<Followers>,
     clocks: Arc<Clocks>,
     writes: Arc<LogWrites>,
+    /// In whose name the log is written, where several write it.
+    node: Option<Arc<Node>>,
 }
 
 /// Why the store did not do what was asked.
@@ -102,6 +95,58 @@ pub enum StoreError {
         /// The version found.
         found: String,
     },
+    /// The PostgreSQL server is too old.
+    #[error("the PostgreSQL server is version {found}; 15 or newer is needed")]
+    OldServer {
+        /// The version found.
+        found: String,
+    },
+    /// The PostgreSQL server may lose what it says it has kept.
+    #[error(
+        "the PostgreSQL server has {setting} = {value}: what it confirms could be lost, or cannot be stored; set it to \
+         {} for this database and start again",
+        safe_value(setting)
+    )]
+    UnsafeServer {
+        /// Which setting.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// The PostgreSQL server does not take a connection.
+    #[error(
+        "cannot connect to {server}: {source}; is the server up, and are user, password and database right?"
+    )]
+    Connect {
+        /// The server, without what is secret.
+        server: String,
+        /// Why.
+        source: sqlx::Error,
+    },
+    /// The PostgreSQL server is a standby.
+    #[error("the PostgreSQL server takes no writes: it is a standby, or read-only by its settings")]
+    ReadOnlyServer,
+    /// Another gateway has the node's name.
+    #[error(
+        "another gateway works as node {node} on {server}: stop it, or give this one its own gateway.node"
+    )]
+    NodeInUse {
+        /// The node.
+        node: String,
+        /// The server, without what is secret.
+        server: String,
+    },
+    /// Another gateway has taken the node's place.
+    #[error(
+        "the place of node {node} was taken by another gateway; this one writes no more: give each its own gateway.node"
+    )]
+    LostNode {
+        /// The node.
+        node: String,
+    },
+    /// The log on PostgreSQL is written by nodes, and the store was opened by none.
+    #[error("the log is written by a gateway only")]
+    NoNode,
     /// A sealed body cannot be opened.
     #[error("{0}")]
     Unseal(#[from] UnsealError),
@@ -143,35 +188,22 @@ impl Store {
     /// Opens the database, creating or upgrading it where needed.
     ///
     /// # Errors
-    /// When the file cannot be opened or written, or the SQLite library is too old.
-    pub async fn open(path: &Path, sealer: Sealer) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT)
-            .foreign_keys(false);
-        let open_error = |source| StoreError::Open { path: path.to_owned(), source };
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .test_before_acquire(false)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            // What is deleted is overwritten, and not only unlinked.
-            .connect_with(options.clone().pragma("secure_delete", "ON"))
-            .await
-            .map_err(open_error)?;
-        refuse_old_sqlite(&writer).await?;
-        migrations().run(&writer).await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .test_before_acquire(false)
-            .connect_with(options.read_only(true).pragma("cache_size", READER_CACHE))
-            .await
-            .map_err(open_error)?;
+    /// When it cannot be opened or written, or SQLite or the PostgreSQL server is too old.
+    pub async fn open(database: impl Into<Database>, sealer: Sealer) -> Result<Self, StoreError> {
+        let (writer, readers) = match database.into() {
+            Database::File(path) => sqlite::open(&path).await?,
+            Database::Postgres(url) => postgres::open(&url).await?,
+        };
         let followers = Arc::new(Followers::load(&readers).await?);
-        Ok(Self { writer, readers, sealer, followers, clocks: Arc::default(), writes: Arc::default() })
+        Ok(Self {
+            writer,
+            readers,
+            sealer,
+            followers,
+            clocks: Arc::default(),
+            writes: Arc::default(),
+            node: None,
+        })
     }
 
     /// The same, with the clocks that exchanges start from now on; without, none runs.
@@ -181,26 +213,15 @@ impl Store {
     }
 
     /// Opens an existing database to read its audit log, such as a copy that an auditor was given. Bodies stay
-    /// sealed.
+    /// sealed, and nothing can be written. What a gateway writes meanwhile is not seen half.
     ///
     /// # Errors
-    /// When the file is not there or is not such a database.
-    pub async fn open_audit_log(path: &Path) -> Result<Self, StoreError> {
-        // A copy without its write-ahead log is complete in itself, and may lie on a medium that cannot be written.
-        let mut log = path.as_os_str().to_owned();
-        log.push("-wal");
-        let is_complete = !Path::new(&log).exists();
-        let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(is_complete);
-        let readers = SqlitePoolOptions::new()
-            .max_connections(1)
-            .test_before_acquire(false)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options)
-            .await
-            .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
-        // One connection, one read transaction: what a gateway writes meanwhile is not seen half.
-        sqlx::query("BEGIN").execute(&readers).await?;
+    /// When it is not there or is not such a database.
+    pub async fn open_audit_log(database: impl Into<Database>) -> Result<Self, StoreError> {
+        let readers = match database.into() {
+            Database::File(path) => sqlite::open_snapshot(&path).await?,
+            Database::Postgres(url) => postgres::open_snapshot(&url).await?,
+        };
         let sealer = Sealer::new(&crate::entropy::bytes());
         Ok(Self {
             writer: readers.clone(),
@@ -209,6 +230,7 @@ impl Store {
             followers: Arc::default(),
             clocks: Arc::default(),
             writes: Arc::default(),
+            node: None,
         })
     }
 
@@ -217,8 +239,11 @@ impl Store {
     /// # Errors
     /// When it cannot.
     pub async fn check_writable(&self) -> Result<(), StoreError> {
-        let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        transaction.rollback().await?;
+        let mut connection = self.writer.acquire().await?;
+        match &mut connection {
+            Acquired::Sqlite(_) => connection.begin().await?.rollback().await?,
+            Acquired::Postgres(connection) => postgres::check_writable(connection).await?,
+        }
         Ok(())
     }
 
@@ -228,7 +253,7 @@ impl Store {
     /// When it cannot.
     pub async fn try_write(&self) -> Result<(), StoreError> {
         let mut connection = self.writer.acquire().await?;
-        let written = sqlx::query("UPDATE audit_head SET size = size").execute(&mut *connection).await;
+        let written = sql("UPDATE audit_head SET size = size").execute(&mut connection).await;
         let written = written.map(|_| ()).map_err(StoreError::from);
         Self::discard_after_error(&mut connection, &written);
         self.writes.set_failing(written.is_err());
@@ -243,10 +268,51 @@ impl Store {
     /// Gives up the writer's connection after an error; the next write opens a new one. On a write error SQLite
     /// rolls back by itself, which sqlx does not notice: it would refuse every further transaction on that
     /// connection, and the gateway would not come back once there is room on the disk.
-    fn discard_after_error<T>(connection: &mut PoolConnection<Sqlite>, outcome: &Result<T, StoreError>) {
+    fn discard_after_error<T>(connection: &mut Acquired, outcome: &Result<T, StoreError>) {
         if outcome.is_err() {
             connection.close_on_drop();
         }
+    }
+
+    /// In whose name the log is written.
+    fn node(&self) -> Result<&Node, StoreError> {
+        self.node.as_deref().ok_or(StoreError::NoNode)
+    }
+
+    /// Writes by one statement.
+    async fn write(&self, statement: Statement) -> Result<u64, StoreError> {
+        let mut connection = self.writer.acquire().await?;
+        let written = statement.execute(&mut connection).await.map_err(StoreError::from);
+        Self::discard_after_error(&mut connection, &written);
+        written
+    }
+
+    /// Wakes who follows what has changed since this was last called.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn wake_followers(&self) -> Result<(), StoreError> {
+        // On SQLite by the connection that has just written.
+        let pool = if self.is_alone() { &self.writer } else { &self.readers };
+        let mut connection = pool.acquire().await?;
+        self.followers.wake(&mut connection.connection()).await
+    }
+
+    /// Makes partitions of the tables that grow for ever, before they are needed, where the database has partitions.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn make_room_ahead(&self) -> Result<(), StoreError> {
+        if self.is_alone() {
+            return Ok(());
+        }
+        let mut connection = self.writer.acquire().await?;
+        let made = match &mut connection {
+            Acquired::Postgres(connection) => postgres::make_ahead(connection).await,
+            Acquired::Sqlite(_) => Ok(()),
+        };
+        Self::discard_after_error(&mut connection, &made);
+        made
     }
 
     /// Closes the connections after the work in progress.
@@ -256,29 +322,8 @@ impl Store {
     }
 }
 
-async fn refuse_old_sqlite(pool: &SqlitePool) -> Result<(), StoreError> {
-    let found: String = sqlx::query("SELECT sqlite_version()").fetch_one(pool).await?.try_get(0)?;
-    let mut parts = found.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    if version < OLDEST_SQLITE { Err(StoreError::OldSqlite { found }) } else { Ok(()) }
-}
-
-fn migrations() -> Migrator {
-    let step = |version, name: &'static str, text: &'static str| {
-        let text = sqlx::SqlSafeStr::into_sql_str(text);
-        Migration::new(version, name.into(), MigrationType::Simple, text, false)
-    };
-    Migrator::with_migrations(vec![
-        step(1, "gateway", include_str!("../migrations/sqlite/0001_gateway.sql")),
-        step(2, "clocks", include_str!("../migrations/sqlite/0002_clocks.sql")),
-        step(3, "verifications", include_str!("../migrations/sqlite/0003_verifications.sql")),
-        step(4, "attachments", include_str!("../migrations/sqlite/0004_attachments.sql")),
-        step(5, "events", include_str!("../migrations/sqlite/0005_events.sql")),
-        step(7, "witnesses", include_str!("../migrations/sqlite/0007_witnesses.sql")),
-        step(8, "erasure", include_str!("../migrations/sqlite/0008_erasure.sql")),
-        step(10, "finding_marks", include_str!("../migrations/sqlite/0010_finding_marks.sql")),
-        step(11, "deliveries", include_str!("../migrations/sqlite/0011_deliveries.sql")),
-    ])
+fn safe_value(setting: &str) -> &'static str {
+    if setting == "server_encoding" { "UTF8" } else { "on" }
 }
 
 /// A count or microseconds from a column that is never negative.
@@ -290,3 +335,6 @@ fn unsigned(value: i64, table: &'static str, column: &'static str) -> Result<u64
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("config", "domain"),
     ("audit", "domain clock entropy fault"),
     ("access", "audit domain"),
-    ("store", "audit domain clock entropy fault telemetry"),
+    ("store", "audit config domain clock entropy fault telemetry"),
     ("wire", "store domain contract"),
     ("identity", "access store audit domain clock entropy"),
     ("witness", "identity config audit domain clock entropy"),

@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use legal_aid_gateway::audit::entry::{Entry, Phase, Salt};
-use legal_aid_gateway::audit::log::{self as audit_log, Batch, Head, Opened, Orphan, Storage};
+use legal_aid_gateway::audit::log::{self as audit_log, Batch, Head, Opened, Orphan, Standing, Storage};
 use legal_aid_gateway::audit::note::SigningKey;
 use legal_aid_gateway::audit::tile::{TileId, TileSet};
 use legal_aid_gateway::audit::verifier::StoredEntry;
@@ -170,7 +170,7 @@ impl Refused {
             "REQUEST_STILL_RUNNING" | "CHANGED_MEANWHILE" => {}
             _ => panic!("refused: {status:?}"),
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
         Ok(())
     }
 }
@@ -230,7 +230,7 @@ async fn wait_until_closed(folder: &Folder, gateway: &Gateway) {
     let started = Instant::now();
     while !log::read(&folder.database(), &gateway.log_key, &[]).await.open().is_empty() {
         assert!(started.elapsed() < PATIENCE, "REQUESTs stay open; {}", gateway.said());
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -263,6 +263,7 @@ impl Storage for Faulty {
     type Effect = Effect;
     type Rejection = Rejection;
     type Error = io::Error;
+    type Turn = <Store as Storage>::Turn;
 
     async fn head(&self) -> io::Result<Option<Head>> {
         if std::mem::take(&mut *self.unreadable.lock().unwrap()) {
@@ -279,15 +280,27 @@ impl Storage for Faulty {
         self.store.entries(from, limit).await.map_err(failed)
     }
 
-    async fn commit(&self, batch: &Batch<Effect>) -> io::Result<Vec<(usize, Rejection)>> {
+    async fn turn(&self) -> io::Result<(Self::Turn, Standing)> {
+        self.store.turn().await.map_err(failed)
+    }
+
+    async fn commit(&self, turn: Self::Turn, batch: &Batch<Effect>) -> io::Result<Vec<(usize, Rejection)>> {
         let fault = self.faults.lock().unwrap().pop_front().unwrap_or(Fault::Nothing);
         let is_unreadable = matches!(fault, Fault::AndUnreadable | Fault::AfterCommitAndUnreadable);
         *self.unreadable.lock().unwrap() = is_unreadable;
         if matches!(fault, Fault::BeforeCommit | Fault::AndUnreadable) {
             return Err(failed("before the commit"));
         }
-        let outcome = self.store.commit(batch).await.map_err(failed)?;
+        let outcome = self.store.commit(turn, batch).await.map_err(failed)?;
         if fault == Fault::Nothing { Ok(outcome) } else { Err(failed("after the commit")) }
+    }
+
+    fn look_every(&self) -> Option<Duration> {
+        self.store.look_every()
+    }
+
+    fn is_own(&self, entry: &Entry) -> bool {
+        self.store.is_own(entry)
     }
 
     fn release(&self, orphan: &Orphan) -> Vec<Effect> {

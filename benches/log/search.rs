@@ -64,8 +64,8 @@ async fn measure(kept: &Kept, seed: u64, folder: &Path) -> Result<Vec<Cost>> {
     let signed = store.head().await?.context("a log")?;
     let checkpoint = signed.checkpoint.into();
     let (writer, head) = watch::channel(SignedHead { size: signed.size, root: signed.root, checkpoint });
-    let index_of = folder.join(format!("search-{}", kept.entries));
-    let index = SearchIndex::beside(&index_of, store.clone());
+    let index_of = folder.join(format!("search-{}.index", kept.entries));
+    let index = SearchIndex::at(index_of.clone(), store.clone());
     let keeper = index.clone();
     let started = Instant::now();
     let keeper = tokio::spawn(async move { keeper.keep(head).await });
@@ -81,8 +81,7 @@ async fn measure(kept: &Kept, seed: u64, folder: &Path) -> Result<Vec<Cost>> {
     while !index.is_settled().await? {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let (settled, mut bytes) = (started.elapsed(), index_of.into_os_string());
-    bytes.push(".index");
+    let settled = started.elapsed();
     let entries = kept.entries as f64;
     println!(
         "indexed {} entries in {:.2} s ({:.0} entries/s), merged after {:.2} s ({:.0} entries/s), {:.1} MB",
@@ -91,7 +90,7 @@ async fn measure(kept: &Kept, seed: u64, folder: &Path) -> Result<Vec<Cost>> {
         entries / followed.as_secs_f64(),
         settled.as_secs_f64(),
         entries / settled.as_secs_f64(),
-        std::fs::metadata(bytes)?.len() as f64 / 1e6
+        std::fs::metadata(index_of)?.len() as f64 / 1e6
     );
     let costs = Searcher { store, index, size: kept.entries, dice: Dice::new(seed) }.all().await;
     drop(writer);

@@ -10,19 +10,23 @@ mod writer;
 use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use self::state::State;
-use self::writer::{Memory, Writer};
+pub use self::state::orphans;
+use self::writer::{Memory, Writer, interrupted};
 use super::entry::{Entry, Salt};
 use super::merkle::Hash;
 use super::note::{NoteError, SigningKey};
 use super::tile::{TileId, TileSet};
 use super::verifier::StoredEntry;
 use crate::clock::Clock;
+use crate::entropy;
 
 /// Where the log is kept. The store implements it; the log decides what is written.
 pub trait Storage: Send + Sync + 'static {
@@ -32,6 +36,8 @@ pub trait Storage: Send + Sync + 'static {
     type Rejection: Send + Sync + 'static;
     /// Why the storage did not answer.
     type Error: Error + Send + Sync + 'static;
+    /// The turn to write.
+    type Turn: Send;
 
     /// The newest head, or `None` in a new log.
     fn head(&self) -> impl Future<Output = Result<Option<Head>, Self::Error>> + Send;
@@ -46,15 +52,34 @@ pub trait Storage: Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<Vec<StoredEntry>, Self::Error>> + Send;
 
-    /// Writes a batch in one durable transaction. A non-empty answer names the leaves (by place in the batch)
-    /// whose effects cannot be made; then nothing was written.
+    /// Waits for the turn to write. Until the turn ends nobody else writes the log.
+    fn turn(&self) -> impl Future<Output = Result<(Self::Turn, Standing), Self::Error>> + Send;
+
+    /// Writes a batch in one durable transaction, and ends the turn. A non-empty answer names the leaves (by place in the
+    /// batch) whose effects cannot be made; then nothing was written.
     fn commit(
         &self,
+        turn: Self::Turn,
         batch: &Batch<Self::Effect>,
     ) -> impl Future<Output = Result<Vec<(usize, Self::Rejection)>, Self::Error>> + Send;
 
+    /// Whether an entry was written by this writer, or by an earlier one in its place.
+    fn is_own(&self, entry: &Entry) -> bool;
+
+    /// How often to look for what other writers have written; `None` where there are none.
+    fn look_every(&self) -> Option<Duration>;
+
     /// What is to be undone when a REQUEST ends as interrupted.
     fn release(&self, orphan: &Orphan) -> Vec<Self::Effect>;
+}
+
+/// How the log stands when a writer gets its turn.
+#[derive(Clone, Debug)]
+pub enum Standing {
+    /// As the writer left it: it is the only one.
+    AsLeft,
+    /// Others write too, and this is the newest head; `None` in a new log.
+    Newest(Option<Head>),
 }
 
 /// State of the log after a batch.
@@ -64,8 +89,12 @@ pub struct Head {
     pub size: u64,
     /// Root of the tree.
     pub root: Hash,
-    /// No REQUEST below this index waits for its end.
+    /// No REQUEST of this writer below this index waits for its end.
     pub open_from: u64,
+    /// No entry of this writer stands at or above this index.
+    pub written_to: u64,
+    /// When the newest entry was recorded, where the storage knows without reading it.
+    pub recorded: Option<Timestamp>,
     /// Signed checkpoint of this size and root.
     pub checkpoint: String,
 }
@@ -191,6 +220,8 @@ pub struct Opened<E, R> {
 
 struct Append<E, R> {
     entry: Box<Entry>,
+    /// Whether it ends a REQUEST of another writer, which this one does not know to be open.
+    of_another: bool,
     salt: Salt,
     effects: Vec<E>,
     done: oneshot::Sender<Result<u64, AppendError<R>>>,
@@ -209,7 +240,10 @@ pub async fn open<S: Storage>(
     queue_capacity: usize,
     known: Option<&str>,
 ) -> Result<Opened<S::Effect, S::Rejection>, OpenError> {
+    // In its turn: what is read is not written to meanwhile.
+    let (turn, _) = storage.turn().await.map_err(|error| OpenError::Storage(Box::new(error)))?;
     let (state, orphans) = State::load(storage.as_ref(), &key, known).await?;
+    drop(turn);
     let interrupted = orphans.len();
     let (queue, requests) = mpsc::channel(queue_capacity);
     let (head_sender, head) = watch::channel(state.signed_head(&key)?);
@@ -221,7 +255,10 @@ pub async fn open<S: Storage>(
         closing.push(writer.interruption(orphan, done));
         closed.push(outcome);
     }
-    writer.write(closing).await;
+    if !closing.is_empty() {
+        let turn = writer.turn().await;
+        writer.write(turn, closing).await;
+    }
     for outcome in closed {
         if !matches!(outcome.await, Ok(Ok(_))) {
             return Err(OpenError::Unwritable);
@@ -239,7 +276,7 @@ impl<E, R> Log<E, R> {
     /// See [`AppendError`]; after any of them nothing was written.
     pub async fn append(&self, entry: Entry, salt: Salt, effects: Vec<E>) -> Result<u64, AppendError<R>> {
         let (done, outcome) = oneshot::channel();
-        let request = Append { entry: Box::new(entry), salt, effects, done };
+        let request = Append { entry: Box::new(entry), of_another: false, salt, effects, done };
         self.queue.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => AppendError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => AppendError::Unavailable,
@@ -254,7 +291,24 @@ impl<E, R> Log<E, R> {
     /// See [`AppendError`], but never [`AppendError::Overloaded`]; after any of them nothing was written.
     pub async fn conclude(&self, entry: Entry, salt: Salt, effects: Vec<E>) -> Result<u64, AppendError<R>> {
         let (done, outcome) = oneshot::channel();
-        let request = Append { entry: Box::new(entry), salt, effects, done };
+        let request = Append { entry: Box::new(entry), of_another: false, salt, effects, done };
+        self.queue.send(request).await.map_err(|_| AppendError::Unavailable)?;
+        outcome.await.unwrap_or(Err(AppendError::Unavailable))
+    }
+
+    /// Ends a REQUEST that another writer left open, who is gone and whose place was taken. It waits for its place in the queue.
+    ///
+    /// # Errors
+    /// See [`AppendError`], but never [`AppendError::Overloaded`]; after any of them nothing was written.
+    pub async fn interrupt(
+        &self,
+        orphan: &Orphan,
+        now: Timestamp,
+        effects: Vec<E>,
+    ) -> Result<u64, AppendError<R>> {
+        let (done, outcome) = oneshot::channel();
+        let entry = Box::new(interrupted(orphan, now));
+        let request = Append { entry, of_another: true, salt: Salt(entropy::bytes()), effects, done };
         self.queue.send(request).await.map_err(|_| AppendError::Unavailable)?;
         outcome.await.unwrap_or(Err(AppendError::Unavailable))
     }

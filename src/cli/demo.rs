@@ -31,6 +31,10 @@ pub(super) struct Demo {
     /// Work in this new folder and keep it: configuration, keys, database, the export and its tampered copy.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Work on this empty PostgreSQL database (a postgres:// URL). The two steps that copy the database's file, to change a
+    /// byte and to bring back an old state, are left out.
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
     /// Language of the table.
     #[arg(long, value_enum, default_value_t = Language::En)]
     lang: Language,
@@ -75,8 +79,9 @@ impl Demo {
 
     async fn walk(&self, folder: &std::path::Path) -> anyhow::Result<(Vec<Step>, steps::AuditResult)> {
         let started = Instant::now();
-        let (district, witness) =
-            stage::set(folder).await.context("the simulated district does not start")?;
+        let (district, witness) = stage::set(folder, self.database.as_deref())
+            .await
+            .context("the simulated district does not start")?;
         if !self.json {
             let (zh, en) = (
                 format!("网关和模拟机构已在本机启动（{} 毫秒）", started.elapsed().as_millis()),
@@ -118,8 +123,10 @@ impl Demo {
         step!("receipt_kept", walk.receipt_kept());
         step!("person_erased", walk.person_erased());
         step!("audit_verified_from_outside", walk.audit_verified_from_outside());
-        step!("tampering_detected", walk.tampering_detected());
-        step!("old_backup_refused", walk.old_backup_refused());
+        if self.database.is_none() {
+            step!("tampering_detected", walk.tampering_detected());
+            step!("old_backup_refused", walk.old_backup_refused());
+        }
         let audit = walk.finish().await;
         Ok((done, audit))
     }
@@ -197,8 +204,14 @@ impl Demo {
         if let Some(folder) = &self.keep {
             let folder = folder.display();
             say(self.pick(&format!("保留于 {folder}"), &format!("kept in {folder}; try:")));
-            say(format_args!("  legal-aid-gateway audit verify {folder}/gateway.db --key {folder}/log.pub"));
-            say(format_args!("  legal-aid-gateway audit verify {folder}/tampered.db --key {folder}/log.pub"));
+            if self.database.is_none() {
+                say(format_args!(
+                    "  legal-aid-gateway audit verify {folder}/gateway.db --key {folder}/log.pub"
+                ));
+                say(format_args!(
+                    "  legal-aid-gateway audit verify {folder}/tampered.db --key {folder}/log.pub"
+                ));
+            }
             say(format_args!(
                 "  legal-aid-gateway audit verify {folder}/decision.receipt --key {folder}/log.pub"
             ));

@@ -229,8 +229,13 @@ impl<I: Inboxes> Courier<I> {
         };
         let lease = entropy::uuid_v7(started);
         let until = started.checked_add(self.schedule.lease).unwrap_or(Timestamp::MAX);
-        let taken =
-            Effect::Lease { delivery_id: record.delivery_id, attempts: record.attempts, lease, until };
+        let taken = Effect::Lease {
+            delivery_id: record.delivery_id,
+            attempts: record.attempts,
+            lease,
+            node: Some(self.node.clone()),
+            until,
+        };
         let salt = Salt(entropy::bytes());
         let trace = self.traces.begin();
         let mut entry = self.entry(Phase::Request, started, record);

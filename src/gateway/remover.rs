@@ -101,8 +101,10 @@ impl Remover {
     async fn work(&self) {
         loop {
             let wait = match self.store.open_removal().await {
-                Ok(Some(removal)) => match self.carry_out(&removal).await {
-                    Ok(()) => Duration::ZERO,
+                Ok(Some(_)) => match self.carry_out_alone().await {
+                    Ok(true) => Duration::ZERO,
+                    // Another gateway does.
+                    Ok(false) => LOOK_EVERY,
                     Err(Pause::Store(error)) => {
                         tracing::warn!(%error, "a removal cannot go on");
                         LOOK_EVERY
@@ -117,6 +119,15 @@ impl Remover {
             };
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Carries out the oldest removal, unless another gateway is at it.
+    async fn carry_out_alone(&self) -> Result<bool, Pause> {
+        let Some(_duty) = self.store.take_duty("removals").await? else { return Ok(false) };
+        // Read again: another may have been at it, and done.
+        let Some(removal) = self.store.open_removal().await? else { return Ok(true) };
+        self.carry_out(&removal).await?;
+        Ok(true)
     }
 
     async fn carry_out(&self, removal: &RemovalRecord) -> Result<(), Pause> {
@@ -159,7 +170,8 @@ impl Remover {
         }
         self.take_step(removal, &mut pass, removes).await?;
         let head = self.store.head().await?;
-        let (size, open_from) = head.map_or((0, 0), |head| (head.size, head.open_from));
+        let size = head.map_or(0, |head| head.size);
+        let open_from = self.store.open_from().await?;
         let end = match removal.kind {
             // What the start of the gateway reads stays: the tail since the last full tile, and what is open; and what
             // no quorum of witnesses has cosigned, the first of which tells how far they lag behind.

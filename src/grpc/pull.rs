@@ -70,6 +70,7 @@ impl Effectful for PullDeliveries {
                 delivery_id: record.delivery_id,
                 attempts: record.attempts,
                 lease: entropy::uuid_v7(now),
+                node: None,
                 until,
             });
         }

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 
+use super::database::{Connection, Row, per_database, sql};
 use super::{Store, StoreError};
 use crate::domain::clocks::{Clocks, Running, SourceMark, StartedClock};
 use crate::domain::exchange::{ExchangeId, ExchangeState, Kind, ResponseKind};
@@ -70,19 +69,17 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn due_clocks(&self, now: Timestamp, limit: u32) -> Result<Vec<DueClock>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT exchange_id, clock, round, articles, due_on FROM running_clocks \
-             WHERE stopped_us IS NULL AND overdue_us IS NULL AND due_us <= $1 ORDER BY due_us LIMIT $2",
-        )
+        let rows = sql("SELECT exchange_id, clock, round, articles, due_on FROM running_clocks \
+             WHERE stopped_us IS NULL AND overdue_us IS NULL AND due_us <= $1 ORDER BY due_us LIMIT $2")
         .bind(now.as_microsecond())
         .bind(i64::from(limit))
         .fetch_all(&self.readers)
         .await?;
-        let due = |row: &SqliteRow| {
+        let due = |row: &Row| {
             Ok(DueClock {
                 exchange_id: exchange_id(row.try_get(0)?)?,
                 clock: row.try_get(1)?,
-                round: u32::try_from(row.try_get::<i64, _>(2)?).map_err(|_| inconsistent("round"))?,
+                round: u32::try_from(row.try_get::<i64>(2)?).map_err(|_| inconsistent("round"))?,
                 articles: articles(row.try_get(3)?),
                 due_on: date(row.try_get(4)?)?,
             })
@@ -99,11 +96,20 @@ impl Store {
         exchanges: &[ExchangeId],
     ) -> Result<BTreeMap<ExchangeId, Vec<ClockRecord>>, StoreError> {
         let ids: Vec<String> = exchanges.iter().map(|id| format!("\"{}\"", id.uuid().simple())).collect();
-        let rows = sqlx::query(
-            "SELECT exchange_id, clock, articles, source, started_us, due_us, due_on, estimate, stopped_us, overdue_us \
-             FROM running_clocks WHERE exchange_id IN (SELECT unhex(value) FROM json_each($1)) \
-             ORDER BY exchange_id, started_us, clock, round",
-        )
+        macro_rules! among {
+            ($ids:literal) => {
+                concat!(
+                    "SELECT exchange_id, clock, articles, source, started_us, due_us, due_on, estimate, stopped_us, \
+                     overdue_us FROM running_clocks WHERE exchange_id IN (",
+                    $ids,
+                    ") ORDER BY exchange_id, started_us, clock, round"
+                )
+            };
+        }
+        let rows = sql(per_database! {
+            sqlite: among!("SELECT unhex(value) FROM json_each($1)"),
+            postgres: among!("SELECT decode(value, 'hex') FROM json_array_elements_text($1::json) value"),
+        })
         .bind(format!("[{}]", ids.join(",")))
         .fetch_all(&self.readers)
         .await?;
@@ -119,14 +125,12 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn overdue_counts(&self) -> Result<Vec<OverdueCount>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT e.kind, c.clock, COUNT(DISTINCT c.exchange_id) FROM running_clocks c \
+        let rows = sql("SELECT e.kind, c.clock, COUNT(DISTINCT c.exchange_id) FROM running_clocks c \
              JOIN exchanges e ON e.exchange_id = c.exchange_id \
-             WHERE c.stopped_us IS NULL AND c.overdue_us IS NOT NULL GROUP BY e.kind, c.clock",
-        )
+             WHERE c.stopped_us IS NULL AND c.overdue_us IS NOT NULL GROUP BY e.kind, c.clock")
         .fetch_all(&self.readers)
         .await?;
-        let count = |row: &SqliteRow| {
+        let count = |row: &Row| {
             let exchanges = super::unsigned(row.try_get(2)?, "running_clocks", "exchange_id")?;
             Ok(OverdueCount { kind: row.try_get(0)?, clock: row.try_get(1)?, exchanges })
         };
@@ -148,17 +152,16 @@ pub(super) struct Move {
 
 /// Stops and starts the clocks of an exchange that was moved.
 pub(super) async fn move_clocks(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     clocks: &Clocks,
     exchange_id: &ExchangeId,
     moved: &Move,
 ) -> Result<(), StoreError> {
     let id = exchange_id.as_bytes().as_slice();
-    let running =
-        sqlx::query("SELECT clock FROM running_clocks WHERE exchange_id = $1 AND stopped_us IS NULL")
-            .bind(id)
-            .fetch_all(&mut *connection)
-            .await?;
+    let running = sql("SELECT clock FROM running_clocks WHERE exchange_id = $1 AND stopped_us IS NULL")
+        .bind(id)
+        .fetch_all(&mut *connection)
+        .await?;
     let mut still_running = Vec::new();
     for row in &running {
         let clock: &str = row.try_get(0)?;
@@ -167,20 +170,18 @@ pub(super) async fn move_clocks(
             continue;
         }
         // An answer may come late and yet before the timer's look: late it is all the same.
-        sqlx::query(
-            "UPDATE running_clocks SET stopped_us = $1, overdue_us = COALESCE(overdue_us, \
-             CASE WHEN $4 AND due_us <= $1 THEN due_us END) \
-             WHERE exchange_id = $2 AND clock = $3 AND stopped_us IS NULL",
-        )
+        sql("UPDATE running_clocks SET stopped_us = $1, overdue_us = COALESCE(overdue_us, \
+             CASE WHEN $4 <> 0 AND due_us <= $1 THEN due_us END) \
+             WHERE exchange_id = $2 AND clock = $3 AND stopped_us IS NULL")
         .bind(moved.at.as_microsecond())
         .bind(id)
         .bind(clock)
-        .bind(moved.by.is_some())
+        .bind(i64::from(moved.by.is_some()))
         .execute(&mut *connection)
         .await?;
     }
     let Some(entered) = moved.entered else { return Ok(()) };
-    let row = sqlx::query("SELECT kind, track, region FROM exchanges WHERE exchange_id = $1")
+    let row = sql("SELECT kind, track, region FROM exchanges WHERE exchange_id = $1")
         .bind(id)
         .fetch_one(&mut *connection)
         .await?;
@@ -197,7 +198,7 @@ pub(super) async fn move_clocks(
 
 /// Starts clocks of an exchange.
 pub(super) async fn start_clocks(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     exchange_id: &ExchangeId,
     at: Timestamp,
     started: &[StartedClock],
@@ -209,12 +210,12 @@ pub(super) async fn start_clocks(
 }
 
 async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     exchange_id: &ExchangeId,
     at: Timestamp,
     clock: &StartedClock,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    sql(
         "INSERT INTO running_clocks (exchange_id, clock, round, articles, source, started_us, due_us, due_on, estimate) \
          SELECT $1, $2, 1 + COUNT(*), $3, $4, $5, $6, $7, $8 FROM running_clocks \
          WHERE exchange_id = $1 AND clock = $2",
@@ -234,16 +235,14 @@ async fn insert(
 
 /// Whether a clock still runs and has come to its end.
 pub(super) async fn is_due(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     exchange_id: &ExchangeId,
     clock: &str,
     round: u32,
     at: Timestamp,
 ) -> Result<bool, StoreError> {
-    let found = sqlx::query(
-        "SELECT 1 FROM running_clocks WHERE exchange_id = $1 AND clock = $2 AND round = $3 \
-         AND due_us <= $4 AND stopped_us IS NULL",
-    )
+    let found = sql("SELECT 1 FROM running_clocks WHERE exchange_id = $1 AND clock = $2 AND round = $3 \
+         AND due_us <= $4 AND stopped_us IS NULL")
     .bind(exchange_id.as_bytes().as_slice())
     .bind(clock)
     .bind(i64::from(round))
@@ -255,13 +254,13 @@ pub(super) async fn is_due(
 
 /// Raises OVERDUE for a clock that still runs and has come to its end. Returns how many were raised: one or none.
 pub(super) async fn raise_overdue(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     exchange_id: &ExchangeId,
     clock: &str,
     round: u32,
     at: Timestamp,
 ) -> Result<u64, StoreError> {
-    let raised = sqlx::query(
+    let raised = sql(
         "UPDATE running_clocks SET overdue_us = due_us WHERE exchange_id = $1 AND clock = $2 AND round = $3 \
          AND due_us <= $4 AND stopped_us IS NULL AND overdue_us IS NULL",
     )
@@ -271,10 +270,10 @@ pub(super) async fn raise_overdue(
     .bind(at.as_microsecond())
     .execute(connection)
     .await?;
-    Ok(raised.rows_affected())
+    Ok(raised)
 }
 
-fn record(row: &SqliteRow) -> Result<ClockRecord, StoreError> {
+fn record(row: &Row) -> Result<ClockRecord, StoreError> {
     let time = |at: i64, column| Timestamp::from_microsecond(at).map_err(|_| inconsistent(column));
     let optional = |at: Option<i64>, column| at.map(|at| time(at, column)).transpose();
     Ok(ClockRecord {
@@ -284,7 +283,7 @@ fn record(row: &SqliteRow) -> Result<ClockRecord, StoreError> {
         started: time(row.try_get(4)?, "started_us")?,
         due: time(row.try_get(5)?, "due_us")?,
         due_on: date(row.try_get(6)?)?,
-        is_estimate: row.try_get::<i64, _>(7)? != 0,
+        is_estimate: row.try_get::<i64>(7)? != 0,
         stopped: optional(row.try_get(8)?, "stopped_us")?,
         overdue_since: optional(row.try_get(9)?, "overdue_us")?,
     })

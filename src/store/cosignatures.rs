@@ -1,7 +1,6 @@
 //! What witnesses have signed of the audit log. It is no part of the log: it can be asked for anew.
 
-use sqlx::Row as _;
-
+use super::database::{per_database, sql};
 use super::{Store, StoreError, signed, unsigned};
 
 /// A cosignature as it is kept.
@@ -31,26 +30,23 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut connection = self.writer.acquire().await?;
         let outcome = async {
-            let mut transaction = sqlx::Connection::begin(&mut *connection).await?;
-            sqlx::query(
-                "DELETE FROM audit_cosignatures \
-                 WHERE (size < $1 AND size <> $2) OR (size = $3 AND witness = $4)",
-            )
+            let mut transaction = connection.begin().await?;
+            sql("DELETE FROM audit_cosignatures \
+                 WHERE (size < $1 AND size <> $2) OR (size = $3 AND witness = $4)")
             .bind(signed(oldest_waiting))
             .bind(signed(cosigned))
             .bind(signed(kept.size))
             .bind(&kept.witness)
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
-            sqlx::query(
-                "INSERT INTO audit_cosignatures (size, witness, checkpoint, line) VALUES ($1, $2, $3, $4)",
-            )
-            .bind(signed(kept.size))
-            .bind(&kept.witness)
-            .bind(&kept.checkpoint)
-            .bind(&kept.line)
-            .execute(&mut *transaction)
-            .await?;
+            sql("INSERT INTO audit_cosignatures (size, witness, checkpoint, line) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (size, witness) DO UPDATE SET checkpoint = excluded.checkpoint, line = excluded.line")
+                .bind(signed(kept.size))
+                .bind(&kept.witness)
+                .bind(&kept.checkpoint)
+                .bind(&kept.line)
+                .execute(&mut transaction)
+                .await?;
             transaction.commit().await?;
             Ok(())
         }
@@ -64,7 +60,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn forget_cosignatures(&self) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM audit_cosignatures").execute(&self.writer).await?;
+        sql("DELETE FROM audit_cosignatures").execute(&self.writer).await?;
         Ok(())
     }
 
@@ -73,17 +69,18 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn cosignatures(&self) -> Result<Vec<CosignatureRecord>, StoreError> {
-        let is_there = sqlx::query("SELECT 1 FROM sqlite_master WHERE name = 'audit_cosignatures'")
-            .fetch_optional(&self.readers)
-            .await?;
+        let is_there = sql(per_database! {
+            sqlite: "SELECT 1 FROM sqlite_master WHERE name = 'audit_cosignatures'",
+            postgres: "SELECT 1 WHERE to_regclass('audit_cosignatures') IS NOT NULL",
+        });
+        let is_there = is_there.fetch_optional(&self.readers).await?;
         if is_there.is_none() {
             return Ok(Vec::new());
         }
-        let rows = sqlx::query(
-            "SELECT size, witness, checkpoint, line FROM audit_cosignatures ORDER BY size, witness",
-        )
-        .fetch_all(&self.readers)
-        .await?;
+        let rows =
+            sql("SELECT size, witness, checkpoint, line FROM audit_cosignatures ORDER BY size, witness")
+                .fetch_all(&self.readers)
+                .await?;
         rows.into_iter()
             .map(|row| {
                 Ok(CosignatureRecord {

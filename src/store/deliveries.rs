@@ -1,9 +1,8 @@
 //! Reading the outbox.
 
 use jiff::Timestamp;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
+use super::database::{Row, per_database, sql};
 use super::{Store, StoreError};
 use crate::domain::agency::CreditCode;
 use crate::domain::exchange::{DeliveryId, ExchangeId};
@@ -44,10 +43,13 @@ impl Store {
         now: Timestamp,
     ) -> Result<Vec<CreditCode>, StoreError> {
         let among: Vec<_> = among.iter().map(CreditCode::as_str).collect();
-        let rows = sqlx::query(
-            "SELECT value FROM json_each($1) WHERE (SELECT MIN(due_us) FROM deliveries \
-             WHERE recipient = value AND state IN ('PENDING', 'LEASED')) <= $2",
-        )
+        let rows = sql(per_database! {
+            sqlite: "SELECT value FROM json_each($1) WHERE (SELECT MIN(due_us) FROM deliveries \
+                     WHERE recipient = value AND state IN ('PENDING', 'LEASED')) <= $2",
+            postgres: "SELECT value FROM json_array_elements_text($1::json) value WHERE \
+                       (SELECT MIN(due_us) FROM deliveries \
+                        WHERE recipient = value AND state IN ('PENDING', 'LEASED')) <= $2",
+        })
         .bind(serde_json::to_string(&among).unwrap_or_default())
         .bind(now.as_microsecond())
         .fetch_all(&self.readers)
@@ -74,7 +76,7 @@ impl Store {
               AND e.recipient = d.recipient AND e.state IN ('PENDING', 'LEASED')) \
              ORDER BY d.due_us, d.delivery_id LIMIT $3"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(text))
+        let rows = sql(text)
             .bind(recipient.as_str())
             .bind(now.as_microsecond())
             .bind(i64::from(limit))
@@ -93,7 +95,7 @@ impl Store {
         recipient: &CreditCode,
     ) -> Result<Option<DeliveryRecord>, StoreError> {
         let text = format!("{SELECT} WHERE d.delivery_id = $1 AND d.recipient = $2");
-        let row = sqlx::query(sqlx::AssertSqlSafe(text))
+        let row = sql(text)
             .bind(delivery_id.as_bytes().as_slice())
             .bind(recipient.as_str())
             .fetch_optional(&self.readers)
@@ -106,15 +108,15 @@ fn inconsistent(column: &'static str) -> StoreError {
     StoreError::Inconsistent { table: "deliveries", column }
 }
 
-fn delivery(row: &SqliteRow) -> Result<DeliveryRecord, StoreError> {
+fn delivery(row: &Row) -> Result<DeliveryRecord, StoreError> {
     Ok(DeliveryRecord {
         delivery_id: DeliveryId::from_slice(row.try_get(0)?).ok_or_else(|| inconsistent("delivery_id"))?,
         exchange_id: ExchangeId::from_slice(row.try_get(1)?).ok_or_else(|| inconsistent("exchange_id"))?,
-        sequence: u32::try_from(row.try_get::<i64, _>(2)?).map_err(|_| inconsistent("sequence"))?,
+        sequence: u32::try_from(row.try_get::<i64>(2)?).map_err(|_| inconsistent("sequence"))?,
         recipient: CreditCode::parse(row.try_get(3)?).map_err(|_| inconsistent("recipient"))?,
-        delivered: row.try_get::<&str, _>(4)? == "DELIVERED",
-        attempts: u32::try_from(row.try_get::<i64, _>(5)?).map_err(|_| inconsistent("attempts"))?,
-        attempts_before: u32::try_from(row.try_get::<i64, _>(6)?)
+        delivered: row.try_get::<&str>(4)? == "DELIVERED",
+        attempts: u32::try_from(row.try_get::<i64>(5)?).map_err(|_| inconsistent("attempts"))?,
+        attempts_before: u32::try_from(row.try_get::<i64>(6)?)
             .map_err(|_| inconsistent("attempts_before"))?,
         since: Timestamp::from_microsecond(row.try_get(7)?).map_err(|_| inconsistent("created_us"))?,
     })

@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::clocks::{Move, is_due, move_clocks, raise_overdue, start_clocks};
+use super::database::{Connection, sql};
 use super::finding_marks::{self, NewMark};
 use super::outbox::{self, OutboxChange};
 use super::removals::{self, NewRemoval, RemovalEnd, RemovalStep};
@@ -81,6 +81,8 @@ pub enum Effect {
         attempts: u32,
         /// Names the taker.
         lease: Uuid,
+        /// The gateway that delivers; `None` when the recipient pulls.
+        node: Option<String>,
         /// Until when; then it may be taken again.
         until: Timestamp,
     },
@@ -147,6 +149,15 @@ pub enum Effect {
     MarkFinding(Box<NewMark>),
     /// Does what an operator asks of the outbox.
     Operate(OutboxChange),
+    /// Says that no REQUEST below an index waits any more, of a node whose place another has taken.
+    Adopt {
+        /// The node.
+        node: String,
+        /// As who has taken its place knows it; guards against its return.
+        epoch: i64,
+        /// The index.
+        open_from: u64,
+    },
 }
 
 /// How an attempt to deliver ended.
@@ -265,7 +276,7 @@ pub(super) fn is_rows_only(batch: &Batch<Effect>) -> bool {
 
 /// Makes the effects of a batch that are not rows of it. Returns those that cannot be made, by place of their leaf.
 pub(super) async fn apply(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     clocks: &Clocks,
     batch: &Batch<Effect>,
 ) -> Result<Vec<(usize, Rejection)>, StoreError> {
@@ -282,7 +293,7 @@ pub(super) async fn apply(
 }
 
 async fn apply_one(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     clocks: &Clocks,
     effect: &Effect,
 ) -> Result<Result<(), Rejection>, StoreError> {
@@ -290,7 +301,7 @@ async fn apply_one(
         Effect::Claim { .. } | Effect::Outcome { .. } => Ok(Ok(())),
         Effect::Release { caller, request_id, request_index } => {
             // Never a claim that has an outcome: its call did have effect.
-            sqlx::query(
+            sql(
                 "DELETE FROM claims WHERE caller = $1 AND request_id = $2 AND request_index = $3 AND NOT EXISTS \
                  (SELECT 1 FROM outcomes WHERE outcomes.request_index = claims.request_index)",
             )
@@ -309,18 +320,19 @@ async fn apply_one(
         Effect::CompleteAttachment { attachment_id, at } => {
             attachments::complete(connection, attachment_id, *at).await.map(exactly_one)
         }
-        Effect::Lease { delivery_id, attempts, lease, until } => {
-            let taken = sqlx::query(
-                "UPDATE deliveries SET state = 'LEASED', attempts = attempts + 1, lease = $1, due_us = $2 \
+        Effect::Lease { delivery_id, attempts, lease, node, until } => {
+            let taken = sql(
+                "UPDATE deliveries SET state = 'LEASED', attempts = attempts + 1, lease = $1, due_us = $2, lease_node = $5 \
                  WHERE delivery_id = $3 AND attempts = $4 AND state IN ('PENDING', 'LEASED')",
             )
             .bind(lease.as_bytes().as_slice())
             .bind(until.as_microsecond())
             .bind(delivery_id.as_bytes().as_slice())
             .bind(i64::from(*attempts))
+            .bind(node.as_deref())
             .execute(connection)
             .await?;
-            Ok(exactly_one(taken.rows_affected()))
+            Ok(exactly_one(taken))
         }
         Effect::Settle { delivery_id, lease, outcome, at } => {
             let settled = settle(connection, delivery_id, lease.as_ref(), outcome, *at).await?;
@@ -356,18 +368,25 @@ async fn apply_one(
         Effect::DeemWithdrawn(withdrawal) => deem_withdrawn(connection, clocks, withdrawal).await,
         Effect::MarkFinding(mark) => finding_marks::mark(connection, mark).await.map(Ok),
         Effect::Operate(change) => outbox::apply(connection, clocks, change).await,
+        Effect::Adopt { node, epoch, open_from } => {
+            let closed = sql("UPDATE audit_nodes SET open_from = $1 WHERE node = $2 AND epoch = $3")
+                .bind(signed(*open_from))
+                .bind(node)
+                .bind(*epoch)
+                .execute(connection)
+                .await?;
+            Ok(exactly_one(closed))
+        }
     }
 }
 
 async fn open_exchange(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     clocks: &Clocks,
     new: &NewExchange,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO exchanges (exchange_id, kind, state, sender, recipient, matter_id, region, messages, \
-         created_us, updated_us, track) VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $8, $9)",
-    )
+    sql("INSERT INTO exchanges (exchange_id, kind, state, sender, recipient, matter_id, region, messages, \
+         created_us, updated_us, track) VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $8, $9)")
     .bind(new.exchange_id.as_bytes().as_slice())
     .bind(new.kind.as_str())
     .bind(ExchangeState::Submitted.as_str())
@@ -388,7 +407,7 @@ async fn open_exchange(
 }
 
 async fn add_message(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     clocks: &Clocks,
     new: &NewMessage,
 ) -> Result<Result<(), Rejection>, StoreError> {
@@ -407,7 +426,7 @@ async fn add_message(
 }
 
 async fn deem_withdrawn(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     clocks: &Clocks,
     new: &DeemedWithdrawal,
 ) -> Result<Result<(), Rejection>, StoreError> {
@@ -429,17 +448,15 @@ async fn deem_withdrawn(
 
 /// Moves an exchange and its clocks with the message of this place in the thread, where nothing else has moved it.
 async fn move_on(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     clocks: &Clocks,
     exchange_id: &ExchangeId,
     sequence: u32,
     from: ExchangeState,
     moved: &Move,
 ) -> Result<Result<(), Rejection>, StoreError> {
-    let changed = sqlx::query(
-        "UPDATE exchanges SET state = $1, messages = $2, updated_us = $3 \
-         WHERE exchange_id = $4 AND messages = $5 AND state = $6 AND erased_us IS NULL",
-    )
+    let changed = sql("UPDATE exchanges SET state = $1, messages = $2, updated_us = $3 \
+         WHERE exchange_id = $4 AND messages = $5 AND state = $6 AND erased_us IS NULL")
     .bind(moved.entered.unwrap_or(from).as_str())
     .bind(i64::from(sequence))
     .bind(moved.at.as_microsecond())
@@ -448,19 +465,19 @@ async fn move_on(
     .bind(from.as_str())
     .execute(&mut *connection)
     .await?;
-    match exactly_one(changed.rows_affected()) {
+    match exactly_one(changed) {
         Ok(()) => move_clocks(connection, clocks, exchange_id, moved).await.map(Ok),
         Err(rejection) => Ok(Err(rejection)),
     }
 }
 
 pub(super) async fn insert_message(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     exchange_id: &ExchangeId,
     sequence: u32,
     message: &[u8],
 ) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO messages (exchange_id, sequence, message) VALUES ($1, $2, $3)")
+    sql("INSERT INTO messages (exchange_id, sequence, message) VALUES ($1, $2, $3)")
         .bind(exchange_id.as_bytes().as_slice())
         .bind(i64::from(sequence))
         .bind(message)
@@ -470,13 +487,13 @@ pub(super) async fn insert_message(
 }
 
 pub(super) async fn insert_delivery(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     exchange_id: &ExchangeId,
     sequence: u32,
     new: &NewDelivery,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    sql(
         "INSERT INTO deliveries (delivery_id, exchange_id, sequence, recipient, state, attempts, due_us, created_us) \
          VALUES ($1, $2, $3, $4, 'PENDING', 0, $5, $5)",
     )
@@ -492,7 +509,7 @@ pub(super) async fn insert_delivery(
 
 /// Returns the exchange and its new state, where the delivery moved it.
 async fn settle(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     delivery_id: &DeliveryId,
     lease: Option<&Uuid>,
     outcome: &DeliveryOutcome,
@@ -505,7 +522,7 @@ async fn settle(
     };
     // A taker that lost its lease must not settle what another took over. The recipient itself may acknowledge
     // even what was given up.
-    let changed = sqlx::query(
+    let changed = sql(
         "UPDATE deliveries SET state = $1, due_us = $2, reason = $3, settled_us = $4, lease = NULL \
          WHERE delivery_id = $5 AND (($6 IS NULL AND state <> 'DELIVERED') OR (state = 'LEASED' AND lease = $6))",
     )
@@ -517,7 +534,7 @@ async fn settle(
     .bind(lease.map(|lease| lease.as_bytes().to_vec()))
     .execute(&mut *connection)
     .await?;
-    if let Err(rejection) = exactly_one(changed.rows_affected()) {
+    if let Err(rejection) = exactly_one(changed) {
         return Ok(Err(rejection));
     }
     let (steps, change): (&[Step], _) = match outcome {
@@ -528,7 +545,7 @@ async fn settle(
     // Only the opening message's delivery moves the exchange, and only where nothing else has moved it on.
     let mut moved = None;
     for (from, to) in steps.iter().map(|step| step.moves()) {
-        let found: Option<Vec<u8>> = sqlx::query_scalar(
+        let found = sql(
             "UPDATE exchanges SET state = $1, updated_us = $2 WHERE state = $3 AND exchange_id = \
              (SELECT exchange_id FROM deliveries WHERE delivery_id = $4 AND sequence = 1) RETURNING exchange_id",
         )
@@ -538,8 +555,8 @@ async fn settle(
         .bind(delivery_id.as_bytes().as_slice())
         .fetch_optional(&mut *connection)
         .await?;
-        if let Some(bytes) = found {
-            moved = Some((bytes, to));
+        if let Some(row) = found {
+            moved = Some((row.try_get::<Vec<u8>>(0)?, to));
             break;
         }
     }

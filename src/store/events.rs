@@ -9,10 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection, SqlitePool};
 use tokio::sync::watch;
 
+use super::database::{Connection, Pool, Row, sql};
 use super::{Store, StoreError, signed, unsigned};
 use crate::domain::agency::CreditCode;
 use crate::domain::exchange::{Change, DeliveryId, ExchangeId, ExchangeState};
@@ -43,25 +42,23 @@ pub(super) struct Followers {
 
 impl Followers {
     /// Followers of what comes after all that is stored.
-    pub(super) async fn load(readers: &SqlitePool) -> Result<Self, StoreError> {
-        let newest =
-            sqlx::query("SELECT COALESCE(MAX(seq), 0) FROM exchange_events").fetch_one(readers).await?;
+    pub(super) async fn load(readers: &Pool) -> Result<Self, StoreError> {
+        let newest = sql("SELECT COALESCE(MAX(seq), 0) FROM exchange_events").fetch_one(readers).await?;
         let newest = unsigned(newest.try_get(0)?, "exchange_events", "seq")?;
         Ok(Self { newest: AtomicU64::new(newest), agencies: Mutex::default() })
     }
 
     /// Wakes the parties of what was committed since the last time.
-    pub(super) async fn wake(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    pub(super) async fn wake(&self, connection: &mut Connection<'_>) -> Result<(), StoreError> {
         let newest = self.newest.load(Ordering::Acquire);
-        let rows =
-            sqlx::query("SELECT seq, sender, recipient FROM exchange_events WHERE seq > $1 ORDER BY seq")
-                .bind(signed(newest))
-                .fetch_all(connection)
-                .await?;
+        let rows = sql("SELECT seq, sender, recipient FROM exchange_events WHERE seq > $1 ORDER BY seq")
+            .bind(signed(newest))
+            .fetch_all(connection)
+            .await?;
         let agencies = self.agencies.lock().unwrap_or_else(PoisonError::into_inner);
         for row in rows {
             for column in [1, 2] {
-                if let Some(followers) = agencies.get(row.try_get::<&str, _>(column)?) {
+                if let Some(followers) = agencies.get(row.try_get::<&str>(column)?) {
                     followers.send_replace(());
                 }
             }
@@ -92,11 +89,11 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<EventRecord>, StoreError> {
         // Each branch is cut off by itself: a page costs what it returns, however long the history is.
-        let rows = sqlx::query(
+        let rows = sql(
             "SELECT seq, exchange_id, change, state, message, changed_us FROM \
-             (SELECT * FROM exchange_events WHERE sender = $1 AND seq > $2 ORDER BY seq LIMIT $3) \
+             (SELECT * FROM exchange_events WHERE sender = $1 AND seq > $2 ORDER BY seq LIMIT $3) sent \
              UNION ALL SELECT seq, exchange_id, change, state, message, changed_us FROM \
-             (SELECT * FROM exchange_events WHERE recipient = $1 AND sender <> $1 AND seq > $2 ORDER BY seq LIMIT $3) \
+             (SELECT * FROM exchange_events WHERE recipient = $1 AND sender <> $1 AND seq > $2 ORDER BY seq LIMIT $3) received \
              ORDER BY 1 LIMIT $3",
         )
         .bind(party.as_str())
@@ -110,16 +107,14 @@ impl Store {
 
 /// Writes a change of an exchange, as the exchange stands now.
 pub(super) async fn record(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     exchange_id: &ExchangeId,
     change: Change,
     message: u32,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO exchange_events (exchange_id, sender, recipient, change, state, message, changed_us) \
-         SELECT exchange_id, sender, recipient, $2, state, $3, $4 FROM exchanges WHERE exchange_id = $1",
-    )
+    sql("INSERT INTO exchange_events (exchange_id, sender, recipient, change, state, message, changed_us) \
+         SELECT exchange_id, sender, recipient, $2, state, $3, $4 FROM exchanges WHERE exchange_id = $1")
     .bind(exchange_id.as_bytes().as_slice())
     .bind(change.as_str())
     .bind(i64::from(message))
@@ -131,16 +126,14 @@ pub(super) async fn record(
 
 /// Writes that a delivery was settled.
 pub(super) async fn record_settled(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     delivery_id: &DeliveryId,
     change: Change,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO exchange_events (exchange_id, sender, recipient, change, state, message, changed_us) \
+    sql("INSERT INTO exchange_events (exchange_id, sender, recipient, change, state, message, changed_us) \
          SELECT x.exchange_id, x.sender, x.recipient, $2, x.state, d.sequence, $3 FROM deliveries d \
-         JOIN exchanges x ON x.exchange_id = d.exchange_id WHERE d.delivery_id = $1",
-    )
+         JOIN exchanges x ON x.exchange_id = d.exchange_id WHERE d.delivery_id = $1")
     .bind(delivery_id.as_bytes().as_slice())
     .bind(change.as_str())
     .bind(at.as_microsecond())
@@ -149,14 +142,14 @@ pub(super) async fn record_settled(
     Ok(())
 }
 
-fn event(row: &SqliteRow) -> Result<EventRecord, StoreError> {
+fn event(row: &Row) -> Result<EventRecord, StoreError> {
     let inconsistent = |column| StoreError::Inconsistent { table: "exchange_events", column };
     Ok(EventRecord {
         sequence: unsigned(row.try_get(0)?, "exchange_events", "seq")?,
         exchange_id: ExchangeId::from_slice(row.try_get(1)?).ok_or_else(|| inconsistent("exchange_id"))?,
         change: Change::from_name(row.try_get(2)?).ok_or_else(|| inconsistent("change"))?,
         state: ExchangeState::from_name(row.try_get(3)?).ok_or_else(|| inconsistent("state"))?,
-        message: u32::try_from(row.try_get::<i64, _>(4)?).map_err(|_| inconsistent("message"))?,
+        message: u32::try_from(row.try_get::<i64>(4)?).map_err(|_| inconsistent("message"))?,
         changed: Timestamp::from_microsecond(row.try_get(5)?).map_err(|_| inconsistent("changed_us"))?,
     })
 }

@@ -1,9 +1,8 @@
 //! Reading exchanges.
 
 use jiff::Timestamp;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
+use super::database::{Row, sql};
 use super::{Store, StoreError};
 use crate::domain::agency::CreditCode;
 use crate::domain::exchange::{ExchangeId, ExchangeState, Kind};
@@ -75,7 +74,7 @@ impl Store {
         let text = with_columns(
             "SELECT {} FROM exchanges WHERE exchange_id = $1 AND (sender = $2 OR recipient = $2)",
         );
-        let row = sqlx::query(sqlx::AssertSqlSafe(text))
+        let row = sql(text)
             .bind(exchange_id.as_bytes().as_slice())
             .bind(party.as_str())
             .fetch_optional(&self.readers)
@@ -91,11 +90,10 @@ impl Store {
         &self,
         exchange_id: &ExchangeId,
     ) -> Result<Option<ExchangeRecord>, StoreError> {
-        let row =
-            sqlx::query(sqlx::AssertSqlSafe(with_columns("SELECT {} FROM exchanges WHERE exchange_id = $1")))
-                .bind(exchange_id.as_bytes().as_slice())
-                .fetch_optional(&self.readers)
-                .await?;
+        let row = sql(with_columns("SELECT {} FROM exchanges WHERE exchange_id = $1"))
+            .bind(exchange_id.as_bytes().as_slice())
+            .fetch_optional(&self.readers)
+            .await?;
         row.as_ref().map(exchange).transpose()
     }
 
@@ -119,11 +117,11 @@ impl Store {
         };
         let text = with_columns(&format!(
             "SELECT {{}} FROM (SELECT * FROM exchanges WHERE sender = $1 \
-             UNION ALL SELECT * FROM exchanges WHERE recipient = $1 AND sender <> $1) \
+             UNION ALL SELECT * FROM exchanges WHERE recipient = $1 AND sender <> $1) own \
              WHERE ($2 IS NULL OR state = $2) AND ($3 IS NULL OR matter_id = $3) \
              AND ($4 IS NULL OR exchange_id < $4) {overdue} ORDER BY exchange_id DESC LIMIT $5"
         ));
-        let rows = sqlx::query(sqlx::AssertSqlSafe(text))
+        let rows = sql(text)
             .bind(party.as_str())
             .bind(filter.state.map(ExchangeState::as_str))
             .bind(filter.matter_id.as_deref())
@@ -139,11 +137,10 @@ impl Store {
     /// # Errors
     /// When the database does not answer or a body does not open.
     pub async fn messages(&self, exchange_id: &ExchangeId) -> Result<Vec<MessageRecord>, StoreError> {
-        let rows =
-            sqlx::query("SELECT sequence, message FROM messages WHERE exchange_id = $1 ORDER BY sequence")
-                .bind(exchange_id.as_bytes().as_slice())
-                .fetch_all(&self.readers)
-                .await?;
+        let rows = sql("SELECT sequence, message FROM messages WHERE exchange_id = $1 ORDER BY sequence")
+            .bind(exchange_id.as_bytes().as_slice())
+            .fetch_all(&self.readers)
+            .await?;
         rows.iter().map(|row| self.open_message(exchange_id, row)).collect()
     }
 
@@ -156,12 +153,11 @@ impl Store {
         exchange_id: &ExchangeId,
         sequence: u32,
     ) -> Result<MessageRecord, StoreError> {
-        let row =
-            sqlx::query("SELECT sequence, message FROM messages WHERE exchange_id = $1 AND sequence = $2")
-                .bind(exchange_id.as_bytes().as_slice())
-                .bind(i64::from(sequence))
-                .fetch_one(&self.readers)
-                .await?;
+        let row = sql("SELECT sequence, message FROM messages WHERE exchange_id = $1 AND sequence = $2")
+            .bind(exchange_id.as_bytes().as_slice())
+            .bind(i64::from(sequence))
+            .fetch_one(&self.readers)
+            .await?;
         self.open_message(exchange_id, &row)
     }
 
@@ -170,9 +166,9 @@ impl Store {
         self.sealer.seal(&message_place(exchange_id, sequence), message)
     }
 
-    fn open_message(&self, exchange_id: &ExchangeId, row: &SqliteRow) -> Result<MessageRecord, StoreError> {
+    fn open_message(&self, exchange_id: &ExchangeId, row: &Row) -> Result<MessageRecord, StoreError> {
         let inconsistent = |column| StoreError::Inconsistent { table: "messages", column };
-        let sequence = u32::try_from(row.try_get::<i64, _>(0)?).map_err(|_| inconsistent("sequence"))?;
+        let sequence = u32::try_from(row.try_get::<i64>(0)?).map_err(|_| inconsistent("sequence"))?;
         let message = self.sealer.open(&message_place(exchange_id, sequence), row.try_get(1)?)?;
         Ok(MessageRecord { sequence, sha256: sha256(&message), message })
     }
@@ -192,7 +188,7 @@ fn message_place(exchange_id: &ExchangeId, sequence: u32) -> String {
     format!("message/{exchange_id}/{sequence}")
 }
 
-fn exchange(row: &SqliteRow) -> Result<ExchangeRecord, StoreError> {
+fn exchange(row: &Row) -> Result<ExchangeRecord, StoreError> {
     let inconsistent = |column| StoreError::Inconsistent { table: "exchanges", column };
     let time = |value: i64, column| Timestamp::from_microsecond(value).map_err(|_| inconsistent(column));
     Ok(ExchangeRecord {
@@ -203,12 +199,12 @@ fn exchange(row: &SqliteRow) -> Result<ExchangeRecord, StoreError> {
         recipient: CreditCode::parse(row.try_get(4)?).map_err(|_| inconsistent("recipient"))?,
         matter_id: row.try_get(5)?,
         region: row.try_get(6)?,
-        messages: u32::try_from(row.try_get::<i64, _>(7)?).map_err(|_| inconsistent("messages"))?,
+        messages: u32::try_from(row.try_get::<i64>(7)?).map_err(|_| inconsistent("messages"))?,
         created: time(row.try_get(8)?, "created_us")?,
         updated: time(row.try_get(9)?, "updated_us")?,
-        erased: match row.try_get::<Option<i64>, _>(10)? {
+        erased: match row.try_get::<Option<i64>>(10)? {
             Some(at) => {
-                Some((time(at, "erased_us")?, row.try_get::<Option<String>, _>(11)?.unwrap_or_default()))
+                Some((time(at, "erased_us")?, row.try_get::<Option<String>>(11)?.unwrap_or_default()))
             }
             None => None,
         },

@@ -1,8 +1,8 @@
 //! What auditors made of findings.
 
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection};
 
+use super::database::{Connection, sql};
 use super::{Store, StoreError, signed, unsigned};
 use crate::audit::findings::FindingId;
 use crate::domain::agency::CreditCode;
@@ -68,7 +68,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer or the comment does not open.
     pub async fn mark_of(&self, finding: FindingId) -> Result<Option<MarkRecord>, StoreError> {
-        let row = sqlx::query(
+        let row = sql(
             "SELECT request_index, mark, comment, marked_by, unit, operator, marked_us FROM finding_marks \
              WHERE finding_id = $1 ORDER BY request_index DESC LIMIT 1",
         )
@@ -93,8 +93,8 @@ impl Store {
 }
 
 /// Keeps a mark, in the transaction of its entry.
-pub(super) async fn mark(connection: &mut SqliteConnection, new: &NewMark) -> Result<(), StoreError> {
-    sqlx::query(
+pub(super) async fn mark(connection: &mut Connection<'_>, new: &NewMark) -> Result<(), StoreError> {
+    sql(
         "INSERT INTO finding_marks (request_index, finding_id, mark, comment, marked_by, unit, operator, marked_us) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )

@@ -2,14 +2,16 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::time::Duration;
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection as _, Row, SqliteConnection};
+use sqlx::{Connection as _, SqliteConnection};
 
+use super::database::{Acquired, Connection, Pool, Row, per_database, sql};
 use super::effect::{self, Effect, Rejection};
 use super::rows::Rows;
-use super::{Store, StoreError, signed, unsigned};
-use crate::audit::log::{Batch, Head, Orphan, Storage};
+use super::{Store, StoreError, postgres, signed, unsigned};
+use crate::audit::entry::Entry;
+use crate::audit::log::{self, Batch, Head, Orphan, Storage};
 use crate::audit::merkle::Hash;
 use crate::audit::tile::{TileId, TileSet};
 use crate::audit::verifier::StoredEntry;
@@ -18,36 +20,38 @@ use crate::domain::clocks::Clocks;
 use crate::domain::exchange::RequestId;
 use crate::fault;
 
+/// How often a gateway looks for what others have written.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
 impl Storage for Store {
     type Effect = Effect;
     type Rejection = Rejection;
     type Error = StoreError;
+    type Turn = Turn;
 
     async fn head(&self) -> Result<Option<Head>, StoreError> {
-        let row = sqlx::query("SELECT size, root, open_from, checkpoint FROM audit_head WHERE id = 1")
-            .fetch_optional(&self.readers)
-            .await?;
-        row.map(|row| {
-            Ok(Head {
-                size: unsigned(row.try_get(0)?, "audit_head", "size")?,
-                root: hash(row.try_get::<&[u8], _>(1)?, "audit_head", "root")?,
-                open_from: unsigned(row.try_get(2)?, "audit_head", "open_from")?,
-                checkpoint: row.try_get(3)?,
-            })
-        })
-        .transpose()
+        match &self.readers {
+            Pool::Postgres(_) => postgres::head(&self.readers, self.node.as_deref()).await,
+            Pool::Sqlite(_) => {
+                let row = sql("SELECT size, root, open_from, checkpoint FROM audit_head WHERE id = 1");
+                row.fetch_optional(&self.readers).await?.as_ref().map(head).transpose()
+            }
+        }
     }
 
     async fn tiles(&self, ids: &[TileId]) -> Result<TileSet, StoreError> {
-        /// One statement for all of them: each costs a crossing to SQLite's own thread.
-        const AMONG: &str = "SELECT t.level, t.idx, t.hashes FROM json_each($1) wanted CROSS JOIN audit_tiles t \
-             ON t.level = wanted.value ->> 0 AND t.idx = wanted.value ->> 1";
+        // One statement for all of them: each costs a crossing to SQLite's own thread, or a way to PostgreSQL.
+        let among = per_database! {
+            sqlite: "SELECT t.level, t.idx, t.hashes FROM json_each($1) wanted CROSS JOIN audit_tiles t \
+                     ON t.level = wanted.value ->> 0 AND t.idx = wanted.value ->> 1",
+            postgres: "SELECT t.level, t.idx, t.hashes FROM json_array_elements($1::json) wanted \
+                       JOIN audit_tiles t ON t.level = (wanted ->> 0)::bigint AND t.idx = (wanted ->> 1)::bigint",
+        };
         let wanted: Vec<String> = ids.iter().map(|id| format!("[{},{}]", id.level, id.index)).collect();
-        let rows =
-            sqlx::query(AMONG).bind(format!("[{}]", wanted.join(","))).fetch_all(&self.readers).await?;
+        let rows = sql(among).bind(format!("[{}]", wanted.join(","))).fetch_all(&self.readers).await?;
         let mut tiles = TileSet::default();
         for row in rows {
-            let level = row.try_get::<i64, _>(0)?.try_into();
+            let level = row.try_get::<i64>(0)?.try_into();
             let inconsistent = |_| StoreError::Inconsistent { table: "audit_tiles", column: "level" };
             let id = TileId {
                 level: level.map_err(inconsistent)?,
@@ -59,7 +63,7 @@ impl Storage for Store {
     }
 
     async fn entries(&self, from: u64, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
-        let rows = sqlx::query("SELECT idx, entry FROM audit_entries WHERE idx >= $1 ORDER BY idx LIMIT $2")
+        let rows = sql("SELECT idx, entry FROM audit_entries WHERE idx >= $1 ORDER BY idx LIMIT $2")
             .bind(signed(from))
             .bind(i64::from(limit))
             .fetch_all(&self.readers)
@@ -72,11 +76,23 @@ impl Storage for Store {
             .collect()
     }
 
-    async fn commit(&self, batch: &Batch<Effect>) -> Result<Vec<(usize, Rejection)>, StoreError> {
+    async fn turn(&self) -> Result<(Turn, log::Standing), StoreError> {
+        match &self.writer {
+            Pool::Sqlite(_) => Ok((Turn(None), log::Standing::AsLeft)),
+            Pool::Postgres(pool) => {
+                let (turn, head) =
+                    postgres::Turn::take(pool, self.node()?).await.inspect_err(|_| self.writes.failed())?;
+                Ok((Turn(Some(turn)), log::Standing::Newest(head)))
+            }
+        }
+    }
+
+    async fn commit(&self, turn: Turn, batch: &Batch<Effect>) -> Result<Vec<(usize, Rejection)>, StoreError> {
         let begun = std::time::Instant::now();
-        let mut connection = self.writer.acquire().await.inspect_err(|_| self.writes.failed())?;
-        let outcome = commit_on(&mut connection, &self.clocks, batch).await;
-        Self::discard_after_error(&mut connection, &outcome);
+        let outcome = match turn.0 {
+            None => self.commit_on_sqlite(batch).await,
+            Some(turn) => turn.commit(self.node()?, &self.clocks, batch).await,
+        };
         match &outcome {
             Ok(rejections) if rejections.is_empty() => {
                 self.writes.written(batch.leaves.len(), begun.elapsed());
@@ -86,11 +102,19 @@ impl Storage for Store {
         }
         if matches!(&outcome, Ok(rejections) if rejections.is_empty()) && !effect::is_rows_only(batch) {
             // Durable already: who follows is woken by a later batch at the latest.
-            if let Err(error) = self.followers.wake(&mut connection).await {
+            if let Err(error) = self.wake_followers().await {
                 tracing::warn!(%error, "watches cannot be woken");
             }
         }
         outcome
+    }
+
+    fn look_every(&self) -> Option<Duration> {
+        (!self.is_alone()).then_some(LOOK_EVERY)
+    }
+
+    fn is_own(&self, entry: &Entry) -> bool {
+        self.node.as_ref().is_none_or(|node| node.name == entry.node)
     }
 
     fn release(&self, orphan: &Orphan) -> Vec<Effect> {
@@ -105,19 +129,33 @@ impl Storage for Store {
     }
 }
 
-async fn commit_on(
+/// The turn to write. SQLite has one gateway, whose turn it always is.
+pub struct Turn(Option<postgres::Turn>);
+
+impl Store {
+    async fn commit_on_sqlite(&self, batch: &Batch<Effect>) -> Result<Vec<(usize, Rejection)>, StoreError> {
+        let mut connection = self.writer.acquire().await?;
+        let outcome = match &mut connection {
+            Acquired::Sqlite(connection) => commit_on_sqlite(connection, &self.clocks, batch).await,
+            Acquired::Postgres(_) => Err(sqlx::Error::WorkerCrashed.into()),
+        };
+        Self::discard_after_error(&mut connection, &outcome);
+        outcome
+    }
+}
+
+async fn commit_on_sqlite(
     connection: &mut SqliteConnection,
     clocks: &Clocks,
     batch: &Batch<Effect>,
 ) -> Result<Vec<(usize, Rejection)>, StoreError> {
-    let failed_at = |point| fault::point(point).map_err(sqlx::Error::Io);
     failed_at("commit.begin")?;
     let rows = Rows::of(batch);
     let written = if effect::is_rows_only(batch) {
         rows.write_and_commit(connection).await
     } else {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let rejections = effect::apply(&mut transaction, clocks, batch).await?;
+        let rejections = effect::apply(&mut Connection::Sqlite(&mut transaction), clocks, batch).await?;
         failed_at("commit.effects")?;
         if !rejections.is_empty() {
             transaction.rollback().await?;
@@ -135,16 +173,21 @@ async fn commit_on(
         Ok(()) => Ok(Vec::new()),
         // Somebody has a request id already. Rare, so it costs the batch a second try, and not every batch a search.
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-            let taken = taken_claims(connection, batch).await?;
+            let taken = taken_claims(&mut Connection::Sqlite(connection), batch).await?;
             if taken.is_empty() { Err(sqlx::Error::Database(error).into()) } else { Ok(taken) }
         }
         Err(error) => Err(error.into()),
     }
 }
 
+/// An error that a test has planned.
+pub(super) fn failed_at(point: &str) -> Result<(), sqlx::Error> {
+    fault::point(point).map_err(sqlx::Error::Io)
+}
+
 /// The leaves whose request id is taken, by place.
-async fn taken_claims(
-    connection: &mut SqliteConnection,
+pub(super) async fn taken_claims(
+    connection: &mut Connection<'_>,
     batch: &Batch<Effect>,
 ) -> Result<Vec<(usize, Rejection)>, StoreError> {
     let mut taken = Vec::new();
@@ -152,7 +195,7 @@ async fn taken_claims(
     for (place, leaf) in batch.leaves.iter().enumerate() {
         for effect in &leaf.effects {
             let Effect::Claim { caller, request_id, .. } = effect else { continue };
-            let found = sqlx::query("SELECT 1 FROM claims WHERE caller = $1 AND request_id = $2")
+            let found = sql("SELECT 1 FROM claims WHERE caller = $1 AND request_id = $2")
                 .bind(caller.as_str())
                 .bind(request_id.as_bytes().as_slice())
                 .fetch_optional(&mut *connection)
@@ -205,12 +248,16 @@ impl Store {
         indices: &[u64],
         newest_first: bool,
     ) -> Result<Vec<StoredEntry>, StoreError> {
-        /// One statement for all of them: each costs a crossing to SQLite's own thread.
-        const AT: &str = "SELECT e.idx, e.entry, substr(t.hashes, e.idx % 256 * 32 + 1, 32) \
-             FROM json_each($1) wanted CROSS JOIN audit_entries e ON e.idx = wanted.value \
-             LEFT JOIN audit_tiles t ON t.level = 0 AND t.idx = e.idx / 256";
+        let at = per_database! {
+            sqlite: "SELECT e.idx, e.entry, substr(t.hashes, e.idx % 256 * 32 + 1, 32) \
+                     FROM json_each($1) wanted CROSS JOIN audit_entries e ON e.idx = wanted.value \
+                     LEFT JOIN audit_tiles t ON t.level = 0 AND t.idx = e.idx / 256",
+            postgres: "SELECT e.idx, e.entry, substr(t.hashes, (e.idx % 256)::int * 32 + 1, 32) \
+                       FROM json_array_elements_text($1::json) wanted JOIN audit_entries e ON e.idx = wanted::bigint \
+                       LEFT JOIN audit_tiles t ON t.level = 0 AND t.idx = e.idx / 256",
+        };
         let wanted: Vec<String> = indices.iter().map(u64::to_string).collect();
-        let rows = sqlx::query(AT).bind(format!("[{}]", wanted.join(","))).fetch_all(&self.readers).await?;
+        let rows = sql(at).bind(format!("[{}]", wanted.join(","))).fetch_all(&self.readers).await?;
         let mut entries = rows.iter().map(stored_with_hash).collect::<Result<Vec<_>, _>>()?;
         entries.sort_unstable_by_key(|stored| stored.index);
         if newest_first {
@@ -230,9 +277,11 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<StoredEntry>, StoreError> {
         macro_rules! in_order {
-            ($order:literal) => {
+            ($place:literal, $order:literal) => {
                 concat!(
-                    "SELECT e.idx, e.entry, substr(t.hashes, e.idx % 256 * 32 + 1, 32) \
+                    "SELECT e.idx, e.entry, substr(t.hashes, ",
+                    $place,
+                    ", 32) \
                      FROM audit_entries e LEFT JOIN audit_tiles t ON t.level = 0 AND t.idx = e.idx / 256 \
                      WHERE e.idx >= $1 AND e.idx < $2 ORDER BY e.idx ",
                     $order,
@@ -240,8 +289,16 @@ impl Store {
                 )
             };
         }
-        let statement = if newest_first { in_order!("DESC") } else { in_order!("ASC") };
-        let rows = sqlx::query(statement)
+        macro_rules! on_each {
+            ($order:literal) => {
+                per_database! {
+                    sqlite: in_order!("e.idx % 256 * 32 + 1", $order),
+                    postgres: in_order!("(e.idx % 256)::int * 32 + 1", $order),
+                }
+            };
+        }
+        let statement = if newest_first { on_each!("DESC") } else { on_each!("ASC") };
+        let rows = sql(statement)
             .bind(signed(range.start))
             .bind(signed(range.end))
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -251,7 +308,19 @@ impl Store {
     }
 }
 
-fn stored_with_hash(row: &SqliteRow) -> Result<StoredEntry, StoreError> {
+fn head(row: &Row) -> Result<Head, StoreError> {
+    let size = unsigned(row.try_get(0)?, "audit_head", "size")?;
+    Ok(Head {
+        size,
+        root: hash(row.try_get::<&[u8]>(1)?, "audit_head", "root")?,
+        open_from: unsigned(row.try_get(2)?, "audit_head", "open_from")?,
+        written_to: size,
+        recorded: None,
+        checkpoint: row.try_get(3)?,
+    })
+}
+
+fn stored_with_hash(row: &Row) -> Result<StoredEntry, StoreError> {
     let recorded: Option<&[u8]> = row.try_get(2)?;
     // A place that the tile does not have gives no bytes.
     let recorded = recorded.filter(|bytes| !bytes.is_empty());

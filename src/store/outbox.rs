@@ -1,10 +1,9 @@
 //! The outbox as its operator sees and works on it: ids, states and times, no content.
 
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 
 use super::clocks::{Move, move_clocks};
+use super::database::{Connection, Row, per_database, sql};
 use super::effect::{Rejection, exactly_one};
 use super::{Store, StoreError, events, unsigned};
 use crate::domain::agency::CreditCode;
@@ -109,7 +108,7 @@ impl Store {
                 "{SELECT} WHERE {state} AND ($1 IS NULL OR d.recipient = $1) AND d.created_us < $2 \
                  AND (d.created_us, d.delivery_id) > ($3, $4) ORDER BY d.created_us, d.delivery_id LIMIT $5"
             );
-            let rows = sqlx::query(sqlx::AssertSqlSafe(text))
+            let rows = sql(text)
                 .bind(filter.recipient.as_ref().map(CreditCode::as_str))
                 .bind(filter.created_before.as_microsecond())
                 .bind(after)
@@ -135,10 +134,7 @@ impl Store {
         delivery_id: &DeliveryId,
     ) -> Result<Option<OutboxRecord>, StoreError> {
         let text = format!("{SELECT} WHERE d.delivery_id = $1");
-        let row = sqlx::query(sqlx::AssertSqlSafe(text))
-            .bind(delivery_id.as_bytes().as_slice())
-            .fetch_optional(&self.readers)
-            .await?;
+        let row = sql(text).bind(delivery_id.as_bytes().as_slice()).fetch_optional(&self.readers).await?;
         row.as_ref().map(record).transpose()
     }
 
@@ -148,32 +144,41 @@ impl Store {
     /// When the database does not answer.
     pub async fn deliveries_of(&self, exchange_id: &ExchangeId) -> Result<Vec<OutboxRecord>, StoreError> {
         let text = format!("{SELECT} WHERE d.exchange_id = $1 ORDER BY d.sequence, d.delivery_id");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(text))
-            .bind(exchange_id.as_bytes().as_slice())
-            .fetch_all(&self.readers)
-            .await?;
+        let rows = sql(text).bind(exchange_id.as_bytes().as_slice()).fetch_all(&self.readers).await?;
         rows.iter().map(record).collect()
     }
 
-    /// Makes what was on its way to `recipients` due at once. For a gateway that starts and is the only one on the
-    /// database: whoever held these leases has ended. What an agency pulled is its own until its lease ends.
+    /// Makes what was on its way by push due at once: all of it where there is only one gateway, and it starts; otherwise what
+    /// a gateway of this name was delivering. What an agency pulled is its own until its lease ends.
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn release_leases(&self, recipients: &[CreditCode], now: Timestamp) -> Result<u64, StoreError> {
+    pub async fn release_leases(
+        &self,
+        recipients: &[CreditCode],
+        node: &str,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        if !self.is_alone() {
+            return self.release_leases_of(node, now).await;
+        }
         let recipients: Vec<_> = recipients.iter().map(CreditCode::as_str).collect();
-        let mut connection = self.writer.acquire().await?;
-        let released = sqlx::query(
-            "UPDATE deliveries SET state = 'PENDING', due_us = $1, lease = NULL WHERE state = 'LEASED' \
-             AND recipient IN (SELECT value FROM json_each($2))",
-        )
-        .bind(now.as_microsecond())
-        .bind(serde_json::to_string(&recipients).unwrap_or_default())
-        .execute(&mut *connection)
-        .await
-        .map_err(StoreError::from);
-        Self::discard_after_error(&mut connection, &released);
-        released.map(|released| released.rows_affected())
+        let released =
+            sql("UPDATE deliveries SET state = 'PENDING', due_us = $1, lease = NULL WHERE state = 'LEASED' \
+             AND recipient IN (SELECT value FROM json_each($2))");
+        let recipients = serde_json::to_string(&recipients).unwrap_or_default();
+        self.write(released.bind(now.as_microsecond()).bind(recipients)).await
+    }
+
+    /// Makes due at once what a gateway was delivering that has ended.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn release_leases_of(&self, node: &str, now: Timestamp) -> Result<u64, StoreError> {
+        let released =
+            sql("UPDATE deliveries SET state = 'PENDING', due_us = $1, lease = NULL, lease_node = NULL \
+             WHERE state = 'LEASED' AND lease_node = $2");
+        self.write(released.bind(now.as_microsecond()).bind(node)).await
     }
 
     /// How full the outbox is. Read from indexes that hold only what is not delivered.
@@ -182,13 +187,19 @@ impl Store {
     /// When the database does not answer.
     pub async fn outbox_figures(&self) -> Result<OutboxFigures, StoreError> {
         // Ids rise with time: the smallest is the oldest.
-        let row = sqlx::query(
-            "SELECT o.open, (SELECT created_us FROM deliveries WHERE delivery_id = o.oldest), l.leased, l.ends, \
-             (SELECT COUNT(*) FROM deliveries WHERE state = 'DEAD') FROM \
-             (SELECT COUNT(*) AS open, MIN(delivery_id) AS oldest FROM deliveries \
-              WHERE state IN ('PENDING', 'LEASED')) o, \
-             (SELECT COUNT(*) AS leased, MIN(due_us) AS ends FROM deliveries WHERE state = 'LEASED') l",
-        )
+        let row = sql(per_database! {
+            sqlite: "SELECT o.open, (SELECT created_us FROM deliveries WHERE delivery_id = o.oldest), l.leased, l.ends, \
+                     (SELECT COUNT(*) FROM deliveries WHERE state = 'DEAD') FROM \
+                     (SELECT COUNT(*) AS open, MIN(delivery_id) AS oldest FROM deliveries \
+                      WHERE state IN ('PENDING', 'LEASED')) o, \
+                     (SELECT COUNT(*) AS leased, MIN(due_us) AS ends FROM deliveries WHERE state = 'LEASED') l",
+            // There the index holds it.
+            postgres: "SELECT o.open, o.oldest, l.leased, l.ends, \
+                       (SELECT COUNT(*) FROM deliveries WHERE state = 'DEAD') FROM \
+                       (SELECT COUNT(*) AS open, MIN(created_us) AS oldest FROM deliveries \
+                        WHERE state IN ('PENDING', 'LEASED')) o, \
+                       (SELECT COUNT(*) AS leased, MIN(due_us) AS ends FROM deliveries WHERE state = 'LEASED') l",
+        })
         .fetch_one(&self.readers)
         .await?;
         Ok(OutboxFigures {
@@ -203,7 +214,7 @@ impl Store {
 
 /// Makes an operator's change.
 pub(super) async fn apply(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     clocks: &Clocks,
     change: &OutboxChange,
 ) -> Result<Result<(), Rejection>, StoreError> {
@@ -211,25 +222,25 @@ pub(super) async fn apply(
         OutboxChange::Redeliver { exchange_id, at } => redeliver(connection, clocks, exchange_id, *at).await,
         OutboxChange::RetryNow { delivery_id, at } => {
             let changed =
-                sqlx::query("UPDATE deliveries SET due_us = $1 WHERE delivery_id = $2 AND state = 'PENDING'")
+                sql("UPDATE deliveries SET due_us = $1 WHERE delivery_id = $2 AND state = 'PENDING'")
                     .bind(at.as_microsecond())
                     .bind(delivery_id.as_bytes().as_slice())
                     .execute(connection)
                     .await?;
-            Ok(exactly_one(changed.rows_affected()))
+            Ok(exactly_one(changed))
         }
     }
 }
 
 /// Attempts go on being counted: a lease guards itself by their number.
 async fn redeliver(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     clocks: &Clocks,
     exchange_id: &ExchangeId,
     at: Timestamp,
 ) -> Result<Result<(), Rejection>, StoreError> {
     let id = exchange_id.as_bytes().as_slice();
-    let rows = sqlx::query(
+    let rows = sql(
         "UPDATE deliveries SET state = 'PENDING', due_us = $1, redelivered_us = $1, attempts_before = attempts, \
          settled_us = NULL WHERE exchange_id = $2 AND state = 'DEAD' RETURNING sequence",
     )
@@ -241,15 +252,14 @@ async fn redeliver(
         return Ok(Err(Rejection::Conflict));
     }
     let (from, to) = Step::Redelivery.moves();
-    let moved =
-        sqlx::query("UPDATE exchanges SET state = $1, updated_us = $2 WHERE exchange_id = $3 AND state = $4")
-            .bind(to.as_str())
-            .bind(at.as_microsecond())
-            .bind(id)
-            .bind(from.as_str())
-            .execute(&mut *connection)
-            .await?;
-    if moved.rows_affected() == 1 {
+    let moved = sql("UPDATE exchanges SET state = $1, updated_us = $2 WHERE exchange_id = $3 AND state = $4")
+        .bind(to.as_str())
+        .bind(at.as_microsecond())
+        .bind(id)
+        .bind(from.as_str())
+        .execute(&mut *connection)
+        .await?;
+    if moved == 1 {
         let moved = Move { entered: Some(to), by: None, at, set: None };
         move_clocks(connection, clocks, exchange_id, &moved).await?;
     }
@@ -265,7 +275,7 @@ async fn redeliver(
     Ok(Ok(()))
 }
 
-fn record(row: &SqliteRow) -> Result<OutboxRecord, StoreError> {
+fn record(row: &Row) -> Result<OutboxRecord, StoreError> {
     let time = |micros: i64, column| Timestamp::from_microsecond(micros).map_err(|_| inconsistent(column));
     Ok(OutboxRecord {
         delivery_id: DeliveryId::from_slice(row.try_get(0)?).ok_or_else(|| inconsistent("delivery_id"))?,
@@ -281,15 +291,11 @@ fn record(row: &SqliteRow) -> Result<OutboxRecord, StoreError> {
     })
 }
 
-fn number(row: &SqliteRow, place: usize, column: &'static str) -> Result<u32, StoreError> {
-    u32::try_from(row.try_get::<i64, _>(place)?).map_err(|_| inconsistent(column))
+fn number(row: &Row, place: usize, column: &'static str) -> Result<u32, StoreError> {
+    u32::try_from(row.try_get::<i64>(place)?).map_err(|_| inconsistent(column))
 }
 
-fn optional_time(
-    row: &SqliteRow,
-    place: usize,
-    column: &'static str,
-) -> Result<Option<Timestamp>, StoreError> {
+fn optional_time(row: &Row, place: usize, column: &'static str) -> Result<Option<Timestamp>, StoreError> {
     let micros: Option<i64> = row.try_get(place)?;
     micros.map(|at| Timestamp::from_microsecond(at).map_err(|_| inconsistent(column))).transpose()
 }

@@ -1,9 +1,8 @@
 //! Request ids and the outcomes they got.
 
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection as _, Row, SqliteConnection};
 
+use super::database::{Connection, Row, sql};
 use super::{Store, StoreError, signed, unsigned};
 use crate::domain::agency::CreditCode;
 use crate::domain::exchange::RequestId;
@@ -29,7 +28,7 @@ impl Store {
         caller: &CreditCode,
         request_id: &RequestId,
     ) -> Result<Option<Claim>, StoreError> {
-        let row = sqlx::query(
+        let row = sql(
             "SELECT c.digest, c.request_index, o.response_index, o.response FROM claims c \
              LEFT JOIN outcomes o ON o.request_index = c.request_index WHERE c.caller = $1 AND c.request_id = $2",
         )
@@ -40,7 +39,7 @@ impl Store {
         let Some(row) = row else { return Ok(None) };
         let inconsistent = |column| StoreError::Inconsistent { table: "claims", column };
         let request_index = unsigned(row.try_get(1)?, "claims", "request_index")?;
-        let outcome = match (row.try_get::<Option<i64>, _>(2)?, row.try_get::<Option<&[u8]>, _>(3)?) {
+        let outcome = match (row.try_get::<Option<i64>>(2)?, row.try_get::<Option<&[u8]>>(3)?) {
             (Some(index), Some(sealed)) => Some((
                 unsigned(index, "outcomes", "response_index")?,
                 self.sealer.open(&outcome_place(request_index), sealed)?,
@@ -48,7 +47,7 @@ impl Store {
             _ => None,
         };
         Ok(Some(Claim {
-            digest: row.try_get::<&[u8], _>(0)?.try_into().map_err(|_| inconsistent("digest"))?,
+            digest: row.try_get::<&[u8]>(0)?.try_into().map_err(|_| inconsistent("digest"))?,
             request_index,
             outcome,
         }))
@@ -59,11 +58,11 @@ impl Store {
     /// # Errors
     /// When the database does not answer or the kept answer does not open.
     pub async fn outcome(&self, request_index: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        let row = sqlx::query("SELECT response FROM outcomes WHERE request_index = $1")
+        let row = sql("SELECT response FROM outcomes WHERE request_index = $1")
             .bind(signed(request_index))
             .fetch_optional(&self.readers)
             .await?;
-        let open = |row: &SqliteRow| Ok(self.sealer.open(&outcome_place(request_index), row.try_get(0)?)?);
+        let open = |row: &Row| Ok(self.sealer.open(&outcome_place(request_index), row.try_get(0)?)?);
         row.as_ref().map(open).transpose()
     }
 
@@ -79,10 +78,8 @@ impl Store {
     /// When the database does not answer.
     pub async fn forget_outcomes(&self, before: Timestamp, most: u32) -> Result<u64, StoreError> {
         // Outcomes are kept in log order, which is time order: the oldest come first, and nothing is searched.
-        let oldest = sqlx::query(
-            "SELECT request_index, caller, request_id FROM \
-             (SELECT * FROM outcomes ORDER BY request_index LIMIT $2) WHERE created_us < $1",
-        )
+        let oldest = sql("SELECT request_index, caller, request_id FROM \
+             (SELECT * FROM outcomes ORDER BY request_index LIMIT $2) oldest WHERE created_us < $1")
         .bind(before.as_microsecond())
         .bind(i64::from(most))
         .fetch_all(&self.readers)
@@ -95,27 +92,27 @@ impl Store {
             .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
             .collect::<Result<Vec<(i64, String, Vec<u8>)>, sqlx::Error>>()?;
         let mut connection = self.writer.acquire().await?;
-        let outcome = forget_on(&mut connection, &keys).await;
+        let outcome = forget_on(&mut connection.connection(), &keys).await;
         Self::discard_after_error(&mut connection, &outcome);
         outcome.map(|()| keys.len() as u64)
     }
 }
 
 async fn forget_on(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     keys: &[(i64, String, Vec<u8>)],
 ) -> Result<(), StoreError> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut transaction = connection.begin().await?;
     for (request_index, caller, request_id) in keys {
-        sqlx::query("DELETE FROM claims WHERE caller = $1 AND request_id = $2 AND request_index = $3")
+        sql("DELETE FROM claims WHERE caller = $1 AND request_id = $2 AND request_index = $3")
             .bind(caller)
             .bind(request_id)
-            .bind(request_index)
-            .execute(&mut *transaction)
+            .bind(*request_index)
+            .execute(&mut transaction)
             .await?;
-        sqlx::query("DELETE FROM outcomes WHERE request_index = $1")
-            .bind(request_index)
-            .execute(&mut *transaction)
+        sql("DELETE FROM outcomes WHERE request_index = $1")
+            .bind(*request_index)
+            .execute(&mut transaction)
             .await?;
     }
     transaction.commit().await?;

@@ -6,7 +6,8 @@
 
 use sqlx::{Connection as _, SqliteConnection};
 
-use super::{Store, StoreError};
+use super::database::Acquired;
+use super::{Store, StoreError, postgres};
 
 /// Each table: made anew, filled in the order of its keys, and put in the place of the old one, whose pages go whole.
 const REBUILD: [&str; 9] = [
@@ -31,13 +32,21 @@ const REBUILD: [&str; 9] = [
 
 impl Store {
     /// Writes kept answers and verifications anew, so that nothing is left of those that are gone. The log waits
-    /// meanwhile, for as long as it takes to copy them.
+    /// meanwhile, for as long as it takes to copy them. On PostgreSQL what is gone is cleared away, and nobody waits.
     ///
     /// # Errors
     /// When the database does not answer; then all is as before.
     pub async fn rebuild_moving_tables(&self) -> Result<(), StoreError> {
         let mut connection = self.writer.acquire().await?;
-        let outcome = rebuild_on(&mut connection).await;
+        let outcome = match &mut connection {
+            Acquired::Sqlite(connection) => rebuild_on(connection).await,
+            Acquired::Postgres(server) => {
+                let outcome = postgres::vacuum(server).await;
+                // Its statements have no end any more.
+                connection.close_on_drop();
+                outcome
+            }
+        };
         Self::discard_after_error(&mut connection, &outcome);
         outcome
     }
@@ -55,6 +64,7 @@ async fn rebuild_on(connection: &mut SqliteConnection) -> Result<(), StoreError>
 #[cfg(test)]
 mod tests {
     use super::super::Sealer;
+    use super::super::database::Pool;
     use super::*;
 
     /// What the migrations make, and in which order of columns, is what stands there afterwards.
@@ -68,7 +78,10 @@ mod tests {
             [part.as_slice(), b"answer", &part, &[7; 300]].concat()
         };
         // Out of order, as calls of different length are answered.
-        let mut written = store.writer.begin().await.unwrap();
+        let (Pool::Sqlite(writer), Pool::Sqlite(readers)) = (&store.writer, &store.readers) else {
+            unreachable!()
+        };
+        let mut written = writer.begin().await.unwrap();
         for index in (0..2048_u32).map(|place| place ^ 37) {
             sqlx::query("INSERT INTO outcomes VALUES ($1, $1, 'c', x'00', $2, 0)")
                 .bind(i64::from(index))
@@ -80,14 +93,13 @@ mod tests {
         written.commit().await.unwrap();
         let schema = "SELECT m.type || m.name || COALESCE(group_concat(c.name || c.type || c.\"notnull\" || c.pk), '') \
                       FROM sqlite_schema m LEFT JOIN pragma_table_info(m.name) c GROUP BY m.name ORDER BY m.name";
-        let before: Vec<String> = sqlx::query_scalar(schema).fetch_all(&store.writer).await.unwrap();
-        sqlx::query("DELETE FROM outcomes WHERE request_index % 3 = 0").execute(&store.writer).await.unwrap();
+        let before: Vec<String> = sqlx::query_scalar(schema).fetch_all(writer).await.unwrap();
+        sqlx::query("DELETE FROM outcomes WHERE request_index % 3 = 0").execute(writer).await.unwrap();
         store.rebuild_moving_tables().await.unwrap();
         assert!(store.empty_write_ahead_log().await.unwrap());
-        let after: Vec<String> = sqlx::query_scalar(schema).fetch_all(&store.writer).await.unwrap();
+        let after: Vec<String> = sqlx::query_scalar(schema).fetch_all(writer).await.unwrap();
         assert_eq!(before, after);
-        let left: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM outcomes").fetch_one(&store.readers).await.unwrap();
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM outcomes").fetch_one(readers).await.unwrap();
         assert_eq!(left, 1365);
         store.close().await;
         let file = std::fs::read(path).unwrap();

@@ -1,11 +1,10 @@
 //! Removals: what an erasure or a pruning takes away, step by step, each step with its entry.
 
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
 use super::attachments::remove_named;
+use super::database::{Acquired, Connection, Row, Text, per_database, sql};
 use super::effect::exactly_one;
 use super::{Rejection, Store, StoreError, signed, unsigned};
 use crate::audit::removal::{IndexRanges, RemovalKind};
@@ -160,7 +159,7 @@ impl Store {
         caller: &CreditCode,
     ) -> Result<Option<RemovalRecord>, StoreError> {
         let text = format!("SELECT {COLUMNS} FROM removals WHERE removal_id = $1 AND caller = $2");
-        let row = sqlx::query(sqlx::AssertSqlSafe(text))
+        let row = sql(text)
             .bind(removal_id.as_bytes().as_slice())
             .bind(caller.as_str())
             .fetch_optional(&self.readers)
@@ -176,7 +175,7 @@ impl Store {
         let text = format!(
             "SELECT {COLUMNS} FROM removals WHERE state IN ('COUNTING', 'REMOVING') ORDER BY created_us LIMIT 1"
         );
-        let row = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_optional(&self.readers).await?;
+        let row = sql(text).fetch_optional(&self.readers).await?;
         row.as_ref().map(removal).transpose()
     }
 
@@ -191,11 +190,11 @@ impl Store {
         looked_through: u64,
     ) -> Result<(), StoreError> {
         let mut connection = self.writer.acquire().await?;
-        let noted = sqlx::query("UPDATE removals SET state = $1, looked_through = $2 WHERE removal_id = $3")
+        let noted = sql("UPDATE removals SET state = $1, looked_through = $2 WHERE removal_id = $3")
             .bind(state.as_str())
             .bind(signed(looked_through))
             .bind(removal_id.as_bytes().as_slice())
-            .execute(&mut *connection)
+            .execute(&mut connection)
             .await;
         let outcome = noted.map(|_| ()).map_err(StoreError::from);
         Self::discard_after_error(&mut connection, &outcome);
@@ -207,19 +206,18 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn removable_entries(&self, from: u64, limit: u32) -> Result<Vec<RemovableEntry>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT idx, entry, length(salt) FROM audit_entries WHERE idx >= $1 AND length(entry) > 0 \
-             ORDER BY idx LIMIT $2",
-        )
-        .bind(signed(from))
-        .bind(i64::from(limit))
-        .fetch_all(&self.readers)
-        .await?;
-        let entry = |row: &SqliteRow| {
+        let rows =
+            sql("SELECT idx, entry, length(salt) FROM audit_entries WHERE idx >= $1 AND length(entry) > 0 \
+             ORDER BY idx LIMIT $2")
+            .bind(signed(from))
+            .bind(i64::from(limit))
+            .fetch_all(&self.readers)
+            .await?;
+        let entry = |row: &Row| {
             Ok(RemovableEntry {
                 index: unsigned(row.try_get(0)?, "audit_entries", "idx")?,
                 entry: row.try_get(1)?,
-                has_salts: row.try_get::<Option<i64>, _>(2)?.is_some_and(|length| length > 16),
+                has_salts: row.try_get::<Option<i64>>(2)?.is_some_and(|length| length > 16),
             })
         };
         rows.iter().map(entry).collect()
@@ -230,15 +228,13 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn entries_without_salts(&self, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
-        let found: Vec<i64> = sqlx::query_scalar(
-            "SELECT idx FROM audit_entries WHERE idx >= $1 AND idx < $2 AND length(entry) > 0 \
-             AND (salt IS NULL OR length(salt) < 32) ORDER BY idx",
-        )
+        let found = sql("SELECT idx FROM audit_entries WHERE idx >= $1 AND idx < $2 AND length(entry) > 0 \
+             AND (salt IS NULL OR length(salt) < 32) ORDER BY idx")
         .bind(signed(from))
         .bind(signed(to))
         .fetch_all(&self.readers)
         .await?;
-        found.into_iter().map(|index| unsigned(index, "audit_entries", "idx")).collect()
+        found.iter().map(|row| unsigned(row.try_get(0)?, "audit_entries", "idx")).collect()
     }
 
     /// What is left of the salts of an entry.
@@ -246,11 +242,11 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn kept_salt(&self, index: u64) -> Result<KeptSalt, StoreError> {
-        let salt: Option<Option<Vec<u8>>> =
-            sqlx::query_scalar("SELECT salt FROM audit_entries WHERE idx = $1")
-                .bind(signed(index))
-                .fetch_optional(&self.readers)
-                .await?;
+        let row = sql("SELECT salt FROM audit_entries WHERE idx = $1")
+            .bind(signed(index))
+            .fetch_optional(&self.readers)
+            .await?;
+        let salt = row.map(|row| row.try_get::<Option<Vec<u8>>>(0)).transpose()?;
         Ok(KeptSalt::new(salt.flatten()))
     }
 
@@ -259,12 +255,10 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn standing(&self, thread: &ExchangeId) -> Result<Standing, StoreError> {
-        let row = sqlx::query(
-            "SELECT (SELECT state FROM exchanges WHERE exchange_id = $1), \
+        let row = sql("SELECT (SELECT state FROM exchanges WHERE exchange_id = $1), \
              (SELECT erased_us FROM exchanges WHERE exchange_id = $1), \
              (SELECT state FROM verifications WHERE verification_id = $1), \
-             EXISTS (SELECT 1 FROM deliveries WHERE exchange_id = $1 AND state IN ('PENDING', 'LEASED'))",
-        )
+             EXISTS (SELECT 1 FROM deliveries WHERE exchange_id = $1 AND state IN ('PENDING', 'LEASED'))")
         .bind(thread.as_bytes().as_slice())
         .fetch_one(&self.readers)
         .await?;
@@ -289,15 +283,13 @@ impl Store {
         &self,
         before: Timestamp,
     ) -> Result<Vec<(ExchangeId, String, Timestamp)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT exchange_id, kind, updated_us FROM exchanges WHERE updated_us < $1 \
-             UNION ALL SELECT verification_id, kind, updated_us FROM verifications WHERE updated_us < $1",
-        )
+        let rows = sql("SELECT exchange_id, kind, updated_us FROM exchanges WHERE updated_us < $1 \
+             UNION ALL SELECT verification_id, kind, updated_us FROM verifications WHERE updated_us < $1")
         .bind(before.as_microsecond())
         .fetch_all(&self.readers)
         .await?;
         let inconsistent = |column| StoreError::Inconsistent { table: "exchanges", column };
-        let thread = |row: &SqliteRow| {
+        let thread = |row: &Row| {
             let id = ExchangeId::from_slice(row.try_get(0)?).ok_or_else(|| inconsistent("exchange_id"))?;
             let updated = Timestamp::from_microsecond(row.try_get(2)?);
             Ok((id, row.try_get(1)?, updated.map_err(|_| inconsistent("updated_us"))?))
@@ -310,13 +302,10 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn keeps_exchange(&self, exchange_id: &ExchangeId) -> Result<bool, StoreError> {
-        Ok(sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM exchanges WHERE exchange_id = $1) \
-             OR EXISTS (SELECT 1 FROM verifications WHERE verification_id = $1)",
-        )
-        .bind(exchange_id.as_bytes().as_slice())
-        .fetch_one(&self.readers)
-        .await?)
+        let row = sql("SELECT EXISTS (SELECT 1 FROM exchanges WHERE exchange_id = $1) \
+             OR EXISTS (SELECT 1 FROM verifications WHERE verification_id = $1)");
+        let row = row.bind(exchange_id.as_bytes().as_slice()).fetch_one(&self.readers).await?;
+        Ok(row.try_get(0)?)
     }
 
     /// Whether the messages of an exchange were erased.
@@ -324,12 +313,10 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn is_erased(&self, exchange_id: &ExchangeId) -> Result<bool, StoreError> {
-        Ok(sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM exchanges WHERE exchange_id = $1 AND erased_us IS NOT NULL)",
-        )
-        .bind(exchange_id.as_bytes().as_slice())
-        .fetch_one(&self.readers)
-        .await?)
+        let row =
+            sql("SELECT EXISTS (SELECT 1 FROM exchanges WHERE exchange_id = $1 AND erased_us IS NOT NULL)");
+        let row = row.bind(exchange_id.as_bytes().as_slice()).fetch_one(&self.readers).await?;
+        Ok(row.try_get(0)?)
     }
 
     /// Empties the write-ahead log: what was erased is in it as it was before. Returns whether all of it went; a
@@ -339,10 +326,14 @@ impl Store {
     /// When the database does not answer.
     pub async fn empty_write_ahead_log(&self) -> Result<bool, StoreError> {
         let mut connection = self.writer.acquire().await?;
-        let outcome = sqlx::query_scalar::<_, i64>("PRAGMA wal_checkpoint(TRUNCATE)")
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(StoreError::from);
+        let outcome = match &connection {
+            Acquired::Sqlite(_) => sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                .fetch_one(&mut connection)
+                .await
+                .and_then(|row| row.try_get::<i64>(0))
+                .map_err(StoreError::from),
+            Acquired::Postgres(_) => Ok(0),
+        };
         Self::discard_after_error(&mut connection, &outcome);
         outcome.map(|busy| busy == 0)
     }
@@ -357,7 +348,7 @@ impl Store {
         at: Timestamp,
     ) -> Result<(), StoreError> {
         let mut connection = self.writer.acquire().await?;
-        let outcome = adopt_key(&mut connection, fingerprint, at).await;
+        let outcome = adopt_key(&mut connection.connection(), fingerprint, at).await;
         Self::discard_after_error(&mut connection, &outcome);
         outcome
     }
@@ -367,7 +358,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn removed_by(&self, index: u64) -> Result<Option<RemovedRecord>, StoreError> {
-        let row = sqlx::query(
+        let row = sql(
             "SELECT removed_us, kind, removed_by FROM removed_entries WHERE first_idx <= $1 AND last_idx >= $1 \
              ORDER BY removed_us DESC LIMIT 1",
         )
@@ -390,9 +381,9 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn pseudonym_keys(&self) -> Result<Vec<String>, StoreError> {
-        Ok(sqlx::query_scalar("SELECT fingerprint FROM pseudonym_keys ORDER BY adopted_us DESC")
-            .fetch_all(&self.readers)
-            .await?)
+        let keys = sql("SELECT fingerprint FROM pseudonym_keys ORDER BY adopted_us DESC");
+        let keys = keys.fetch_all(&self.readers).await?;
+        keys.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 }
 
@@ -404,14 +395,12 @@ fn has_ended(state: &str) -> bool {
 }
 
 pub(super) async fn adopt_key(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     fingerprint: &str,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO pseudonym_keys (fingerprint, adopted_us) VALUES ($1, $2) \
-         ON CONFLICT (fingerprint) DO UPDATE SET adopted_us = excluded.adopted_us",
-    )
+    sql("INSERT INTO pseudonym_keys (fingerprint, adopted_us) VALUES ($1, $2) \
+         ON CONFLICT (fingerprint) DO UPDATE SET adopted_us = excluded.adopted_us")
     .bind(fingerprint)
     .bind(at.as_microsecond())
     .execute(connection)
@@ -420,10 +409,10 @@ pub(super) async fn adopt_key(
 }
 
 pub(super) async fn begin(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     new: &NewRemoval,
 ) -> Result<Result<(), Rejection>, StoreError> {
-    let begun = sqlx::query(
+    let begun = sql(
         "INSERT INTO removals (removal_id, caller, kind, state, dry_run, before_us, pseudonyms, event, looked_through, \
          entries, exchanges, obstacles, created_us, updated_us) \
          VALUES ($1, $2, $3, 'COUNTING', $4, $5, $6, $7, 0, 0, 0, '[]', $8, $8) ON CONFLICT DO NOTHING",
@@ -438,52 +427,54 @@ pub(super) async fn begin(
     .bind(new.at.as_microsecond())
     .execute(connection)
     .await?;
-    Ok(exactly_one(begun.rows_affected()))
+    Ok(exactly_one(begun))
 }
 
 /// Takes a step, or none of it where a message has come into one of its threads since that was looked at: the message
 /// is not lost, and the thread does not lose its salts without it.
 pub(super) async fn step(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     step: &RemovalStep,
 ) -> Result<Result<(), Rejection>, StoreError> {
     for thread in &step.threads {
-        let waits: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM deliveries WHERE exchange_id = $1 AND state IN ('PENDING', 'LEASED'))",
-        )
-        .bind(thread.as_bytes().as_slice())
-        .fetch_one(&mut *connection)
-        .await?;
-        if waits {
+        let waits =
+            sql("SELECT 1 FROM deliveries WHERE exchange_id = $1 AND state IN ('PENDING', 'LEASED') LIMIT 1");
+        let waits = waits.bind(thread.as_bytes().as_slice()).fetch_optional(&mut *connection).await?;
+        if waits.is_some() {
             return Ok(Err(Rejection::Conflict));
         }
     }
-    let of_entries = match step.kind {
-        // The operator's name, first in the salt, is another person's.
-        RemovalKind::Subject => "SET salt = CASE length(salt) WHEN 64 THEN substr(salt, 1, 16) END",
-        RemovalKind::Period => "SET salt = NULL",
-        RemovalKind::Retention => "SET entry = x'', salt = NULL",
-    };
+    macro_rules! of_entries {
+        ($set:literal) => {
+            concat!("UPDATE audit_entries SET ", $set, " WHERE idx BETWEEN $1 AND $2")
+        };
+    }
     for (first, last) in step.entries.ranges() {
         let (first, last) = (signed(*first), signed(*last));
-        let of_entries = format!("UPDATE audit_entries {of_entries} WHERE idx BETWEEN $1 AND $2");
+        let of_entries: Text = match step.kind {
+            // The operator's name, first in the salt, is another person's.
+            RemovalKind::Subject => {
+                of_entries!("salt = CASE length(salt) WHEN 64 THEN substr(salt, 1, 16) END").into()
+            }
+            RemovalKind::Period => of_entries!("salt = NULL").into(),
+            RemovalKind::Retention => per_database! {
+                sqlite: of_entries!("entry = x'', salt = NULL"),
+                postgres: of_entries!("entry = '', salt = NULL"),
+            },
+        };
         // The request id goes with its outcome: without it the id could only be answered by "still running".
         for text in [
-            of_entries.as_str(),
-            "DELETE FROM claims WHERE (caller, request_id) IN \
-             (SELECT caller, request_id FROM outcomes WHERE request_index BETWEEN $1 AND $2)",
-            "DELETE FROM outcomes WHERE request_index BETWEEN $1 AND $2",
+            of_entries,
+            Text::from(
+                "DELETE FROM claims WHERE (caller, request_id) IN \
+                 (SELECT caller, request_id FROM outcomes WHERE request_index BETWEEN $1 AND $2)",
+            ),
+            Text::from("DELETE FROM outcomes WHERE request_index BETWEEN $1 AND $2"),
         ] {
-            sqlx::query(sqlx::AssertSqlSafe(text.to_owned()))
-                .bind(first)
-                .bind(last)
-                .execute(&mut *connection)
-                .await?;
+            sql(text).bind(first).bind(last).execute(&mut *connection).await?;
         }
-        sqlx::query(
-            "INSERT INTO removed_entries (first_idx, last_idx, removed_us, kind, removed_by) \
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-        )
+        sql("INSERT INTO removed_entries (first_idx, last_idx, removed_us, kind, removed_by) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING")
         .bind(first)
         .bind(last)
         .bind(step.at.as_microsecond())
@@ -497,20 +488,20 @@ pub(super) async fn step(
         let is_marked = step.kind != RemovalKind::Retention && mark_erased(connection, thread, step).await?;
         if is_marked {
             // Overwritten in their place: a row that is deleted may make its neighbours move, and leave a copy of them.
-            run(
-                connection,
-                "UPDATE messages SET message = zeroblob(length(message)) WHERE exchange_id = $1",
-                thread,
-            )
-            .await?;
+            let overwritten = per_database! {
+                sqlite: "UPDATE messages SET message = zeroblob(length(message)) WHERE exchange_id = $1",
+                postgres: "UPDATE messages SET message = decode(repeat('00', length(message)), 'hex') \
+                           WHERE exchange_id = $1",
+            };
+            run(connection, overwritten, thread).await?;
         } else {
             for table in ["messages", "deliveries", "running_clocks", "exchange_events", "exchanges"] {
-                run(connection, &format!("DELETE FROM {table} WHERE exchange_id = $1"), thread).await?;
+                run(connection, format!("DELETE FROM {table} WHERE exchange_id = $1"), thread).await?;
             }
             run(connection, "DELETE FROM verifications WHERE verification_id = $1", thread).await?;
         }
     }
-    sqlx::query(
+    sql(
         "UPDATE removals SET entries = entries + $1, exchanges = exchanges + $2, updated_us = $3 WHERE removal_id = $4",
     )
     .bind(signed(step.entries.count()))
@@ -524,22 +515,22 @@ pub(super) async fn step(
 
 /// Marks an exchange as erased. Returns whether the thread is an exchange's.
 async fn mark_erased(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     thread: &ExchangeId,
     step: &RemovalStep,
 ) -> Result<bool, StoreError> {
-    let marked = sqlx::query("UPDATE exchanges SET erased_us = $1, erased_by = $2 WHERE exchange_id = $3")
+    let marked = sql("UPDATE exchanges SET erased_us = $1, erased_by = $2 WHERE exchange_id = $3")
         .bind(step.at.as_microsecond())
         .bind(step.by.as_str())
         .bind(thread.as_bytes().as_slice())
         .execute(connection)
         .await?;
-    Ok(marked.rows_affected() > 0)
+    Ok(marked > 0)
 }
 
-pub(super) async fn end(connection: &mut SqliteConnection, end: &RemovalEnd) -> Result<(), StoreError> {
+pub(super) async fn end(connection: &mut Connection<'_>, end: &RemovalEnd) -> Result<(), StoreError> {
     let (entries, exchanges) = end.counts.unzip();
-    sqlx::query(
+    sql(
         "UPDATE removals SET state = $1, entries = COALESCE($2, entries), exchanges = COALESCE($3, exchanges), \
          obstacles = $4, updated_us = $5 WHERE removal_id = $6",
     )
@@ -554,11 +545,12 @@ pub(super) async fn end(connection: &mut SqliteConnection, end: &RemovalEnd) -> 
     Ok(())
 }
 
-async fn run(connection: &mut SqliteConnection, text: &str, thread: &ExchangeId) -> Result<(), StoreError> {
-    sqlx::query(sqlx::AssertSqlSafe(text.to_owned()))
-        .bind(thread.as_bytes().as_slice())
-        .execute(connection)
-        .await?;
+async fn run(
+    connection: &mut Connection<'_>,
+    text: impl Into<Text>,
+    thread: &ExchangeId,
+) -> Result<(), StoreError> {
+    sql(text).bind(thread.as_bytes().as_slice()).execute(connection).await?;
     Ok(())
 }
 
@@ -566,13 +558,12 @@ fn kind_of(word: &str) -> Option<RemovalKind> {
     RemovalKind::ALL.iter().copied().find(|known| known.as_str() == word)
 }
 
-fn removal(row: &SqliteRow) -> Result<RemovalRecord, StoreError> {
+fn removal(row: &Row) -> Result<RemovalRecord, StoreError> {
     let inconsistent = |column| StoreError::Inconsistent { table: "removals", column };
     let count = |at: usize, column| unsigned(row.try_get(at)?, "removals", column);
     let (kind, state): (&str, &str) = (row.try_get(2)?, row.try_get(3)?);
-    let list = |at: usize, column| {
-        serde_json::from_str(row.try_get::<&str, _>(at)?).map_err(|_| inconsistent(column))
-    };
+    let list =
+        |at: usize, column| serde_json::from_str(row.try_get::<&str>(at)?).map_err(|_| inconsistent(column));
     let before: Option<i64> = row.try_get(5)?;
     Ok(RemovalRecord {
         removal_id: Uuid::from_slice(row.try_get(0)?).map_err(|_| inconsistent("removal_id"))?,

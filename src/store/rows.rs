@@ -4,6 +4,8 @@
 //! dozen crossings a batch cost more than the writing. So all rows of a table travel as one JSON array and one run of
 //! bytes, and the statements of a batch, from BEGIN to COMMIT, travel as one text that is prepared once.
 
+pub(super) mod postgres;
+
 use sqlx::SqliteConnection;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments};

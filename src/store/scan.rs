@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::Row as _;
-
+use super::database::{per_database, sql};
 use super::log::hashes;
 use super::{Store, StoreError, signed, unsigned};
 use crate::audit::fsck::Packed;
@@ -26,11 +25,15 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn packed_entries(&self, from: u64, until: u64) -> Result<Option<Packed>, StoreError> {
-        let row = sqlx::query(
-            "SELECT count(*), group_concat(length(entry)), CAST(group_concat(CAST(entry AS TEXT), '') AS BLOB), \
-             count(CASE WHEN length(entry) > 0 AND (salt IS NULL OR length(salt) < 32) THEN 1 END) \
-             FROM audit_entries WHERE idx >= $1 AND idx < $2",
-        )
+        let row = sql(per_database! {
+            sqlite: "SELECT count(*), group_concat(length(entry)), CAST(group_concat(CAST(entry AS TEXT), '') AS BLOB), \
+                     count(CASE WHEN length(entry) > 0 AND (salt IS NULL OR length(salt) < 32) THEN 1 END) \
+                     FROM audit_entries WHERE idx >= $1 AND idx < $2",
+            postgres: "SELECT count(*), COALESCE(string_agg(length(entry)::text, ',' ORDER BY idx), ''), \
+                       COALESCE(string_agg(entry, '' ORDER BY idx), ''), \
+                       count(CASE WHEN length(entry) > 0 AND (salt IS NULL OR length(salt) < 32) THEN 1 END) \
+                       FROM audit_entries WHERE idx >= $1 AND idx < $2",
+        })
         .bind(signed(from))
         .bind(signed(until))
         .fetch_one(&self.readers)
@@ -39,7 +42,7 @@ impl Store {
             return Ok(None);
         }
         let lengths: Option<Vec<usize>> =
-            row.try_get::<&str, _>(1)?.split(',').map(|length| length.parse().ok()).collect();
+            row.try_get::<&str>(1)?.split(',').map(|length| length.parse().ok()).collect();
         let without_salts = unsigned(row.try_get(3)?, "audit_entries", "salt")?;
         let packed = Packed { lengths: lengths.unwrap_or_default(), bytes: row.try_get(2)?, without_salts };
         Ok((packed.lengths.iter().sum::<usize>() == packed.bytes.len()).then_some(packed))
@@ -50,7 +53,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn tiles_between(&self, level: u8, from: u64, until: u64) -> Result<TileSet, StoreError> {
-        let rows = sqlx::query(
+        let rows = sql(
             "SELECT idx, hashes FROM audit_tiles WHERE level = $1 AND idx >= $2 AND idx < $3 ORDER BY idx",
         )
         .bind(i64::from(level))
@@ -71,13 +74,13 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn extent_beyond(&self, size: u64) -> Result<Extent, StoreError> {
-        let row = sqlx::query("SELECT min(idx), count(*) FROM audit_entries WHERE idx >= $1 OR idx < 0")
+        let row = sql("SELECT min(idx), count(*) FROM audit_entries WHERE idx >= $1 OR idx < 0")
             .bind(signed(size))
             .fetch_one(&self.readers)
             .await?;
         let first: Option<i64> = row.try_get(0)?;
         let count = unsigned(row.try_get(1)?, "audit_entries", "idx")?;
-        let rows = sqlx::query("SELECT level, count(*) FROM audit_tiles GROUP BY level");
+        let rows = sql("SELECT level, count(*) FROM audit_tiles GROUP BY level");
         let tiles = rows
             .fetch_all(&self.readers)
             .await?

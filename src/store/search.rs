@@ -7,9 +7,8 @@
 mod file;
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -204,14 +203,11 @@ impl Live {
 }
 
 impl SearchIndex {
-    /// The index that lies beside a database, under its name with `.index` added. It answers once it is
-    /// [kept](Self::keep).
-    pub fn beside(database: &Path, store: Store) -> Self {
-        let mut path: OsString = database.as_os_str().to_owned();
-        path.push(".index");
+    /// The index in the file `path`, in a folder that this process may write. It answers once it is [kept](Self::keep).
+    pub fn at(path: PathBuf, store: Store) -> Self {
         Self(Arc::new(Inner {
             store,
-            path: path.into(),
+            path,
             live: RwLock::default(),
             followed: watch::Sender::new(0),
             wanted: Notify::new(),

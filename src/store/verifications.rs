@@ -1,9 +1,8 @@
 //! Verifications that are completed later.
 
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 
+use super::database::{Connection, Row, sql};
 use super::effect::{exactly_one, insert_delivery, insert_message};
 use super::{NewDelivery, Rejection, Store, StoreError};
 use crate::domain::agency::CreditCode;
@@ -87,7 +86,7 @@ impl Store {
         caller: &CreditCode,
     ) -> Result<Option<VerificationRecord>, StoreError> {
         let text = format!("SELECT {COLUMNS} FROM verifications WHERE verification_id = $1 AND caller = $2");
-        let row = sqlx::query(sqlx::AssertSqlSafe(text))
+        let row = sql(text)
             .bind(verification_id.as_bytes().as_slice())
             .bind(caller.as_str())
             .fetch_optional(&self.readers)
@@ -109,11 +108,8 @@ impl Store {
             "SELECT {COLUMNS} FROM verifications WHERE state = 'PENDING' AND due_us <= $1 \
              ORDER BY ROW_NUMBER() OVER (PARTITION BY registry ORDER BY due_us), due_us LIMIT $2"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(text))
-            .bind(now.as_microsecond())
-            .bind(i64::from(limit))
-            .fetch_all(&self.readers)
-            .await?;
+        let rows =
+            sql(text).bind(now.as_microsecond()).bind(i64::from(limit)).fetch_all(&self.readers).await?;
         rows.iter().map(verification).collect()
     }
 
@@ -122,7 +118,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer, or the question is gone or does not open.
     pub async fn question(&self, verification_id: &VerificationId) -> Result<Vec<u8>, StoreError> {
-        let row = sqlx::query("SELECT question FROM verifications WHERE verification_id = $1")
+        let row = sql("SELECT question FROM verifications WHERE verification_id = $1")
             .bind(verification_id.as_bytes().as_slice())
             .fetch_one(&self.readers)
             .await?;
@@ -142,10 +138,10 @@ fn question_place(verification_id: &VerificationId) -> String {
 }
 
 pub(super) async fn put_off(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     new: &NewVerification,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    sql(
         "INSERT INTO verifications (verification_id, kind, state, caller, registry, matter_id, attempts, due_us, \
          created_us, updated_us, question) VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $8, $9)",
     )
@@ -164,25 +160,23 @@ pub(super) async fn put_off(
 }
 
 pub(super) async fn begin_attempt(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     verification_id: &VerificationId,
     attempts: u32,
     until: Timestamp,
 ) -> Result<Result<(), Rejection>, StoreError> {
-    let taken = sqlx::query(
-        "UPDATE verifications SET attempts = attempts + 1, due_us = $1 \
-         WHERE verification_id = $2 AND attempts = $3 AND state = 'PENDING'",
-    )
+    let taken = sql("UPDATE verifications SET attempts = attempts + 1, due_us = $1 \
+         WHERE verification_id = $2 AND attempts = $3 AND state = 'PENDING'")
     .bind(until.as_microsecond())
     .bind(verification_id.as_bytes().as_slice())
     .bind(i64::from(attempts))
     .execute(connection)
     .await?;
-    Ok(exactly_one(taken.rows_affected()))
+    Ok(exactly_one(taken))
 }
 
 pub(super) async fn step(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     verification_id: &VerificationId,
     attempts: u32,
     step: &VerificationStep,
@@ -193,11 +187,9 @@ pub(super) async fn step(
         VerificationStep::Ended { state, .. } => (*state, at),
     };
     // Whoever lost the attempt to another must not end what that one does.
-    let changed = sqlx::query(
-        "UPDATE verifications SET state = $1, due_us = $2, updated_us = $3, \
+    let changed = sql("UPDATE verifications SET state = $1, due_us = $2, updated_us = $3, \
          question = CASE WHEN $1 = 'PENDING' THEN question END \
-         WHERE verification_id = $4 AND attempts = $5 AND state = 'PENDING'",
-    )
+         WHERE verification_id = $4 AND attempts = $5 AND state = 'PENDING'")
     .bind(state.as_str())
     .bind(due.as_microsecond())
     .bind(at.as_microsecond())
@@ -205,7 +197,7 @@ pub(super) async fn step(
     .bind(i64::from(attempts))
     .execute(&mut *connection)
     .await?;
-    if let Err(rejection) = exactly_one(changed.rows_affected()) {
+    if let Err(rejection) = exactly_one(changed) {
         return Ok(Err(rejection));
     }
     if let VerificationStep::Ended { message, delivery, .. } = step {
@@ -220,7 +212,7 @@ fn inconsistent(column: &'static str) -> StoreError {
     StoreError::Inconsistent { table: "verifications", column }
 }
 
-fn verification(row: &SqliteRow) -> Result<VerificationRecord, StoreError> {
+fn verification(row: &Row) -> Result<VerificationRecord, StoreError> {
     let time = |value: i64, column| Timestamp::from_microsecond(value).map_err(|_| inconsistent(column));
     let state: &str = row.try_get(2)?;
     Ok(VerificationRecord {
@@ -235,7 +227,7 @@ fn verification(row: &SqliteRow) -> Result<VerificationRecord, StoreError> {
         caller: CreditCode::parse(row.try_get(3)?).map_err(|_| inconsistent("caller"))?,
         registry: CreditCode::parse(row.try_get(4)?).map_err(|_| inconsistent("registry"))?,
         matter_id: row.try_get(5)?,
-        attempts: u32::try_from(row.try_get::<i64, _>(6)?).map_err(|_| inconsistent("attempts"))?,
+        attempts: u32::try_from(row.try_get::<i64>(6)?).map_err(|_| inconsistent("attempts"))?,
         created: time(row.try_get(7)?, "created_us")?,
         updated: time(row.try_get(8)?, "updated_us")?,
     })

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+#[path = "../support/postgres.rs"]
+pub(crate) mod postgres;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -70,7 +73,9 @@ impl Scene {
     pub(crate) async fn start_with(script: Script, clock: Clock) -> Self {
         let temporary = TempDir::new().unwrap();
         let folder = temporary.path().join("district");
-        let district = District::start(&folder, script, clock.clone()).await.unwrap();
+        District::prepare(&folder, script, &clock).unwrap();
+        postgres::choose(&folder.join("gateway.toml"));
+        let district = District::open(&folder, clock.clone()).await.unwrap();
         let client = |name| district.client(name).unwrap();
         let (centre, court, auditor) = (client("centre"), client("court"), client("auditor"));
         Self { centre, court, auditor, folder, clock, district, _temporary: temporary }
@@ -88,6 +93,7 @@ impl Scene {
         District::prepare(&folder, Script::TakeOnly, &clock).unwrap();
         let path = folder.join("gateway.toml");
         std::fs::write(&path, edit(std::fs::read_to_string(&path).unwrap())).unwrap();
+        postgres::choose(&path);
         let district = District::open(&folder, clock.clone()).await.unwrap();
         let client = |name| district.client(name).unwrap();
         let (centre, court, auditor) = (client("centre"), client("court"), client("auditor"));
@@ -240,6 +246,14 @@ impl Scene {
 
     /// Rows of the tables in which something accepted would leave a trace.
     pub(crate) async fn stored_rows(&self) -> BTreeMap<&'static str, i64> {
+        let configured = std::fs::read_to_string(self.folder.join("gateway.toml")).unwrap();
+        let server = configured.lines().find_map(|line| line.strip_prefix("database = \"postgres"));
+        if let Some(url) = server {
+            let url = format!("postgres{}", url.trim_end_matches('"'));
+            let tables = ["exchanges", "messages", "deliveries", "claims", "outcomes"];
+            let count = |table| postgres::psql(&url, &format!("SELECT COUNT(*) FROM {table}"));
+            return tables.map(|table| (table, count(table).trim().parse().unwrap())).into();
+        }
         let url = format!("sqlite://{}?mode=ro", self.folder.join("gateway.db").display());
         let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
         let mut rows = BTreeMap::new();

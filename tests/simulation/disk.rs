@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use legal_aid_gateway::audit::entry::{Entry, Phase};
-use legal_aid_gateway::audit::log::{Batch, Head, Orphan, Storage};
+use legal_aid_gateway::audit::log::{Batch, Head, Orphan, Standing, Storage};
 use legal_aid_gateway::audit::tile::{TileId, TileSet};
 use legal_aid_gateway::audit::verifier::StoredEntry;
 use legal_aid_gateway::store::{Effect, Rejection, Store};
@@ -105,6 +106,7 @@ impl Storage for Disk {
     type Effect = Effect;
     type Rejection = Rejection;
     type Error = io::Error;
+    type Turn = <Store as Storage>::Turn;
 
     async fn head(&self) -> io::Result<Option<Head>> {
         self.store.head().await.map_err(failed)
@@ -118,7 +120,11 @@ impl Storage for Disk {
         self.store.entries(from, limit).await.map_err(failed)
     }
 
-    async fn commit(&self, batch: &Batch<Effect>) -> io::Result<Vec<(usize, Rejection)>> {
+    async fn turn(&self) -> io::Result<(Self::Turn, Standing)> {
+        self.store.turn().await.map_err(failed)
+    }
+
+    async fn commit(&self, turn: Self::Turn, batch: &Batch<Effect>) -> io::Result<Vec<(usize, Rejection)>> {
         let (number, gate, fault) = {
             let mut inner = self.inner.lock().unwrap();
             let number = inner.batches;
@@ -141,7 +147,7 @@ impl Storage for Disk {
         if self.flaw == Flaw::DiskLies && number == 11 {
             return Ok(Vec::new());
         }
-        let rejections = self.store.commit(batch).await.map_err(failed)?;
+        let rejections = self.store.commit(turn, batch).await.map_err(failed)?;
         if rejections.is_empty() {
             let mut inner = self.inner.lock().unwrap();
             for (index, leaf) in (batch.first_index..).zip(&batch.leaves) {
@@ -159,6 +165,14 @@ impl Storage for Disk {
             Some(fault) if rejections.is_empty() => Err(self.befall(fault).await),
             _ => Ok(rejections),
         }
+    }
+
+    fn is_own(&self, entry: &Entry) -> bool {
+        self.store.is_own(entry)
+    }
+
+    fn look_every(&self) -> Option<Duration> {
+        self.store.look_every()
     }
 
     fn release(&self, orphan: &Orphan) -> Vec<Effect> {

@@ -105,11 +105,11 @@ impl Gateway {
         let with_inbox = directory.load();
         let with_inbox = with_inbox.agencies().filter(|agency| agency.endpoint.is_some());
         let inboxes: Vec<_> = with_inbox.map(|agency| agency.code).collect();
-        store.release_leases(&inboxes, clock.now()).await.unwrap();
+        let node = "simulated".to_owned();
+        store.release_leases(&inboxes, &node, clock.now()).await.unwrap();
 
         let (stop, stopping) = watch::channel(false);
         let (standing, witnesses) = watch::channel(Standing::default());
-        let node = "simulated".to_owned();
         let courier = || Courier {
             store: store.clone(),
             log: opened.log.clone(),
@@ -136,7 +136,7 @@ impl Gateway {
         };
         let intake = Intake {
             store: store.clone(),
-            index: SearchIndex::beside(&folder.join("gateway.db"), store.clone()),
+            index: SearchIndex::at(folder.join("gateway.db.index"), store.clone()),
             log: opened.log.clone(),
             directory: Arc::clone(directory),
             peers: nobody(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use legal_aid_gateway::audit::entry::{Commitment, Entry, Field, Phase, Salt};
 use legal_aid_gateway::audit::log::Storage as _;
 use legal_aid_gateway::audit::verifier::{Report, Verifier};
+use legal_aid_gateway::config::Database;
 use legal_aid_gateway::store::Store;
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -23,7 +24,7 @@ pub(crate) struct Log {
 }
 
 /// Reads and verifies the log, and that it holds every earlier checkpoint.
-pub(crate) async fn read(database: &Path, key: &str, earlier: &[String]) -> Log {
+pub(crate) async fn read(database: impl Into<Database>, key: &str, earlier: &[String]) -> Log {
     let store = Store::open_audit_log(database).await.unwrap();
     let head = store.head().await.unwrap().expect("a log");
     let mut verifier = Verifier::start(&head.checkpoint, &key.parse().unwrap(), earlier).unwrap();

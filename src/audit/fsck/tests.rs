@@ -26,7 +26,14 @@ fn log(size: u64) -> Stored {
     let mut stored = Stored {
         entries,
         tiles: BTreeMap::new(),
-        head: Head { size, root: Hash::from_bytes([0; 32]), open_from: 0, checkpoint: String::new() },
+        head: Head {
+            size,
+            root: Hash::from_bytes([0; 32]),
+            open_from: 0,
+            written_to: size,
+            recorded: None,
+            checkpoint: String::new(),
+        },
     };
     stored.rewrite();
     stored.head.checkpoint = sign(size, stored.head.root);

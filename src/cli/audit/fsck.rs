@@ -17,7 +17,7 @@ use crate::audit::log::Storage as _;
 use crate::audit::note::{SigningKey, VerifyingKey};
 use crate::audit::tile::{TILE_WIDTH, TileId, TileSet, tiles_for_root};
 use crate::cli::output::{say, say_json};
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::store::Store;
 
 /// Runs of entries that are read, or wait in memory, before they are hashed.
@@ -26,9 +26,9 @@ const RUNS_AHEAD: usize = 2;
 /// Arguments of `audit fsck`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Fsck {
-    /// The database, or a copy of it.
-    #[arg(required_unless_present = "config")]
-    database: Option<PathBuf>,
+    /// The database: the file or a copy of it, or a postgres:// URL.
+    #[arg(required_unless_present = "config", value_parser = parse_database)]
+    database: Option<Database>,
     /// The gateway's configuration: names database, key and kept checkpoint.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -43,9 +43,13 @@ pub(in crate::cli) struct Fsck {
     json: bool,
 }
 
+fn parse_database(text: &str) -> Result<Database, std::convert::Infallible> {
+    Ok(Database::parse(text))
+}
+
 /// What is checked against what.
 struct Subject {
-    database: PathBuf,
+    database: Database,
     key: Option<VerifyingKey>,
     kept: Vec<PathBuf>,
 }
@@ -107,19 +111,18 @@ impl Subject {
 
 /// Checks the database; also gives the bytes of the entries.
 async fn check(
-    database: &Path,
+    database: &Database,
     key: Option<&VerifyingKey>,
     kept: Vec<Checkpoint>,
     bar: &ProgressBar,
 ) -> anyhow::Result<(Report, u64)> {
-    if !database.is_file() {
-        bail!("{} is not a file; fsck takes the gateway's database", database.display());
+    if database.file().is_some_and(|path| !path.is_file()) {
+        bail!("{database} is not a file; fsck takes the gateway's database");
     }
     let store = Store::open_audit_log(database).await?;
     let head = store.head().await.with_context(|| {
         format!(
-            "{} has no audit log that can be read: it is no gateway database, or not the whole of one",
-            database.display()
+            "{database} has no audit log that can be read: it is no gateway database, or not the whole of one"
         )
     })?;
     let head = head.ok_or_else(|| anyhow!("the database has no audit log yet"))?;

@@ -18,12 +18,13 @@ use crate::audit::log::Storage as _;
 use crate::audit::note::VerifyingKey;
 use crate::audit::verifier::{Report, Verifier, verify_log};
 use crate::cli::output::{say, say_json};
+use crate::config::Database;
 use crate::store::Store;
 
 /// Arguments of `audit verify`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Verify {
-    /// A database file, an export, a folder of tiles, a receipt, or the evidence of an exchange.
+    /// A database (its file, or a postgres:// URL), an export, a folder of tiles, a receipt, or the evidence of an exchange.
     path: PathBuf,
     /// The log's public key, or a file with it: what `audit key` printed, kept apart from the gateway.
     #[arg(long)]
@@ -44,11 +45,13 @@ pub(in crate::cli) struct Verify {
 impl Verify {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let key = read_key(&self.key)?;
-        if let Some(bundle) = read_bundle(&self.path)? {
+        let is_server = server(&self.path).is_some();
+        if !is_server && let Some(bundle) = read_bundle(&self.path)? {
             let wanted = self.trusted.wanted(&key)?;
             return verify_bundle(&bundle, &key, &wanted, self.lang, self.json);
         }
-        if self.path.is_file()
+        if !is_server
+            && self.path.is_file()
             && let Some(receipt) = read_receipt(&self.path)?
         {
             if !self.checkpoints.is_empty() {
@@ -122,8 +125,16 @@ fn is_database(path: &Path) -> anyhow::Result<bool> {
     Ok(magic == SQLITE_MAGIC)
 }
 
+/// The PostgreSQL server that is named in the place of a path.
+fn server(path: &Path) -> Option<Database> {
+    path.to_str().map(Database::parse).filter(|database| database.file().is_none())
+}
+
 /// The cosigned checkpoints that come with a log.
 async fn cosigned_in(path: &Path) -> anyhow::Result<Vec<String>> {
+    if let Some(server) = server(path) {
+        return cosigned_in_database(&server).await;
+    }
     if path.is_dir() {
         let file = path.join("checkpoint");
         let note =
@@ -133,7 +144,11 @@ async fn cosigned_in(path: &Path) -> anyhow::Result<Vec<String>> {
     if !is_database(path)? {
         return Ok(read_checkpoints(path)?.1.into_iter().collect());
     }
-    let store = Store::open_audit_log(path).await?;
+    cosigned_in_database(&path.into()).await
+}
+
+async fn cosigned_in_database(database: &Database) -> anyhow::Result<Vec<String>> {
+    let store = Store::open_audit_log(database).await?;
     let kept = store.cosignatures().await.context("the kept cosignatures cannot be read")?;
     store.close().await;
     Ok(kept.into_iter().map(|kept| kept.checkpoint + &kept.line).collect())
@@ -145,6 +160,9 @@ pub(crate) async fn verify_path(
     key: &VerifyingKey,
     earlier: &[String],
 ) -> anyhow::Result<Report> {
+    if let Some(server) = server(path) {
+        return verify_database(&server, key, earlier).await;
+    }
     if path.is_dir() {
         return verify_folder(path, key, earlier);
     }
@@ -152,11 +170,18 @@ pub(crate) async fn verify_path(
         let (checkpoint, _) = read_checkpoints(path)?;
         return Ok(verify_log(read_entries(path)?, &checkpoint, key, earlier)?);
     }
-    let store = Store::open_audit_log(path).await?;
+    verify_database(&path.into(), key, earlier).await
+}
+
+async fn verify_database(
+    database: &Database,
+    key: &VerifyingKey,
+    earlier: &[String],
+) -> anyhow::Result<Report> {
+    let store = Store::open_audit_log(database).await?;
     let head = store.head().await.with_context(|| {
         format!(
-            "{} has no audit log that can be read: it is no gateway database, or not the whole of one",
-            path.display()
+            "{database} has no audit log that can be read: it is no gateway database, or not the whole of one"
         )
     })?;
     let head = head.ok_or_else(|| anyhow!("the database has no audit log yet"))?;

@@ -41,7 +41,7 @@ pub(super) const PAPER: &str = "决定书.pdf";
 const ASK_AGAIN_AFTER: &str = "200ms";
 
 /// Makes the folder and starts the court's witness, gateway, registries, court, procuratorate and neighbour.
-pub(super) async fn set(folder: &Path) -> anyhow::Result<(District, Witness)> {
+pub(super) async fn set(folder: &Path, database: Option<&str>) -> anyhow::Result<(District, Witness)> {
     let clock = Clock::system();
     District::prepare(folder, Script::SupplementThenDefer, &clock)?;
     change(folder, "registry", |registry: &mut RegistryConfig| {
@@ -59,7 +59,8 @@ pub(super) async fn set(folder: &Path) -> anyhow::Result<(District, Witness)> {
     }
     let soon = (format!("{ENVIRONMENT_PREFIX}VERIFICATION__FIRST_RETRY"), ASK_AGAIN_AFTER.to_owned());
     let witness = witness(folder, clock.clone()).await?;
-    let mut district = District::open_with(folder, clock, [soon]).await?;
+    let database = database.map(|url| (format!("{ENVIRONMENT_PREFIX}STORE__DATABASE"), url.to_owned()));
+    let mut district = District::open_with(folder, clock, std::iter::once(soon).chain(database)).await?;
     for clerk in ["procuratorate", "neighbour"] {
         district.employ(clerk).await?;
     }

@@ -2,7 +2,8 @@ use jiff::SignedDuration;
 use jiff::civil::date;
 
 use super::*;
-use crate::store::{DueClock, Sealer, Store};
+use crate::store::databases_in_tests::{Place, on_each_database};
+use crate::store::{DueClock, Store};
 
 /// Monday, 2026-11-02, ten o'clock in Shanghai.
 const MONDAY: Timestamp = Timestamp::constant(1_793_584_800, 0);
@@ -23,13 +24,11 @@ struct Matter {
     exchange_id: ExchangeId,
     messages: u32,
     state: ExchangeState,
-    _folder: tempfile::TempDir,
 }
 
 impl Matter {
-    async fn open() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("a.db"), Sealer::new(&[1; 32])).await.unwrap();
+    async fn open(place: &Place) -> Self {
+        let store = place.open().await;
         let exchange_id = ExchangeId::new(Uuid::from_u128(1));
         let new = NewExchange {
             exchange_id,
@@ -45,14 +44,14 @@ impl Matter {
         };
         let clocks = Clocks::built_in().unwrap();
         let state = ExchangeState::Submitted;
-        let matter = Self { store, clocks, exchange_id, messages: 1, state, _folder: folder };
+        let matter = Self { store, clocks, exchange_id, messages: 1, state };
         matter.apply(Effect::OpenExchange(Box::new(new))).await.unwrap();
         matter
     }
 
     async fn apply(&self, effect: Effect) -> Result<(), Rejection> {
         let mut connection = self.store.writer.acquire().await.unwrap();
-        apply_one(&mut connection, &self.clocks, &effect).await.unwrap()
+        apply_one(&mut connection.connection(), &self.clocks, &effect).await.unwrap()
     }
 
     async fn settle(&self, lease: Option<Uuid>, outcome: DeliveryOutcome, at: Timestamp) {
@@ -93,11 +92,11 @@ impl Matter {
     }
 }
 
-#[tokio::test]
-async fn papers_that_came_meanwhile_stop_the_withdrawal_although_more_are_asked_for() {
+on_each_database! {
+async fn papers_that_came_meanwhile_stop_the_withdrawal_although_more_are_asked_for(place: Place) {
     use ExchangeState as S;
     use ResponseKind as R;
-    let mut matter = Matter::open().await;
+    let mut matter = Matter::open(&place).await;
     matter.settle(None, DeliveryOutcome::Delivered, MONDAY).await;
     matter.state = S::Delivered;
     matter.say(R::Receipt, S::Received, MONDAY, None).await;
@@ -118,12 +117,11 @@ async fn papers_that_came_meanwhile_stop_the_withdrawal_although_more_are_asked_
     matter.store.close().await;
 }
 
-#[tokio::test]
-async fn an_answer_that_comes_late_but_before_the_timers_look_is_late_all_the_same() {
+async fn an_answer_that_comes_late_but_before_the_timers_look_is_late_all_the_same(place: Place) {
     use ExchangeState as S;
     use ResponseKind as R;
     for (decided, is_late) in [(days(7), false), (days(8), true)] {
-        let mut matter = Matter::open().await;
+        let mut matter = Matter::open(&place.another()).await;
         matter.settle(None, DeliveryOutcome::Delivered, MONDAY).await;
         matter.state = S::Delivered;
         matter.say(R::Receipt, S::Received, MONDAY, None).await;
@@ -136,12 +134,11 @@ async fn an_answer_that_comes_late_but_before_the_timers_look_is_late_all_the_sa
     }
 }
 
-#[tokio::test]
-async fn what_was_given_up_and_then_acknowledged_has_arrived_and_its_clock_runs() {
-    let matter = Matter::open().await;
+async fn what_was_given_up_and_then_acknowledged_has_arrived_and_its_clock_runs(place: Place) {
+    let matter = Matter::open(&place).await;
     let delivery_id = delivery(1).delivery_id;
     let lease = Uuid::from_u128(7);
-    matter.apply(Effect::Lease { delivery_id, attempts: 0, lease, until: days(1) }).await.unwrap();
+    matter.apply(Effect::Lease { delivery_id, attempts: 0, lease, node: None, until: days(1) }).await.unwrap();
     matter.settle(Some(lease), DeliveryOutcome::Dead { reason: "TOO_OLD" }, days(1)).await;
     assert_eq!(matter.state_now().await, ExchangeState::Undeliverable);
     matter.settle(None, DeliveryOutcome::Delivered, days(2)).await;
@@ -151,15 +148,14 @@ async fn what_was_given_up_and_then_acknowledged_has_arrived_and_its_clock_runs(
     matter.store.close().await;
 }
 
-#[tokio::test]
-async fn what_is_redelivered_waits_again_counts_its_age_anew_and_starts_its_clocks_when_it_arrives() {
+async fn what_is_redelivered_waits_again_counts_its_age_anew_and_starts_its_clocks_when_it_arrives(place: Place) {
     use crate::store::OutboxChange;
-    let matter = Matter::open().await;
+    let matter = Matter::open(&place).await;
     let (exchange_id, delivery_id) = (matter.exchange_id, delivery(1).delivery_id);
     let redeliver = |at| Effect::Operate(OutboxChange::Redeliver { exchange_id, at });
     assert_eq!(matter.apply(redeliver(days(1))).await, Err(Rejection::Conflict), "nothing was given up");
     let lease = Uuid::from_u128(7);
-    matter.apply(Effect::Lease { delivery_id, attempts: 0, lease, until: days(1) }).await.unwrap();
+    matter.apply(Effect::Lease { delivery_id, attempts: 0, lease, node: None, until: days(1) }).await.unwrap();
     matter.settle(Some(lease), DeliveryOutcome::Dead { reason: "TOO_OLD" }, days(7)).await;
     matter.apply(redeliver(days(8))).await.unwrap();
     assert_eq!(matter.state_now().await, ExchangeState::Submitted);
@@ -172,7 +168,7 @@ async fn what_is_redelivered_waits_again_counts_its_age_anew_and_starts_its_cloc
         Effect::Settle { delivery_id, lease: Some(lease), outcome: DeliveryOutcome::Delivered, at: days(8) };
     assert_eq!(matter.apply(late).await, Err(Rejection::Conflict));
     let lease = Uuid::from_u128(8);
-    matter.apply(Effect::Lease { delivery_id, attempts: 1, lease, until: days(9) }).await.unwrap();
+    matter.apply(Effect::Lease { delivery_id, attempts: 1, lease, node: None, until: days(9) }).await.unwrap();
     matter.settle(Some(lease), DeliveryOutcome::Delivered, days(9)).await;
     assert_eq!(matter.state_now().await, ExchangeState::Delivered);
     let clocks = matter.store.clocks_of(&[exchange_id]).await.unwrap();
@@ -180,30 +176,39 @@ async fn what_is_redelivered_waits_again_counts_its_age_anew_and_starts_its_cloc
     matter.store.close().await;
 }
 
-#[tokio::test]
-async fn a_lease_of_a_gateway_that_ended_is_released_and_one_of_an_agency_that_pulls_is_not() {
-    let matter = Matter::open().await;
+async fn a_lease_of_a_gateway_that_ended_is_released_and_one_of_an_agency_that_pulls_is_not(place: Place) {
+    let matter = Matter::open(&place).await;
     let (delivery_id, recipient) = (delivery(1).delivery_id, delivery(1).recipient);
-    let lease = Uuid::from_u128(7);
-    matter.apply(Effect::Lease { delivery_id, attempts: 0, lease, until: days(1) }).await.unwrap();
-    assert_eq!(matter.store.release_leases(&[], MONDAY).await.unwrap(), 0);
-    assert!(matter.store.due_deliveries(&recipient, MONDAY, 10).await.unwrap().is_empty());
-    assert_eq!(matter.store.release_leases(&[recipient], MONDAY).await.unwrap(), 1);
-    assert_eq!(matter.store.due_deliveries(&recipient, MONDAY, 10).await.unwrap().len(), 1);
+    let (store, lease) = (&matter.store, Uuid::from_u128(7));
+    let taken = |attempts, node: Option<&str>| {
+        let node = node.map(str::to_owned);
+        Effect::Lease { delivery_id, attempts, lease, node, until: days(1) }
+    };
+    // Pulled: on SQLite by an agency that is no inbox, on PostgreSQL by no gateway.
+    matter.apply(taken(0, None)).await.unwrap();
+    assert_eq!(store.release_leases(&[], "node-1", MONDAY).await.unwrap(), 0);
+    assert!(store.due_deliveries(&recipient, MONDAY, 10).await.unwrap().is_empty());
+    matter.settle(Some(lease), DeliveryOutcome::Retry { due: MONDAY, reason: "LATER" }, MONDAY).await;
+    // Another gateway, where there can be one, keeps what it is delivering.
+    matter.apply(taken(1, Some("node-1"))).await.unwrap();
+    if !store.is_alone() {
+        assert_eq!(store.release_leases(&[recipient], "node-2", MONDAY).await.unwrap(), 0);
+    }
+    assert_eq!(store.release_leases(&[recipient], "node-1", MONDAY).await.unwrap(), 1);
+    assert_eq!(store.due_deliveries(&recipient, MONDAY, 10).await.unwrap().len(), 1);
 
     // The old holder has lost it.
     let late =
         Effect::Settle { delivery_id, lease: Some(lease), outcome: DeliveryOutcome::Delivered, at: MONDAY };
     assert_eq!(matter.apply(late).await, Err(Rejection::Conflict));
-    let figures = matter.store.outbox_figures().await.unwrap();
+    let figures = store.outbox_figures().await.unwrap();
     assert_eq!((figures.open, figures.leased, figures.dead), (1, 0, 0));
     assert_eq!(figures.oldest, Some(MONDAY));
-    matter.store.close().await;
+    store.close().await;
 }
 
-#[tokio::test]
-async fn an_exchange_with_a_message_on_its_way_loses_nothing_to_a_removal() {
-    let matter = Matter::open().await;
+async fn an_exchange_with_a_message_on_its_way_loses_nothing_to_a_removal(place: Place) {
+    let matter = Matter::open(&place).await;
     let step = RemovalStep {
         removal_id: Uuid::from_u128(9),
         kind: crate::audit::removal::RemovalKind::Period,
@@ -214,4 +219,5 @@ async fn an_exchange_with_a_message_on_its_way_loses_nothing_to_a_removal() {
     };
     assert_eq!(matter.apply(Effect::Remove(Box::new(step))).await, Err(Rejection::Conflict));
     assert!(!matter.store.is_erased(&matter.exchange_id).await.unwrap());
+}
 }

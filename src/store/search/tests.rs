@@ -4,7 +4,6 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
-use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -12,14 +11,16 @@ use super::*;
 use crate::audit::entry::Phase;
 use crate::audit::merkle::{empty_root, leaf_hash};
 use crate::audit::search::Field;
-use crate::store::{Sealer, signed};
+use crate::store::database::sql;
+use crate::store::databases_in_tests::{Place, on_each_database};
+use crate::store::signed;
 
 /// Chunks of the log under test: enough for a merge and for runs of two sizes.
 const CHUNKS: u64 = 10;
 
 /// A log with gaps, as pruning leaves them: few entries in many chunks.
 struct Scene {
-    folder: TempDir,
+    place: Place,
     store: Store,
     entries: Vec<(u64, Entry)>,
     head: watch::Sender<SignedHead>,
@@ -27,31 +28,35 @@ struct Scene {
 
 impl Scene {
     async fn new(entries: Vec<(u64, Entry)>, size: u64) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("gateway.db"), Sealer::new(&[7; 32])).await.unwrap();
+        Self::on(Place::sqlite(), entries, size).await
+    }
+
+    async fn on(place: Place, entries: Vec<(u64, Entry)>, size: u64) -> Self {
+        let store = place.open().await;
         let head = watch::Sender::new(SignedHead { size: 0, root: empty_root(), checkpoint: "".into() });
-        let mut scene = Self { folder, store, entries: Vec::new(), head };
+        let mut scene = Self { place, store, entries: Vec::new(), head };
         scene.append(entries, size).await;
         scene
     }
 
     async fn append(&mut self, entries: Vec<(u64, Entry)>, size: u64) {
-        let mut transaction = self.store.writer.begin().await.unwrap();
+        let mut connection = self.store.writer.acquire().await.unwrap();
+        let mut transaction = connection.begin().await.unwrap();
         for (index, entry) in &entries {
-            sqlx::query("INSERT INTO audit_entries (idx, entry) VALUES ($1, $2)")
+            sql("INSERT INTO audit_entries (idx, entry) VALUES ($1, $2)")
                 .bind(signed(*index))
                 .bind(entry.to_canonical_json().unwrap())
-                .execute(&mut *transaction)
+                .execute(&mut transaction)
                 .await
                 .unwrap();
         }
         for chunk in self.head.borrow().size / CHUNK..size / CHUNK {
             // The last leaf of a chunk names the log.
             let last = leaf_hash(format!("{:?}", entries.first().map(|(_, entry)| entry.id)).as_bytes());
-            sqlx::query("INSERT INTO audit_tiles (level, idx, hashes) VALUES (0, $1, $2)")
+            sql("INSERT INTO audit_tiles (level, idx, hashes) VALUES (0, $1, $2)")
                 .bind(signed((chunk + 1) * CHUNK / 256 - 1))
                 .bind(last.as_bytes().repeat(256))
-                .execute(&mut *transaction)
+                .execute(&mut transaction)
                 .await
                 .unwrap();
         }
@@ -61,11 +66,11 @@ impl Scene {
     }
 
     fn path(&self) -> std::path::PathBuf {
-        self.folder.path().join("gateway.db.index")
+        self.place.folder.path().join("gateway.db.index")
     }
 
     fn start(&self) -> Running {
-        let index = SearchIndex::beside(&self.folder.path().join("gateway.db"), self.store.clone());
+        let index = SearchIndex::at(self.place.folder.path().join("gateway.db.index"), self.store.clone());
         let (keeper, head) = (index.clone(), self.head.subscribe());
         Running { index, keeper: tokio::spawn(async move { keeper.keep(head).await }) }
     }
@@ -264,34 +269,38 @@ proptest! {
     ) {
         run(async {
             let size = CHUNKS * CHUNK + CHUNK / 2;
-            let mut scene = Scene::new(entries, size).await;
-            let running = scene.start();
-            let (early, late) = queries.split_at(20);
-            // While the file is being written and merged, with chunks in memory and in runs of both sizes.
-            for (query, newest_first, page) in early {
-                scene.assert_found(&running.index, query, *newest_first, *page).await;
+            for place in std::iter::once(Place::sqlite()).chain(Place::postgres()) {
+                let mut scene = Scene::on(place, entries.clone(), size).await;
+                let running = scene.start();
+                let (early, late) = queries.split_at(20);
+                // While the file is being written and merged, with chunks in memory and in runs of both sizes.
+                for (query, newest_first, page) in early {
+                    scene.assert_found(&running.index, query, *newest_first, *page).await;
+                }
+                running.settle(CHUNKS).await;
+                let mut added = added.clone();
+                added.recorded = Timestamp::from_microsecond(1_400_000).unwrap();
+                scene.append(vec![(size, added)], size + 1).await;
+                for (query, newest_first, page) in late {
+                    scene.assert_found(&running.index, query, *newest_first, *page).await;
+                }
+                running.kill().await;
+                scene.store.close().await;
             }
-            running.settle(CHUNKS).await;
-            let mut added = added;
-            added.recorded = Timestamp::from_microsecond(1_400_000).unwrap();
-            scene.append(vec![(size, added)], size + 1).await;
-            for (query, newest_first, page) in late {
-                scene.assert_found(&running.index, query, *newest_first, *page).await;
-            }
-            running.kill().await;
         });
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_signed_is_found_at_once() {
-    let mut scene = Scene::new(plain(0, 10, 0), 10).await;
+on_each_database! {
+async fn what_is_signed_is_found_at_once(place: Place) {
+    let mut scene = Scene::on(place, plain(0, 10, 0), 10).await;
     let running = scene.start();
     for size in 11..30 {
         scene.append(plain(size - 1, size, 0), size).await;
         assert_right(&scene, &running.index).await;
     }
     running.kill().await;
+}
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,14 +98,15 @@ impl Walk {
         ensure!(self.district.is_none(), "the database is still written to");
         let mut config = Config::load(&self.folder.join("gateway.toml"), [])?;
         let backup = self.folder.join("backup.db");
-        std::fs::copy(&config.store.database, &backup)?;
+        let database = config.store.database.file().context("a file is copied")?;
+        std::fs::copy(database, &backup)?;
         let gateway = Gateway::start(config.clone(), Clock::system()).await?;
         let held = Checkpoint::read_unverified(&gateway.checkpoint())?.size;
         let grown = self.cosigned_beyond(held).await;
         gateway.stop().await;
         let log_index = grown?;
         // Whoever restores a backup also loses, or removes, the checkpoint beside the database.
-        config.store.database = backup;
+        config.store.database = backup.into();
         config.audit.checkpoint = None;
         let (known, stored) = match Gateway::start(config, Clock::system()).await {
             Err(StartError::Witnesses(WitnessesError::Behind { known, stored, .. })) => (known, stored),

@@ -1,0 +1,76 @@
+//! Databases for tests: each case of the store runs on SQLite and on PostgreSQL.
+
+#[path = "../../tests/support/postgres.rs"]
+mod postgres;
+
+use super::{Sealer, Store};
+use crate::config::Database;
+
+/// An empty database, and a folder for what lies beside it.
+pub(super) struct Place {
+    pub(super) folder: tempfile::TempDir,
+    database: Database,
+}
+
+impl Place {
+    pub(super) fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("gateway.db").into();
+        Self { folder, database }
+    }
+
+    /// `None` where there is no PostgreSQL; that is told.
+    pub(super) fn postgres() -> Option<Self> {
+        let database = Database::parse(&postgres::database()?);
+        Some(Self { folder: tempfile::tempdir().unwrap(), database })
+    }
+
+    /// Another empty database of the same kind.
+    pub(super) fn another(&self) -> Self {
+        match &self.database {
+            Database::File(_) => Self::sqlite(),
+            Database::Postgres(_) => Self::postgres().unwrap(),
+        }
+    }
+
+    /// The store of the node `node-1`.
+    pub(super) async fn open(&self) -> Store {
+        self.open_as("node-1").await
+    }
+
+    pub(super) async fn open_as(&self, node: &str) -> Store {
+        let store = Store::open(&self.database, Sealer::new(&[1; 32])).await.unwrap();
+        store.join(node).await.unwrap()
+    }
+
+    /// The database as who reads a copy of it opens it.
+    pub(super) async fn open_to_read(&self) -> Store {
+        Store::open_audit_log(&self.database).await.unwrap()
+    }
+}
+
+/// Cases that run on each database: functions of a [`Place`].
+macro_rules! on_each_database {
+    ($($(#[$meta:meta])* async fn $name:ident($place:ident: Place) $body:block)*) => {$(
+        mod $name {
+            #[allow(unused_imports, reason = "some cases need nothing")]
+            use super::*;
+
+            $(#[$meta])*
+            async fn case($place: $crate::store::databases_in_tests::Place) $body
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn sqlite() {
+                case($crate::store::databases_in_tests::Place::sqlite()).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn postgres() {
+                if let Some(place) = $crate::store::databases_in_tests::Place::postgres() {
+                    case(place).await;
+                }
+            }
+        }
+    )*};
+}
+pub(super) use on_each_database;
