@@ -175,7 +175,8 @@ impl Intake {
             return Err(Box::pin(self.refuse(call, &facts, Refusal::Internal)).await);
         };
         if self.witnesses.borrow().stopped {
-            return self.refuse_unless_answered::<O>(call, facts, digest, Refusal::WitnessLag).await;
+            let refused = self.refuse_unless_answered::<O>(call, facts, digest, Refusal::WitnessLag);
+            return Box::pin(refused).await;
         }
         let request_index = loop {
             let salt = Salt(entropy::bytes());
