@@ -278,6 +278,7 @@ fn migrations() -> Migrator {
         step(8, "erasure", include_str!("../migrations/sqlite/0008_erasure.sql")),
         step(10, "finding_marks", include_str!("../migrations/sqlite/0010_finding_marks.sql")),
         step(11, "deliveries", include_str!("../migrations/sqlite/0011_deliveries.sql")),
+        step(14, "tiles", include_str!("../migrations/sqlite/0014_tiles.sql")),
     ])
 }
 
