@@ -32,7 +32,8 @@ pub(in crate::cli) struct Fsck {
     /// The gateway's configuration: names database, key and kept checkpoint.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The log's public key, or a file with it. Without one the check does not say who signed.
+    /// The log's public key, or a file with it. Without one the check shows that the parts of the file agree, and proves
+    /// nothing about its head.
     #[arg(long)]
     key: Option<String>,
     /// An earlier checkpoint that you kept: the log must still contain it. May be given several times.
@@ -272,7 +273,10 @@ fn tell(report: &Report, bytes: u64, seconds: f64, key: Option<&VerifyingKey>) {
     ));
     match key {
         Some(key) => say(format_args!("checkpoint read under the key of {}", key.name())),
-        None => say("NOT CHECKED: who signed the checkpoint; --key takes what `audit key` prints"),
+        None => say(
+            "NOT CHECKED: who signed the checkpoint; nothing is proven about the head: whoever can write this file can have \
+             written head, tiles and entries anew; --key takes what `audit key` prints",
+        ),
     }
     if report.kept_checked > 0 {
         say(format_args!("{} kept checkpoint(s) are contained", report.kept_checked));
@@ -284,9 +288,12 @@ fn tell(report: &Report, bytes: u64, seconds: f64, key: Option<&VerifyingKey>) {
     if report.findings_left_out > 0 {
         say(format_args!("and {} more", report.findings_left_out));
     }
-    match report.findings.first() {
-        Some(first) => say(format_args!("first, {}", first.remedy())),
-        None => say("the stored log is sound"),
+    match (report.findings.first(), key) {
+        (Some(first), _) => say(format_args!("first, {}", first.remedy())),
+        (None, Some(_)) => say("the stored log is sound"),
+        (None, None) => {
+            say("the parts of the stored log agree; that it is the log that was signed is not proven")
+        }
     }
 }
 
