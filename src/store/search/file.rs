@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
 use sqlx::{AssertSqlSafe, Row, SqlitePool};
 
 use super::{Pace, SearchError};
@@ -513,6 +515,18 @@ fn key_ranges(rows: i64) -> impl Iterator<Item = (i64, i64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_second_reading_fills_the_page_and_none_takes_much_memory() {
+        let read = |lists, bytes| Read { lists, bytes };
+        // An entry in each chunk: all that is left in one statement.
+        assert!((99..200).contains(&read(2, 4).next(2, 101)));
+        // Two frequent keys that never meet.
+        let of_dense = read(2, 2 * 16_384).next(0, 101);
+        assert!((2..=MOST_BYTES / 16_384).contains(&of_dense), "{of_dense}");
+        assert_eq!(read(2, 2 * 8_192).next(100, 101), FIRST_LISTS);
+        assert!(read(40, 80).next(0, 4_096) <= MOST_LISTS);
+    }
 
     #[test]
     fn the_ranges_of_keys_leave_none_out() {
