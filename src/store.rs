@@ -47,7 +47,7 @@ pub use self::lock::DatabaseLock;
 pub use self::outbox::{OutboxChange, OutboxFigures, OutboxFilter, OutboxRecord};
 pub use self::outcomes::Claim;
 pub use self::removals::{
-    NewRemoval, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep, RemovedRecord, Standing,
+    NewRemoval, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep, Standing,
 };
 pub use self::scan::Extent;
 pub use self::seal::{Sealer, UnsealError};
@@ -279,6 +279,7 @@ fn migrations() -> Migrator {
         step(10, "finding_marks", include_str!("../migrations/sqlite/0010_finding_marks.sql")),
         step(11, "deliveries", include_str!("../migrations/sqlite/0011_deliveries.sql")),
         step(14, "tiles", include_str!("../migrations/sqlite/0014_tiles.sql")),
+        step(15, "removals_told", include_str!("../migrations/sqlite/0015_removals_told.sql")),
     ])
 }
 
