@@ -49,7 +49,7 @@ pub use self::node::{Duty, NodeLock, Orphanage};
 pub use self::outbox::{OutboxChange, OutboxFigures, OutboxFilter, OutboxRecord};
 pub use self::outcomes::Claim;
 pub use self::removals::{
-    NewRemoval, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep, RemovedRecord, Standing,
+    NewRemoval, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep, Standing,
 };
 pub use self::scan::Extent;
 pub use self::seal::{Sealer, UnsealError};

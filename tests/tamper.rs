@@ -168,6 +168,19 @@ async fn fsck_names_the_first_bad_index_and_what_to_do_also_for_programs() {
 }
 
 #[tokio::test]
+async fn without_a_key_fsck_says_that_nothing_is_proven_about_the_head() {
+    let scene = Scene::prepare().await;
+    scene.restore("sound.db");
+    // Somebody else's signature over the same tree: all parts agree, and only a key tells.
+    scene.tamper("a checkpoint of another log").await;
+    let said = scene.run(&["audit", "fsck", "gateway.db"], 0).await;
+    assert!(said.contains("nothing is proven about the head") && said.contains("--key"), "{said}");
+    assert!(!said.contains("sound"), "{said}");
+    let said = scene.run(&["audit", "fsck", "gateway.db", "--key", &scene.key], 1).await;
+    assert!(said.contains("WRONG: checkpoint"), "{said}");
+}
+
+#[tokio::test]
 async fn fsck_checks_a_snapshot_while_the_gateway_writes() {
     let folder = Folder::prepare(Script::TakeOnly);
     let gateway = Gateway::start(&folder).await;

@@ -44,11 +44,13 @@ async fn check(kept: &Kept) -> Result<f64> {
 async fn hash_plainly(kept: &Kept) -> Result<f64> {
     const ENTRIES: u64 = 100_000;
     let store = Store::open_audit_log(&kept.database()).await?;
-    let entries = store.packed_entries(0, kept.entries.min(ENTRIES)).await?.context("all entries")?;
+    let until = kept.entries.min(ENTRIES);
+    let entries =
+        store.packed_entries(0, until, |packed| packed.bytes.to_vec()).await?.context("all entries")?;
     store.close().await;
     let started = Instant::now();
     let mut context = digest::Context::new(&digest::SHA256);
-    context.update(std::hint::black_box(&entries.bytes));
+    context.update(std::hint::black_box(&entries));
     std::hint::black_box(context.finish());
-    Ok(entries.bytes.len() as f64 / started.elapsed().as_secs_f64())
+    Ok(entries.len() as f64 / started.elapsed().as_secs_f64())
 }

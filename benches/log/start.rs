@@ -11,7 +11,8 @@ use tokio::process::Command;
 use crate::generator::Kept;
 use crate::report::{Line, median};
 
-const ROUNDS: usize = 9;
+/// A start takes some milliseconds, of which others on the machine may take as many again.
+const ROUNDS: usize = 61;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_legal-aid-gateway");
 
@@ -21,9 +22,15 @@ pub(crate) async fn measure(small: &Kept, large: &Kept, folder: &Path) -> Result
     ensure!(made.status.success(), "init: {}", String::from_utf8_lossy(&made.stderr));
     let config = folder.join("gw/gateway.toml");
     let (mut at_small, mut at_large) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        at_small.push(start(&config, small).await?);
+    for round in 0..ROUNDS {
+        // Each is the first of its pair every other time.
+        if round % 2 == 0 {
+            at_small.push(start(&config, small).await?);
+        }
         at_large.push(start(&config, large).await?);
+        if round % 2 == 1 {
+            at_small.push(start(&config, small).await?);
+        }
     }
     let ratios = at_large.iter().zip(&at_small).map(|(large, small)| large / small).collect();
     let figure = |kept: &Kept, times: Vec<f64>| {

@@ -18,8 +18,9 @@ use super::verifier::removals::{Removals, Unexplained, may_tell};
 
 mod finding;
 
-/// Entries in a run: 16 tiles of leaf hashes, of which a few fit into a processor's cache.
-const RUN: u64 = 16 * TILE_WIDTH as u64;
+/// Entries in a run: 8 tiles of leaf hashes. What it is copied through on its way from the database fits into a
+/// processor's cache.
+const RUN: u64 = 8 * TILE_WIDTH as u64;
 
 /// The runs of a log of `size` entries in order, each as its first index and the one after its last.
 pub fn runs(size: u64) -> impl Iterator<Item = (u64, u64)> {
@@ -31,9 +32,9 @@ const LISTED: usize = 100;
 
 /// Entries side by side, packed into one piece of memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Packed {
+pub struct Packed<'m> {
     /// The bytes of all entries, in order.
-    pub bytes: Vec<u8>,
+    pub bytes: &'m [u8],
     /// The length of each, in order; together that of the bytes. Zero where an entry was pruned.
     pub lengths: Vec<usize>,
     /// How many have bytes and not all their salts.
@@ -67,7 +68,7 @@ impl Leaf {
     }
 }
 
-impl Packed {
+impl Packed<'_> {
     /// Each entry as a leaf.
     pub fn leaves(&self) -> Vec<Leaf> {
         self.entries().map(Leaf::of).collect()
@@ -75,7 +76,7 @@ impl Packed {
 
     /// Those that may tell of a removal, with their place. Few do.
     pub fn telling(&self) -> Vec<(u64, Vec<u8>)> {
-        if !may_tell(&self.bytes) {
+        if !may_tell(self.bytes) {
             return Vec::new();
         }
         let telling = (0..).zip(self.entries()).filter(|(_, entry)| may_tell(entry));
@@ -83,7 +84,7 @@ impl Packed {
     }
 
     fn entries(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = self.bytes.as_slice();
+        let mut rest = self.bytes;
         self.lengths.iter().map(move |length| {
             let (entry, after) = rest.split_at_checked(*length).unwrap_or((rest, &[]));
             rest = after;

@@ -138,12 +138,13 @@ fn entry_json(stored: &proto::AuditEntry) -> anyhow::Result<Value> {
     Ok(value)
 }
 
-/// What took something of an entry away, in words.
+/// What took something of an entry away, in words, and the entry that tells of it.
 fn removed_text(removed: &proto::Removed) -> String {
     let at = removed.remove_time.as_ref().and_then(|at| jiff::Timestamp::new(at.seconds, at.nanos).ok());
     let on = at.map(|at| format!(" on {at:.0}")).unwrap_or_default();
-    match removed.kind() {
-        proto::RemovalKind::Retention => format!("pruned{on} by {}, past retention", removed.agency),
-        _ => format!("erased{on} by {}", removed.agency),
-    }
+    let (done, why) = match removed.kind() {
+        proto::RemovalKind::Retention => ("pruned", ", past retention"),
+        _ => ("erased", ""),
+    };
+    format!("{done}{on} by {}{why} (entry {})", removed.agency, removed.log_index)
 }

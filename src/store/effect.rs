@@ -283,7 +283,8 @@ pub(super) async fn apply(
     let mut rejections = Vec::new();
     for (place, leaf) in batch.leaves.iter().enumerate() {
         for effect in leaf.effects.iter().filter(|effect| !is_row(effect)) {
-            if let Err(rejection) = apply_one(connection, clocks, effect).await? {
+            let index = batch.first_index + place as u64;
+            if let Err(rejection) = apply_one(connection, clocks, effect, index).await? {
                 rejections.push((place, rejection));
                 break;
             }
@@ -292,10 +293,12 @@ pub(super) async fn apply(
     Ok(rejections)
 }
 
+/// Applies an effect of the entry `index`.
 async fn apply_one(
     connection: &mut Connection<'_>,
     clocks: &Clocks,
     effect: &Effect,
+    index: u64,
 ) -> Result<Result<(), Rejection>, StoreError> {
     match effect {
         Effect::Claim { .. } | Effect::Outcome { .. } => Ok(Ok(())),
@@ -360,7 +363,7 @@ async fn apply_one(
             events::record(connection, exchange_id, Change::Overdue, 0, *at).await.map(Ok)
         }
         Effect::BeginRemoval(new) => removals::begin(connection, new).await,
-        Effect::Remove(step) => removals::step(connection, step).await,
+        Effect::Remove(step) => removals::step(connection, step, index).await,
         Effect::EndRemoval(end) => removals::end(connection, end).await.map(Ok),
         Effect::AdoptPseudonymKey { fingerprint, at } => {
             removals::adopt_key(connection, fingerprint, *at).await.map(Ok)

@@ -189,8 +189,8 @@ fn migrations() -> Migrator {
         Migration::new(version, name.into(), MigrationType::Simple, text, false)
     };
     Migrator::with_migrations(vec![step(
-        12,
+        15,
         "gateway",
-        include_str!("../../migrations/postgres/0012_gateway.sql"),
+        include_str!("../../migrations/postgres/0015_gateway.sql"),
     )])
 }

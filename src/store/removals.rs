@@ -112,17 +112,6 @@ pub struct RemovalEnd {
     pub at: Timestamp,
 }
 
-/// What removed an entry's salts or bytes.
-#[derive(Clone, Debug)]
-pub struct RemovedRecord {
-    /// When.
-    pub at: Timestamp,
-    /// As what.
-    pub kind: RemovalKind,
-    /// The agency that asked for it.
-    pub by: String,
-}
-
 /// An entry as a removal looks at it.
 #[derive(Debug)]
 pub struct RemovableEntry {
@@ -353,27 +342,20 @@ impl Store {
         outcome
     }
 
-    /// What removed an entry's salts or bytes, the latest first.
+    /// Index of the entry that is said to tell what removed an entry's salts or bytes; of the latest, where there are
+    /// several. Whoever asks believes that entry alone.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn removed_by(&self, index: u64) -> Result<Option<RemovedRecord>, StoreError> {
+    pub async fn removal_of(&self, index: u64) -> Result<Option<u64>, StoreError> {
         let row = sql(
-            "SELECT removed_us, kind, removed_by FROM removed_entries WHERE first_idx <= $1 AND last_idx >= $1 \
-             ORDER BY removed_us DESC LIMIT 1",
+            "SELECT told_idx FROM removed_entries WHERE first_idx <= $1 AND last_idx >= $1 \
+             AND told_idx IS NOT NULL ORDER BY removed_us DESC LIMIT 1",
         )
         .bind(signed(index))
         .fetch_optional(&self.readers)
         .await?;
-        let inconsistent = |column| StoreError::Inconsistent { table: "removed_entries", column };
-        row.map(|row| {
-            Ok(RemovedRecord {
-                at: Timestamp::from_microsecond(row.try_get(0)?).map_err(|_| inconsistent("removed_us"))?,
-                kind: kind_of(row.try_get(1)?).ok_or_else(|| inconsistent("kind"))?,
-                by: row.try_get(2)?,
-            })
-        })
-        .transpose()
+        row.map(|row| unsigned(row.try_get(0)?, "removed_entries", "told_idx")).transpose()
     }
 
     /// The fingerprints of the keys that made pseudonyms, newest first.
@@ -430,11 +412,12 @@ pub(super) async fn begin(
     Ok(exactly_one(begun))
 }
 
-/// Takes a step, or none of it where a message has come into one of its threads since that was looked at: the message
-/// is not lost, and the thread does not lose its salts without it.
+/// Takes a step that the entry `index` tells of, or none of it where a message has come into one of its threads since
+/// that was looked at: the message is not lost, and the thread does not lose its salts without it.
 pub(super) async fn step(
     connection: &mut Connection<'_>,
     step: &RemovalStep,
+    index: u64,
 ) -> Result<Result<(), Rejection>, StoreError> {
     for thread in &step.threads {
         let waits =
@@ -473,13 +456,14 @@ pub(super) async fn step(
         ] {
             sql(text).bind(first).bind(last).execute(&mut *connection).await?;
         }
-        sql("INSERT INTO removed_entries (first_idx, last_idx, removed_us, kind, removed_by) \
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING")
+        sql("INSERT INTO removed_entries (first_idx, last_idx, removed_us, kind, removed_by, told_idx) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING")
         .bind(first)
         .bind(last)
         .bind(step.at.as_microsecond())
         .bind(step.kind.as_str())
         .bind(step.by.as_str())
+        .bind(signed(index))
         .execute(&mut *connection)
         .await?;
     }

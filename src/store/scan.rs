@@ -18,13 +18,18 @@ pub struct Extent {
 }
 
 impl Store {
-    /// The entries `from..until`, read as one row; row by row, sqlx takes several times as long. `None` unless all
+    /// Looks at the entries `from..until`, read as one row; row by row, sqlx takes several times as long. `None` unless all
     /// are there. Their order is that in which the database came across them: whoever finds that they do not fit
     /// reads them again by [`Storage::entries`](crate::audit::log::Storage::entries).
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn packed_entries(&self, from: u64, until: u64) -> Result<Option<Packed>, StoreError> {
+    pub async fn packed_entries<T>(
+        &self,
+        from: u64,
+        until: u64,
+        look: impl FnOnce(Packed<'_>) -> T,
+    ) -> Result<Option<T>, StoreError> {
         let row = sql(per_database! {
             sqlite: "SELECT count(*), group_concat(length(entry)), CAST(group_concat(CAST(entry AS TEXT), '') AS BLOB), \
                      count(CASE WHEN length(entry) > 0 AND (salt IS NULL OR length(salt) < 32) THEN 1 END) \
@@ -44,8 +49,9 @@ impl Store {
         let lengths: Option<Vec<usize>> =
             row.try_get::<&str>(1)?.split(',').map(|length| length.parse().ok()).collect();
         let without_salts = unsigned(row.try_get(3)?, "audit_entries", "salt")?;
+        // Looked at where they lie: they are as large as all that the processor remembers.
         let packed = Packed { lengths: lengths.unwrap_or_default(), bytes: row.try_get(2)?, without_salts };
-        Ok((packed.lengths.iter().sum::<usize>() == packed.bytes.len()).then_some(packed))
+        Ok((packed.lengths.iter().sum::<usize>() == packed.bytes.len()).then(|| look(packed)))
     }
 
     /// The stored tiles `from..until` of a level.

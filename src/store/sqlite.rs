@@ -97,5 +97,7 @@ fn migrations() -> Migrator {
         step(10, "finding_marks", include_str!("../../migrations/sqlite/0010_finding_marks.sql")),
         step(11, "deliveries", include_str!("../../migrations/sqlite/0011_deliveries.sql")),
         step(12, "lease_nodes", include_str!("../../migrations/sqlite/0012_lease_nodes.sql")),
+        step(14, "tiles", include_str!("../../migrations/sqlite/0014_tiles.sql")),
+        step(15, "removals_told", include_str!("../../migrations/sqlite/0015_removals_told.sql")),
     ])
 }

@@ -7,6 +7,7 @@ use super::database::sql;
 use super::databases_in_tests::{Place, on_each_database};
 use super::*;
 use crate::audit::entry::{Entry, Phase, Salt};
+use crate::audit::fsck::Packed;
 use crate::audit::log::{self, AppendError, Opened, Storage as _};
 use crate::audit::merkle::Hash;
 use crate::audit::note::SigningKey;
@@ -169,10 +170,10 @@ on_each_database! {
         assert_eq!(few, [&entries[0], &entries[256], &entries[699]].map(Clone::clone));
         assert_eq!(reader.entry(511).await.unwrap().as_ref(), Some(&entries[511]));
         assert!(reader.entry(700).await.unwrap().is_none());
-        let packed = reader.packed_entries(10, 20).await.unwrap().unwrap();
-        assert_eq!(packed.bytes, entries[10..20].iter().flat_map(|stored| stored.entry.clone()).collect::<Vec<_>>());
-        assert_eq!((packed.lengths.len(), packed.without_salts), (10, 0));
-        assert!(reader.packed_entries(690, 720).await.unwrap().is_none());
+        let look = |packed: Packed<'_>| (packed.bytes.to_vec(), packed.lengths.len(), packed.without_salts);
+        let packed = reader.packed_entries(10, 20, look).await.unwrap().unwrap();
+        assert_eq!(packed, (entries[10..20].iter().flat_map(|stored| stored.entry.clone()).collect(), 10, 0));
+        assert!(reader.packed_entries(690, 720, look).await.unwrap().is_none());
         let leaves = reader.tiles_between(0, 0, 2).await.unwrap();
         assert_eq!(leaves.get(TileId { level: 0, index: 1 }).map(<[Hash]>::len), Some(256));
         let extent = scene.store.extent_beyond(650).await.unwrap();
@@ -419,15 +420,15 @@ on_each_database! {
             let step = RemovalStep { removal_id, kind, entries: ranges, threads, by: centre(), at: at(21) };
             Effect::Remove(Box::new(step))
         };
-        scene.event(step(RemovalKind::Subject, &[0, 1], vec![exchange_id(1)])).await.unwrap();
+        let told = scene.event(step(RemovalKind::Subject, &[0, 1], vec![exchange_id(1)])).await.unwrap();
         assert_eq!(store.entries_without_salts(0, 10).await.unwrap(), [0, 1]);
         assert!(store.is_erased(&exchange_id(1)).await.unwrap());
         assert!(store.keeps_exchange(&exchange_id(1)).await.unwrap());
         assert!(store.message(&exchange_id(1), 1).await.is_err(), "it is overwritten");
         assert!(store.outcome(first).await.unwrap().is_none());
         assert!(store.claim(&centre(), &request(1)).await.unwrap().is_none());
-        assert_eq!(store.removed_by(1).await.unwrap().unwrap().by, centre().to_string());
-        assert!(store.removed_by(2).await.unwrap().is_none());
+        assert_eq!(store.removal_of(1).await.unwrap(), Some(told));
+        assert_eq!(store.removal_of(2).await.unwrap(), None);
         let removable = store.removable_entries(0, 3).await.unwrap();
         assert_eq!(removable.iter().map(|entry| entry.has_salts).collect::<Vec<_>>(), [false, false, true]);
 

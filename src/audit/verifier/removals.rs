@@ -1,8 +1,10 @@
 //! What a log tells of what was erased and pruned, held against what is missing.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use jiff::Timestamp;
+use memchr::memmem::Finder;
 use uuid::Uuid;
 
 use crate::audit::entry::{Entry, Phase};
@@ -23,6 +25,28 @@ pub struct RemovedRange {
     pub at: Timestamp,
     /// The agency that asked for it.
     pub by: String,
+}
+
+impl RemovedRange {
+    /// What an entry tells of; most tell of nothing.
+    pub fn told_by(index: u64, bytes: &[u8]) -> Option<Self> {
+        if !may_tell(bytes) {
+            return None;
+        }
+        let entry = Entry::from_json(bytes).ok().filter(|entry| entry.phase == Phase::Event)?;
+        let removal = entry.removal?;
+        // It cannot tell of what came after it.
+        let is_earlier = |told: &IndexRanges| told.ranges().last().is_some_and(|(_, last)| *last < index);
+        let entries = removal.ranges.filter(is_earlier)?;
+        Some(Self {
+            kind: removal.kind,
+            told_at: index,
+            request: entry.request,
+            entries,
+            at: entry.recorded,
+            by: entry.caller.unwrap_or_default(),
+        })
+    }
 }
 
 impl fmt::Display for RemovedRange {
@@ -50,30 +74,15 @@ pub(in crate::audit) struct Removals {
 impl Removals {
     /// Takes an entry in; most tell nothing of a removal.
     pub(in crate::audit) fn take(&mut self, index: u64, bytes: &[u8]) {
-        if !may_tell(bytes) {
+        let Some(told) = RemovedRange::told_by(index, bytes) else { return };
+        // The steps of one removal are told together.
+        if let Some(last) = self.told.last_mut()
+            && (last.kind, &last.by, last.request) == (told.kind, &told.by, told.request)
+            && last.entries.append(&told.entries)
+        {
             return;
         }
-        let Ok(entry) = Entry::from_json(bytes) else { return };
-        if entry.phase != Phase::Event {
-            return;
-        }
-        let Some(removal) = entry.removal else { return };
-        // It cannot tell of what came after it.
-        let entries =
-            removal.ranges.filter(|told| told.ranges().last().is_some_and(|(_, last)| *last < index));
-        if let Some(entries) = entries {
-            let by = entry.caller.unwrap_or_default();
-            let (kind, at) = (removal.kind, entry.recorded);
-            // The steps of one removal are told together.
-            if let Some(last) = self.told.last_mut()
-                && (last.kind, &last.by, last.request) == (kind, &by, entry.request)
-                && last.entries.append(&entries)
-            {
-                return;
-            }
-            let request = entry.request;
-            self.told.push(RemovedRange { kind, told_at: index, request, entries, at, by });
-        }
+        self.told.push(told);
     }
 
     /// What is missing without a word.
@@ -91,10 +100,10 @@ impl Removals {
     }
 }
 
-/// Whether bytes may hold an entry that tells of a removal. Quick, since all entries of a log are asked: the search for
-/// a short text in a text is vectorised, that in plain bytes is not.
+/// Whether bytes may hold an entry that tells of a removal. Quick, since all entries of a log are asked.
 pub(in crate::audit) fn may_tell(bytes: &[u8]) -> bool {
-    std::str::from_utf8(bytes).is_ok_and(|text| text.contains("\"removal\""))
+    static TELLING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"removal\""));
+    TELLING.find(bytes).is_some()
 }
 
 /// What is missing, and no entry tells of.

@@ -20,7 +20,7 @@ use crate::cli::output::{say, say_json};
 use crate::config::{Config, Database};
 use crate::store::Store;
 
-/// Runs of entries that are read, or wait in memory, before they are hashed.
+/// Runs of entries that are read and hashed, or wait in memory, before they are looked at.
 const RUNS_AHEAD: usize = 2;
 
 /// Arguments of `audit fsck`.
@@ -32,7 +32,8 @@ pub(in crate::cli) struct Fsck {
     /// The gateway's configuration: names database, key and kept checkpoint.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The log's public key, or a file with it. Without one the check does not say who signed.
+    /// The log's public key, or a file with it. Without one the check shows that the parts of the file agree, and proves
+    /// nothing about its head.
     #[arg(long)]
     key: Option<String>,
     /// An earlier checkpoint that you kept: the log must still contain it. May be given several times.
@@ -131,19 +132,18 @@ async fn check(
     bar.set_length(check.size());
     let (mut bytes, started) = (0, Instant::now());
     let (sender, mut runs) = mpsc::channel(RUNS_AHEAD);
-    // While one run is hashed, the next are read.
+    // While one run is looked at, the next are read and hashed.
     let reader = tokio::spawn(read_ahead(store.clone(), check.size(), sender));
     while let Some(run) = runs.recv().await {
-        let run = run.await??;
-        let leaves = run.entries.as_ref().map(Packed::leaves);
-        let telling = run.entries.as_ref().map(Packed::telling).unwrap_or_default();
-        bytes += run.entries.as_ref().map_or(0, |entries| entries.bytes.len() as u64);
-        let (leaves, telling) = match leaves {
-            Some(leaves) if run.fits(&leaves) => (leaves, telling),
-            _ => one_by_one(&store, run.first, run.end).await?,
+        let mut run = run.await??;
+        bytes += run.entries.as_ref().map_or(0, |entries| entries.bytes);
+        let has_all_salts = run.entries.as_ref().is_some_and(|entries| entries.without_salts == 0);
+        let Entries { leaves, telling, .. } = match run.entries.take() {
+            Some(entries) if run.fits(&entries.leaves) => entries,
+            _ => run.one_by_one(&store).await?,
         };
         telling.iter().for_each(|(place, entry)| check.tell(run.first + place, entry));
-        if run.entries.as_ref().is_none_or(|entries| entries.without_salts > 0) {
+        if !has_all_salts {
             for index in store.entries_without_salts(run.first, run.end).await? {
                 check.note_missing_salt(index);
             }
@@ -165,19 +165,45 @@ async fn check(
     Ok((check.finish(extent.beyond, &extent.tiles), bytes))
 }
 
-/// Entries and tiles as they are stored.
+/// What is stored of a run.
 struct Run {
     first: u64,
     end: u64,
     /// `None` where one is missing.
-    entries: Option<Packed>,
+    entries: Option<Entries>,
+    /// Tiles over them of level 0, and of level 1 where something is wrong.
     tiles: TileSet,
 }
 
-/// Entries that may tell of a removal, by their place in the run.
-type Telling = Vec<(u64, Vec<u8>)>;
+/// What the entries of a run came to.
+struct Entries {
+    leaves: Vec<Leaf>,
+    /// Those that may tell of a removal, by their place in the run.
+    telling: Vec<(u64, Vec<u8>)>,
+    bytes: u64,
+    without_salts: u64,
+}
+
+impl Entries {
+    fn of(packed: &Packed<'_>) -> Self {
+        Self {
+            leaves: packed.leaves(),
+            telling: packed.telling(),
+            bytes: packed.bytes.len() as u64,
+            without_salts: packed.without_salts,
+        }
+    }
+}
 
 impl Run {
+    async fn read(store: &Store, first: u64, end: u64) -> anyhow::Result<Self> {
+        // Hashed in the task that read them: while it does, the database reads for the next.
+        let entries = store.packed_entries(first, end, |packed| Entries::of(&packed)).await?;
+        let width = TILE_WIDTH as u64;
+        let tiles = store.tiles_between(0, first / width, end.div_ceil(width)).await?;
+        Ok(Self { first, end, entries, tiles })
+    }
+
     /// Whether these have the hashes that the log has recorded.
     fn fits(&self, leaves: &[Leaf]) -> bool {
         let indexes = self.first / TILE_WIDTH as u64..;
@@ -187,50 +213,45 @@ impl Run {
             })
         })
     }
+
+    /// The entries of a run in which something is wrong, in the order of the indexes. The tile above is read as well: it
+    /// tells which of an entry and its hash was changed.
+    async fn one_by_one(&mut self, store: &Store) -> anyhow::Result<Entries> {
+        const PAGE: u32 = 1024;
+        let width = TILE_WIDTH as u64;
+        let above = TileId { level: 1, index: self.first / width / width };
+        if let Some(hashes) = store.tiles(&[above]).await?.get(above) {
+            self.tiles.insert(above, hashes.to_vec());
+        }
+        let leaves = vec![Leaf::Missing; usize::try_from(self.end - self.first)?];
+        let mut entries = Entries { leaves, telling: Vec::new(), bytes: 0, without_salts: 0 };
+        let mut next = self.first;
+        while next < self.end {
+            let page = store.entries(next, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            next = last.index + 1;
+            for stored in page.iter().filter(|stored| stored.index < self.end) {
+                let place = stored.index - self.first;
+                let packed =
+                    Packed { lengths: vec![stored.entry.len()], bytes: &stored.entry, without_salts: 0 };
+                entries.leaves[usize::try_from(place)?] = Leaf::of(&stored.entry);
+                entries.telling.extend(packed.telling().into_iter().map(|(_, entry)| (place, entry)));
+            }
+        }
+        Ok(entries)
+    }
 }
 
 /// Begins to read all runs in order, as they are taken: each in a task of its own, so that the database goes on with the
-/// next while one is unpacked.
+/// next while one is hashed.
 async fn read_ahead(store: Store, size: u64, runs: mpsc::Sender<JoinHandle<anyhow::Result<Run>>>) {
     for (first, end) in fsck::runs(size) {
         let store = store.clone();
-        let run = tokio::spawn(async move { read(&store, first, end).await });
+        let run = tokio::spawn(async move { Run::read(&store, first, end).await });
         if runs.send(run).await.is_err() {
             return;
         }
     }
-}
-
-async fn read(store: &Store, first: u64, end: u64) -> anyhow::Result<Run> {
-    let entries = store.packed_entries(first, end).await?;
-    let width = TILE_WIDTH as u64;
-    let mut tiles = store.tiles_between(0, first / width, end.div_ceil(width)).await?;
-    let above = TileId { level: 1, index: first / width / width };
-    if let Some(hashes) = store.tiles(&[above]).await?.get(above) {
-        tiles.insert(above, hashes.to_vec());
-    }
-    Ok(Run { first, end, entries, tiles })
-}
-
-/// The leaves of a run in which something is wrong, in the order of the indexes.
-async fn one_by_one(store: &Store, first: u64, end: u64) -> anyhow::Result<(Vec<Leaf>, Telling)> {
-    const PAGE: u32 = 1024;
-    let mut leaves = vec![Leaf::Missing; usize::try_from(end - first)?];
-    let mut telling = Vec::new();
-    let mut next = first;
-    while next < end {
-        let page = store.entries(next, PAGE).await?;
-        let Some(last) = page.last() else { break };
-        next = last.index + 1;
-        for stored in page.iter().filter(|stored| stored.index < end) {
-            let place = stored.index - first;
-            leaves[usize::try_from(place)?] = Leaf::of(&stored.entry);
-            let packed =
-                Packed { lengths: vec![stored.entry.len()], bytes: stored.entry.clone(), without_salts: 0 };
-            telling.extend(packed.telling().into_iter().map(|(_, entry)| (place, entry)));
-        }
-    }
-    Ok((leaves, telling))
 }
 
 fn progress_bar() -> ProgressBar {
@@ -255,7 +276,10 @@ fn tell(report: &Report, bytes: u64, seconds: f64, key: Option<&VerifyingKey>) {
     ));
     match key {
         Some(key) => say(format_args!("checkpoint read under the key of {}", key.name())),
-        None => say("NOT CHECKED: who signed the checkpoint; --key takes what `audit key` prints"),
+        None => say(
+            "NOT CHECKED: who signed the checkpoint; nothing is proven about the head: whoever can write this file can have \
+             written head, tiles and entries anew; --key takes what `audit key` prints",
+        ),
     }
     if report.kept_checked > 0 {
         say(format_args!("{} kept checkpoint(s) are contained", report.kept_checked));
@@ -267,9 +291,12 @@ fn tell(report: &Report, bytes: u64, seconds: f64, key: Option<&VerifyingKey>) {
     if report.findings_left_out > 0 {
         say(format_args!("and {} more", report.findings_left_out));
     }
-    match report.findings.first() {
-        Some(first) => say(format_args!("first, {}", first.remedy())),
-        None => say("the stored log is sound"),
+    match (report.findings.first(), key) {
+        (Some(first), _) => say(format_args!("first, {}", first.remedy())),
+        (None, Some(_)) => say("the stored log is sound"),
+        (None, None) => {
+            say("the parts of the stored log agree; that it is the log that was signed is not proven")
+        }
     }
 }
 

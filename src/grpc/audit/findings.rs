@@ -1,19 +1,22 @@
 //! `ListFindings`: rules over a part of the log.
 //!
 //! A look reads the log in small pieces through the readers' connections and gives way between them, so that calls do not
-//! wait for it; so many at once are made and no more.
+//! wait for it; so many at once are made and no more, one for each agency that asks, so that whoever takes an answer
+//! slowly keeps nobody else out.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::context;
 use crate::access::Method;
 use crate::audit::entry::Entry;
 use crate::audit::findings::{Detector, Finding, FindingId, Notice, Rule, Settings};
 use crate::audit::log::Storage as _;
+use crate::domain::agency::CreditCode;
 use crate::domain::violation::Violations;
 use crate::grpc::call::Call;
 use crate::grpc::intake::streams::{Outgoing, Sending};
@@ -24,8 +27,11 @@ use crate::grpc::status::Refusal;
 use crate::grpc::wire::timestamp;
 use crate::store::{Mark, MarkRecord};
 
-/// Looks at once: the readers' connections are for calls first.
-const LOOKS_AT_ONCE: usize = 2;
+/// Looks at once: what each remembers takes memory.
+const LOOKS_AT_ONCE: usize = 4;
+
+/// Looks that read at once: the readers' connections are for calls first.
+const READING_AT_ONCE: usize = 2;
 
 /// Entries read at once.
 const CHUNK: u32 = 512;
@@ -43,13 +49,49 @@ const STANDARD_DAYS: i64 = 30;
 #[derive(Clone)]
 pub struct FindingRules {
     settings: Arc<Settings>,
-    looks: Arc<Semaphore>,
+    looks: Looks,
+    reading: Arc<Semaphore>,
 }
 
 impl FindingRules {
     /// Rules that are set so.
     pub fn new(settings: Settings) -> Self {
-        Self { settings: Arc::new(settings), looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)) }
+        Self {
+            settings: Arc::new(settings),
+            looks: Looks::default(),
+            reading: Arc::new(Semaphore::new(READING_AT_ONCE)),
+        }
+    }
+}
+
+/// The agencies that look through the log.
+#[derive(Clone, Default)]
+struct Looks(Arc<Mutex<BTreeSet<CreditCode>>>);
+
+impl Looks {
+    /// A place for a look of an agency, until it is dropped.
+    fn begin(&self, agency: CreditCode) -> Result<Place, Refusal> {
+        let mut agencies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if agencies.contains(&agency) {
+            return Err(Refusal::AgencyOverloaded);
+        }
+        if agencies.len() >= LOOKS_AT_ONCE {
+            return Err(Refusal::Overloaded);
+        }
+        agencies.insert(agency);
+        Ok(Place { looks: self.clone(), agency })
+    }
+}
+
+/// The place of one look.
+struct Place {
+    looks: Looks,
+    agency: CreditCode,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.looks.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.agency);
     }
 }
 
@@ -61,7 +103,7 @@ pub(super) struct List {
     rules: Vec<Rule>,
     from: Timestamp,
     before: Timestamp,
-    look: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
 impl Operation for ListFindings {
@@ -103,13 +145,13 @@ impl Operation for ListFindings {
         }
         rules.sort_unstable();
         rules.dedup();
-        Some(List { rules, from, before, look: None })
+        Some(List { rules, from, before, place: None })
     }
 }
 
 impl Sending for ListFindings {
-    async fn prepare(intake: &Intake, _: &Call, task: &mut List, _: &mut Facts) -> Result<(), Refusal> {
-        task.look = Some(may_look(intake)?);
+    async fn prepare(intake: &Intake, call: &Call, task: &mut List, _: &mut Facts) -> Result<(), Refusal> {
+        task.place = Some(intake.findings.looks.begin(call.caller())?);
         Ok(())
     }
 
@@ -153,14 +195,8 @@ impl Sending for ListFindings {
     }
 }
 
-/// A place among the looks that are made at once.
-fn may_look(intake: &Intake) -> Result<OwnedSemaphorePermit, Refusal> {
-    Arc::clone(&intake.findings.looks).try_acquire_owned().map_err(|_| Refusal::Overloaded)
-}
-
-/// Looks for one finding: only by its rule, and only in its window.
+/// Looks for one finding: only by its rule, and only in its window. It remembers little, and waits for its turn to read.
 pub(super) async fn find(intake: &Intake, id: FindingId) -> Result<Option<Finding>, Refusal> {
-    let _look = may_look(intake)?;
     let from = id.from();
     let mut look = Look::begin(intake, &[id.rule()], from, from).await?;
     while !look.go_on(intake).await? {}
@@ -207,6 +243,8 @@ impl Look {
 
     /// Looks at the next entries. Returns whether it has come to its end.
     async fn go_on(&mut self, intake: &Intake) -> Result<bool, Refusal> {
+        // Not while the answer is taken: a slow reader holds no turn.
+        let _turn = intake.findings.reading.acquire().await.map_err(|_| Refusal::Internal)?;
         let stop = self.size.min(self.next.saturating_add(PROGRESS_EVERY));
         while self.next < stop && !self.is_over {
             let chunk =
@@ -353,11 +391,21 @@ fn notice_on_wire(notice: &Notice) -> proto::FindingNotice {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_slow_reader_keeps_nobody_out_but_its_own_agency() {
+        let codes = ["11331000MB0000005D", "11331000MB0000007K"];
+        let [slow, other] = codes.map(|code| CreditCode::parse(code).unwrap());
+        let looks = Looks::default();
+        let held = looks.begin(slow).ok().unwrap();
+        assert!(matches!(looks.begin(slow), Err(Refusal::AgencyOverloaded)));
+        drop(looks.begin(other).ok().unwrap());
+        drop(held);
+        assert!(looks.begin(slow).is_ok());
+    }
 
     proptest! {
         #[test]

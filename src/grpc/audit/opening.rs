@@ -9,6 +9,7 @@ use crate::access::Method;
 use crate::audit::entry::{Commitment, Entry, Field, Phase};
 use crate::audit::log::Storage as _;
 use crate::audit::secret::commitment;
+use crate::audit::verifier::RemovedRange;
 use crate::domain::agency::{AgencyKind, CreditCode};
 use crate::domain::exchange::ExchangeId;
 use crate::grpc::call::Call;
@@ -98,16 +99,22 @@ impl Lookup for OpenEntry {
     }
 }
 
-/// An entry with what took something of it away.
+/// An entry with what took something of it away, as another entry tells. A table says only which entry that is.
 pub(super) async fn with_removal(
     intake: &Intake,
     entry: proto::AuditEntry,
 ) -> Result<proto::AuditEntry, Refusal> {
-    let found = intake.store.removed_by(entry.index).await.map_err(|error| store_refusal(&error))?;
-    let removed = found.map(|removed| proto::Removed {
-        kind: kind_on_wire(removed.kind).into(),
-        remove_time: Some(timestamp(removed.at)),
-        agency: removed.by,
+    let failed = |error| store_refusal(&error);
+    let telling = match intake.store.removal_of(entry.index).await.map_err(failed)? {
+        Some(index) => intake.store.entry(index).await.map_err(failed)?,
+        None => None,
+    };
+    let told = telling.and_then(|telling| RemovedRange::told_by(telling.index, &telling.entry));
+    let removed = told.filter(|told| told.entries.contains(entry.index)).map(|told| proto::Removed {
+        kind: kind_on_wire(told.kind).into(),
+        remove_time: Some(timestamp(told.at)),
+        agency: told.by,
+        log_index: told.told_at,
     });
     Ok(proto::AuditEntry { removed, ..entry })
 }

@@ -51,7 +51,7 @@ impl Matter {
 
     async fn apply(&self, effect: Effect) -> Result<(), Rejection> {
         let mut connection = self.store.writer.acquire().await.unwrap();
-        apply_one(&mut connection.connection(), &self.clocks, &effect).await.unwrap()
+        apply_one(&mut connection.connection(), &self.clocks, &effect, 0).await.unwrap()
     }
 
     async fn settle(&self, lease: Option<Uuid>, outcome: DeliveryOutcome, at: Timestamp) {

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
 use sqlx::{AssertSqlSafe, Row, SqlitePool};
 
 use super::{Pace, SearchError};
@@ -57,9 +59,12 @@ const ROWS_AT_ONCE: usize = 256;
 /// Rows copied or removed in one step of a merge, about: keys are spread evenly.
 const ROWS_IN_A_STEP: u64 = 8_192;
 
-/// Lists read at once of one key: few at first, for a page is often full after one.
-const FIRST_LISTS: u32 = 2;
-const MOST_LISTS: u32 = 32;
+/// Lists read at first: a page of a frequent key is full after one, and a rare key has no more.
+const FIRST_LISTS: usize = 2;
+
+/// Lists read at once afterwards, and about how many bytes of them, at most.
+const MOST_LISTS: usize = 256;
+const MOST_BYTES: usize = 512 * 1024;
 
 const READERS: u32 = 2;
 
@@ -80,6 +85,59 @@ pub(super) struct Run {
     first_chunk: i64,
     last_chunk: i64,
     rows: i64,
+}
+
+/// What a search has of a chunk.
+enum List {
+    /// Every place.
+    Whole(i64),
+    /// A row: the chunk, and a list for each key. It stays as it is until its turn comes; unpacked it takes 8 KB.
+    Stored(SqliteRow),
+}
+
+impl List {
+    fn chunk(&self) -> Result<i64, SearchError> {
+        match self {
+            Self::Whole(chunk) => Ok(*chunk),
+            Self::Stored(row) => Ok(row.try_get(0)?),
+        }
+    }
+
+    /// The places that have every key.
+    fn places(&self, read: &mut Read) -> Result<Bits, SearchError> {
+        let Self::Stored(row) = self else { return Ok(Bits::first(CHUNK as u32)) };
+        let first: &[u8] = row.try_get(1)?;
+        let (mut places, mut bytes) = (Bits::decode(first)?, first.len());
+        for column in 2..row.len() {
+            let list: &[u8] = row.try_get(column)?;
+            places.and(&Bits::decode(list)?);
+            bytes += list.len();
+        }
+        read.add(bytes);
+        Ok(places)
+    }
+}
+
+/// The lists that a search has read so far.
+#[derive(Default)]
+struct Read {
+    lists: usize,
+    bytes: usize,
+}
+
+impl Read {
+    fn add(&mut self, bytes: usize) {
+        self.lists += 1;
+        self.bytes += bytes;
+    }
+
+    /// How many to read next: half as many again as should fill the page, going by what they gave so far. Each statement
+    /// looks into every run anew, so that reading on by a few would cost more than a few too many.
+    fn next(&self, found: usize, wanted: usize) -> usize {
+        let needed = (wanted - found) * self.lists * 3 / 2 / found.max(1) + 1;
+        let affordable = MOST_BYTES * self.lists / self.bytes.max(1);
+        needed.min(affordable).clamp(FIRST_LISTS, MOST_LISTS)
+    }
 }
 
 /// Work that is left to do, in pieces with pauses between them.
@@ -323,26 +381,25 @@ impl IndexFile {
         let mut found = Vec::new();
         let Some((mut first, mut last)) = self.chunks_touched(span, &within) else { return Ok(found) };
         let statement = (!keys.is_empty()).then(|| lists_statement(keys.len(), newest_first));
-        let mut most = FIRST_LISTS;
+        let (mut most, mut read) = (FIRST_LISTS, Read::default());
         while found.len() < limit && first <= last {
             let lists = match &statement {
                 Some(statement) => self.lists(statement, keys, first, last, most).await?,
-                None => {
-                    // Every entry of the next chunk.
-                    let number = if newest_first { last } else { first };
-                    vec![(number, Bits::first(CHUNK as u32))]
-                }
+                // Every entry of the next chunk.
+                None => vec![List::Whole(if newest_first { last } else { first })],
             };
-            let is_last = statement.is_some() && lists.len() < most as usize;
-            for (number, mut bits) in lists {
+            let is_last = statement.is_some() && lists.len() < most;
+            for list in lists {
+                let chunk = list.chunk()?;
                 if newest_first {
-                    last = number - 1;
+                    last = chunk - 1;
                 } else {
-                    first = number + 1;
+                    first = chunk + 1;
                 }
-                self.keep_span(&mut bits, number, span).await?;
+                let mut places = list.places(&mut read)?;
+                self.keep_span(&mut places, chunk, span).await?;
                 let left = limit - found.len();
-                found.extend(Chunk::indices(number as u64, bits, &within, newest_first, left));
+                found.extend(Chunk::indices(chunk as u64, places, &within, newest_first, left));
                 if found.len() == limit {
                     break;
                 }
@@ -350,7 +407,7 @@ impl IndexFile {
             if is_last {
                 break;
             }
-            most = (most * 4).min(MOST_LISTS);
+            most = read.next(found.len(), limit);
         }
         Ok(found)
     }
@@ -388,22 +445,13 @@ impl IndexFile {
         keys: &[Key],
         first: i64,
         last: i64,
-        most: u32,
-    ) -> Result<Vec<(i64, Bits)>, SearchError> {
-        let mut query = sqlx::query(AssertSqlSafe(statement)).bind(first).bind(last).bind(most);
+        most: usize,
+    ) -> Result<Vec<List>, SearchError> {
+        let mut query = sqlx::query(AssertSqlSafe(statement)).bind(first).bind(last).bind(most as i64);
         for key in keys {
             query = query.bind(key.0);
         }
-        let rows = query.fetch_all(&self.readers).await?;
-        let mut lists = Vec::with_capacity(rows.len());
-        for row in rows {
-            let mut bits = Bits::decode(row.try_get(1)?)?;
-            for place in 1..keys.len() {
-                bits.and(&Bits::decode(row.try_get(place + 1)?)?);
-            }
-            lists.push((row.try_get(0)?, bits));
-        }
-        Ok(lists)
+        Ok(query.fetch_all(&self.readers).await?.into_iter().map(List::Stored).collect())
     }
 
     async fn runs(&self) -> Result<Vec<Run>, SearchError> {
@@ -467,6 +515,18 @@ fn key_ranges(rows: i64) -> impl Iterator<Item = (i64, i64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_second_reading_fills_the_page_and_none_takes_much_memory() {
+        let read = |lists, bytes| Read { lists, bytes };
+        // An entry in each chunk: all that is left in one statement.
+        assert!((99..200).contains(&read(2, 4).next(2, 101)));
+        // Two frequent keys that never meet.
+        let of_dense = read(2, 2 * 16_384).next(0, 101);
+        assert!((2..=MOST_BYTES / 16_384).contains(&of_dense), "{of_dense}");
+        assert_eq!(read(2, 2 * 8_192).next(100, 101), FIRST_LISTS);
+        assert!(read(40, 80).next(0, 4_096) <= MOST_LISTS);
+    }
 
     #[test]
     fn the_ranges_of_keys_leave_none_out() {

@@ -1,4 +1,4 @@
--- What the SQLite migrations up to 0012 make, for PostgreSQL 15 and newer. Times are microseconds, ids and sealed bodies bytes.
+-- What the SQLite migrations up to 0015 make, for PostgreSQL 15 and newer. Times are microseconds, ids and sealed bodies bytes.
 -- Words are compared byte by byte, as SQLite compares them: the collation of the server does not matter.
 
 -- The audit log. Entries are the exact bytes that were hashed; the salt opens their commitments and can be erased.
@@ -234,6 +234,8 @@ CREATE TABLE removed_entries (
     removed_us BIGINT NOT NULL,
     kind       TEXT COLLATE "C" NOT NULL,
     removed_by TEXT COLLATE "C" NOT NULL,
+    -- Index of the entry that tells of the removal: what the row says is not signed, and only helps to find what is.
+    told_idx   BIGINT,
     PRIMARY KEY (first_idx, last_idx, removed_us)
 );
 
