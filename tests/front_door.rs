@@ -123,7 +123,9 @@ const SHORT: [(&str, &str); 5] = [
 
 #[tokio::test]
 async fn who_does_not_go_on_is_shown_out_at_each_step_before_a_call() {
-    let house = House::open(&SHORT).await;
+    // No ping ends a connection here: its own deadline must.
+    let house =
+        House::open(&[&SHORT[..], &[("LEGAL_AID_GATEWAY__FRONT_DOOR__KEEP_ALIVE", "5m")]].concat()).await;
     for attack in [
         Attack::SilentTcp,
         Attack::DrippedHello,
@@ -144,6 +146,7 @@ async fn who_answers_no_ping_is_gone_even_if_nothing_can_be_written_to_it() {
     ];
     let house = House::open(&settings).await;
     house.withstand(Attack::NoPings).await;
+    house.neighbour.until_calls(150).await;
     // The answers to this one fill the socket, and then the gateway.
     house.withstand(Attack::UnreadSocket).await;
     house.close().await;
@@ -202,8 +205,10 @@ async fn answers_that_are_not_read_are_taken_back_and_their_places_come_free() {
     settings.push(("LEGAL_AID_GATEWAY__LIMITS__CALLS_PER_AGENCY", "100"));
     let house = House::open(&settings).await;
     house.neighbour.until_calls(50).await;
-    house.withstand(Attack::ClosedWindow).await;
-    house.withstand(Attack::DrippedWindow).await;
+    for attack in [Attack::ClosedWindow, Attack::DrippedWindow] {
+        let seen = house.withstand(attack).await;
+        assert!(seen.how.contains_key("each answer taken back, or call refused"), "{seen:?}");
+    }
     // The attacker's own next call finds a place, and room.
     assert!(house.reasons().await.len() > 10);
     house.close().await;

@@ -15,6 +15,7 @@ mod neighbour;
 #[path = "../../tests/front_door/peer.rs"]
 mod peer;
 
+mod handles;
 mod handshakes;
 mod process;
 
@@ -109,6 +110,8 @@ async fn main() {
     if arguments.only.is_empty() {
         println!();
         misses.extend(handshakes::compare(folder.path(), pid).await);
+        println!();
+        misses.extend(handles::exhaust(&scene, pid).await);
     }
     println!();
     if misses.is_empty() {

@@ -129,11 +129,13 @@ where
     let alive = Arc::new(());
     let opened = Instant::now();
     let mut last_busy = opened;
+    let stopped = stopping.cancelled();
+    tokio::pin!(stopped);
     loop {
         tokio::select! {
             biased;
             () = watch.flooded() => return End::Flooded,
-            () = stopping.cancelled() => return End::Stopping,
+            () = &mut stopped => return End::Stopping,
             // Before the calls: there may always be another one.
             _ = beat.tick() => {
                 let now = Instant::now();

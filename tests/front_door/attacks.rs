@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::peer::{
-    END_HEADERS, END_STREAM, H2, Identity, Manners, PATIENCE, PREFACE, Peer, Tally, call, frame,
-    header_block, kind, message, text,
+    END_HEADERS, END_STREAM, FIRST_WINDOW, H2, Identity, Manners, PATIENCE, PREFACE, Peer, Tally, call,
+    frame, header_block, kind, message, text,
 };
 
 /// A call that an attacker may make and that costs least.
@@ -335,22 +335,20 @@ fn ended(tally: &Tally) -> (String, Option<Duration>) {
     (seen.how.into_keys().next().unwrap_or_default(), tally.ended)
 }
 
-/// Connections that begin a header block and go on with it a byte at a time, while they answer every ping.
+/// Connections that begin a header block and send it a byte at a time. They answer no ping: inside a frame they cannot.
 async fn dripped_headers(scene: &Scene) -> Seen {
     together(scene.connections.min(100), |place| {
         let attacker = scene.attacker.clone();
         async move {
             let opened = Instant::now();
-            let Ok(mut peer) = attacker.peer_from(address_of(place), Manners::Polite, &[]).await else {
+            let Ok(mut peer) = attacker.peer_from(address_of(place), Manners::Mute, &[]).await else {
                 return ("not admitted".to_owned(), Some(opened.elapsed()));
             };
-            let block = header_block(HEALTH, &[]);
-            let _sent = peer.send(&frame(kind::HEADERS, 0, 1, &block[..10])).await;
-            for byte in block[10..].iter().cycle() {
-                if peer.tally().ended.is_some() || opened.elapsed() > PATIENCE {
+            let begun = frame(kind::HEADERS, END_HEADERS, 1, &header_block(HEALTH, &[]));
+            for byte in begun {
+                if peer.send(&[byte]).await.is_err() || peer.tally().ended.is_some() {
                     break;
                 }
-                let _sent = peer.send(&frame(kind::CONTINUATION, 0, 1, &[*byte])).await;
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
             ended(&peer.until_gone().await)
@@ -424,15 +422,25 @@ async fn bodies(scene: &Scene, sent: usize, pause: Duration) -> Seen {
             for stream in streams() {
                 let _sent = peer.send(&call(stream, SUBMIT, &message(LENGTH, &[]), false)).await;
             }
-            // Window by window, as the gateway lets them come: it is the calls' own bytes that count here.
+            // As far as the gateway opens its windows, and no further: it is the calls' own bytes that count here.
             let piece = if pause.is_zero() { vec![1; 5000] } else { vec![1] };
-            for _ in 0..sent.div_ceil(piece.len()) {
-                for stream in streams() {
-                    if peer.tally().header_blocks < per_connection {
-                        let _sent = peer.send(&frame(kind::DATA, 0, stream, &piece)).await;
+            let mut sent_on: BTreeMap<u32, usize> = streams().map(|stream| (stream, 5)).collect();
+            while opened.elapsed() < PATIENCE && sent_on.values().any(|bytes| *bytes < sent) {
+                let tally = peer.tally();
+                if tally.header_blocks >= per_connection || tally.ended.is_some() {
+                    break;
+                }
+                let opened_by = |stream| tally.windows.get(&stream).copied().unwrap_or(0);
+                let mut room = (FIRST_WINDOW + opened_by(0)).saturating_sub(sent_on.values().sum());
+                for (stream, bytes) in &mut sent_on {
+                    let fits = *bytes + piece.len() <= peer.stream_window + opened_by(*stream);
+                    if room >= piece.len() && fits && *bytes < sent {
+                        let _sent = peer.send(&frame(kind::DATA, 0, *stream, &piece)).await;
+                        *bytes += piece.len();
+                        room -= piece.len();
                     }
                 }
-                tokio::time::sleep(pause.max(Duration::from_millis(20))).await;
+                tokio::time::sleep(pause.max(Duration::from_millis(5))).await;
             }
             let tally = peer.until(|tally| tally.header_blocks >= per_connection).await;
             if tally.ended.is_some() {
@@ -493,25 +501,21 @@ async fn unread(scene: &Scene, reading: Reading) -> Seen {
     .await
 }
 
-/// Opens each call's window by a byte now and then, until no more answers are taken back.
+/// Opens each call's window by a byte now and then, until each was taken back or refused.
 async fn read_slowly(peer: &Peer, calls: usize, by: u32, opened: Instant) -> (String, Option<Duration>) {
-    const QUIET: Duration = Duration::from_secs(3);
-    let (mut taken_back, mut last) = (0, None);
     loop {
         let tally = peer.tally();
+        let taken_back: usize = tally.resets.values().sum();
         if tally.ended.is_some() {
             return ended(&tally);
         }
-        let resets = tally.resets.values().sum();
-        if resets > taken_back {
-            (taken_back, last) = (resets, Some(opened.elapsed()));
-        }
-        // Each call has an answer's head, or is refused; after the last answer was taken back there are no more.
-        if tally.header_blocks >= calls && last.is_some_and(|last| opened.elapsed() > last + QUIET) {
-            return ("each answer taken back, or call refused".to_owned(), last);
+        if taken_back + tally.finished >= calls {
+            let how =
+                if taken_back == 0 { "each call refused" } else { "each answer taken back, or call refused" };
+            return (how.to_owned(), Some(opened.elapsed()));
         }
         if opened.elapsed() > PATIENCE {
-            return (format!("{taken_back} of {calls} taken back"), None);
+            return (format!("{taken_back} taken back, {} refused, of {calls}", tally.finished), None);
         }
         if by > 0 {
             for call in 0..calls {

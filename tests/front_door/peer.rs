@@ -45,7 +45,11 @@ pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const ACK: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
+/// What a window is before anybody says otherwise (RFC 9113 section 6.9.2).
+pub(crate) const FIRST_WINDOW: usize = 65_535;
+
 /// Error codes (RFC 9113 section 7).
+#[allow(dead_code, reason = "for the tests")]
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 /// Who attacks: certificate, key, and where the gateway is.
@@ -135,7 +139,12 @@ impl Identity {
         assert_eq!(head[3], kind::SETTINGS);
         let mut body = vec![0; length_of(&head)];
         stream.read_exact(&mut body).await?;
-        Ok(Peer::start(stream, manners))
+        let mut peer = Peer::start(stream, manners);
+        let settings = body.chunks_exact(6).find(|setting| setting[..2] == [0, 4]);
+        if let Some(setting) = settings {
+            peer.stream_window = u32::from_be_bytes(setting[2..].try_into().unwrap()) as usize;
+        }
+        Ok(peer)
     }
 }
 
@@ -160,6 +169,10 @@ pub(crate) struct Tally {
     /// Header blocks: answers, and what ends them.
     pub(crate) header_blocks: usize,
     pub(crate) data_bytes: usize,
+    /// Streams that the gateway brought to their end.
+    pub(crate) finished: usize,
+    /// Bytes by which windows were opened beyond what they began with, by stream; 0 is the connection.
+    pub(crate) windows: BTreeMap<u32, usize>,
     /// Streams that were reset, by error code.
     pub(crate) resets: BTreeMap<u32, usize>,
     /// What the connection was ended with.
@@ -173,6 +186,8 @@ pub(crate) struct Peer {
     out: Arc<Mutex<WriteHalf<TlsStream<TcpStream>>>>,
     tally: Arc<Shared<Tally>>,
     opened: Instant,
+    /// What each stream's window begins with.
+    pub(crate) stream_window: usize,
     reader: Option<JoinHandle<()>>,
     /// Kept open, and not read.
     unread: Option<ReadHalf<TlsStream<TcpStream>>>,
@@ -184,7 +199,7 @@ impl Peer {
         let out = Arc::new(Mutex::new(out));
         let tally = Arc::new(Shared::new(Tally::default()));
         let opened = Instant::now();
-        let mut peer = Self { out, tally, opened, reader: None, unread: None };
+        let mut peer = Self { out, tally, opened, stream_window: FIRST_WINDOW, reader: None, unread: None };
         if manners == Manners::Blind {
             peer.unread = Some(incoming);
         } else {
@@ -278,11 +293,18 @@ async fn read(
         };
         {
             let mut tally = tally.lock().unwrap();
+            if matches!(head[3], kind::HEADERS | kind::DATA) && head[4] & END_STREAM != 0 {
+                tally.finished += 1;
+            }
             match head[3] {
                 kind::HEADERS => tally.header_blocks += 1,
                 kind::DATA => tally.data_bytes += body.len(),
                 kind::RST_STREAM => *tally.resets.entry(code(0)).or_default() += 1,
                 kind::GOAWAY => tally.goaway = Some(code(4)),
+                kind::WINDOW_UPDATE => {
+                    let stream = u32::from_be_bytes(head[5..9].try_into().unwrap());
+                    *tally.windows.entry(stream).or_default() += code(0) as usize;
+                }
                 _ => {}
             }
         }

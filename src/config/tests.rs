@@ -1,0 +1,122 @@
+//! What a configuration may say, and what is refused.
+
+use super::*;
+
+const FILE: &str = r#"
+    [gateway]
+    agency = "91110000600037341L"
+    listen = "127.0.0.1:8443"
+    directory = "directory.toml"
+    [tls]
+    certificate = "tls/gateway.pem"
+    private_key = "tls/gateway.key"
+    authorities = "tls/ca.pem"
+    [store]
+    database = "gateway.db"
+    [keys]
+    log = "keys/log.key"
+    body = "keys/body.key"
+    pseudonym = "keys/pseudonym.key"
+"#;
+
+fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.toml");
+    std::fs::write(&path, text).unwrap();
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::load(&path, environment).map_err(|error| error.to_string())
+}
+
+#[test]
+fn paths_are_relative_to_the_file_and_the_environment_overlays() {
+    let config = load(
+        FILE,
+        &[
+            ("LEGAL_AID_GATEWAY__GATEWAY__LISTEN", "127.0.0.1:9"),
+            ("LEGAL_AID_GATEWAY__LIMITS__CALLS", "7"),
+            ("LEGAL_AID_GATEWAY__LIMITS__DRAIN", "3s"),
+            ("OTHER", "x"),
+        ],
+    )
+    .unwrap();
+    assert!(config.store.database.file().unwrap().is_absolute());
+    assert_eq!(config.gateway.listen.port(), 9);
+    assert_eq!(config.limits.calls, 7);
+    assert_eq!(config.limits.drain, Duration::from_secs(3));
+}
+
+#[test]
+fn an_unknown_key_is_refused_by_name_and_line() {
+    let error = load(&format!("{FILE}\n[limits]\ncals = 7\n"), &[]).unwrap_err();
+    assert!(error.contains("cals") && error.contains("line"), "{error}");
+}
+
+#[test]
+fn contradictions_are_refused() {
+    let error = load(&format!("{FILE}\n[delivery]\nlease = \"5s\"\n"), &[]).unwrap_err();
+    assert!(error.contains("longer than delivery.attempt"), "{error}");
+    let error = load(&format!("{FILE}\n[limits]\nkeep_outcomes = \"1h\"\n"), &[]).unwrap_err();
+    assert!(error.contains("7 days"), "{error}");
+    assert!(load(FILE, &[]).is_ok(), "the defaults do not contradict each other");
+}
+
+#[test]
+fn contradictions_of_the_front_door_are_refused_all_at_once_each_with_its_key() {
+    for (settings, keys) in [
+        (
+            "[limits]\nfirst_byte = \"11m\"",
+            vec!["limits.first_byte must not be longer than front_door.connection_idle"],
+        ),
+        ("[front_door]\nheader_block = \"0s\"", vec!["front_door.header_block must be longer than nothing"]),
+        ("[front_door]\nkeep_alive_answer = \"21s\"", vec!["front_door.keep_alive_answer"]),
+        ("[front_door]\nrequest_body = \"61s\"", vec!["front_door.request_body"]),
+        ("[front_door]\nconnection_idle = \"7h\"", vec!["front_door.connection_idle"]),
+        (
+            "[front_door]\nconnection_window = 100",
+            vec!["front_door.connection_window", "front_door.stream_window"],
+        ),
+        (
+            "[limits]\nmessage_bytes = 20000000\n[front_door]\nbuffered_bytes = 1000\nheader_bytes = 1\nconnections = 1",
+            vec![
+                "limits.message_bytes",
+                "front_door.buffered_bytes_per_agency",
+                "front_door.header_bytes",
+                "front_door.connections_per_agency",
+            ],
+        ),
+    ] {
+        let error = load(&format!("{FILE}\n{settings}\n"), &[]).unwrap_err();
+        for key in &keys {
+            assert!(error.contains(key), "{key} in {error}");
+        }
+        assert_eq!(error.lines().count(), keys.len(), "{error}");
+    }
+}
+
+#[test]
+fn what_is_printed_is_what_is_in_force_and_reads_the_same() {
+    let settings = "[limits]\ndrain = \"1500ms\"\n[front_door]\nresets = 7\n[findings]\nsilence = { on = false }\n\
+                    [retention]\nkinds = { FEE_WAIVER = 120 }\n[audit.witnesses]\nstop_after = \"2h\"";
+    let config = load(&format!("{FILE}\n{settings}\n"), &[]).unwrap();
+    let printed = config.to_toml().unwrap();
+    for line in [
+        "drain = \"1s 500ms\"",
+        "resets = 7",
+        "FEE_WAIVER = 120",
+        "stop_after = \"2h\"",
+        "handshake = \"10s\"",
+    ] {
+        assert!(printed.contains(line), "{line} in {printed}");
+    }
+    let again = load(&printed, &[]).unwrap();
+    assert_eq!(again.to_toml().unwrap(), printed);
+    assert_eq!(format!("{again:?}"), format!("{config:?}"));
+}
+
+#[test]
+fn traces_name_their_collector_and_nothing_is_sent_unless_they_do() {
+    assert!(load(FILE, &[]).unwrap().traces.is_none());
+    let config = load(&format!("{FILE}\n[traces]\nendpoint = \"http://127.0.0.1:4317\"\n"), &[]).unwrap();
+    assert_eq!(config.traces.unwrap().endpoint, "http://127.0.0.1:4317");
+    assert!(load(&format!("{FILE}\n[traces]\n"), &[]).unwrap_err().contains("endpoint"));
+}
