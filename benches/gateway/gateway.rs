@@ -127,7 +127,8 @@ pseudonym = "pseudonym.key"
 
 fn directory(neighbours: &Neighbours) -> String {
     let address = |party: Party| match party {
-        Party::Registry => neighbours.registry,
+        // A registry must be somewhere, also where nobody asks it.
+        Party::Registry => Some(neighbours.registry.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 9).into())),
         _ => neighbours.courts.iter().find(|(court, _)| *court == party).map(|(_, address)| *address),
     };
     let agency = |party: Party, name: &str, kind: &str, region: &str| {

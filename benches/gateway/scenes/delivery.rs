@@ -31,6 +31,7 @@ const SHORT_RUNS: usize = 5;
 
 /// Deliveries a second to a court that takes, alone, and while as much waits for a dead court and one that stalls.
 pub(super) async fn isolation(stage: &Stage, rounds: usize) -> Result<Value> {
+    let each = ISOLATED.min(stage.extent.queued);
     let (mut alone, mut beside, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
         // In alternation, so that neither always comes first.
@@ -38,7 +39,7 @@ pub(super) async fn isolation(stage: &Stage, rounds: usize) -> Result<Value> {
         for step in 0..2 {
             let with_others = (round + step) % 2 == 1;
             let courts = if with_others { &Party::COURTS[..] } else { &Party::COURTS[..1] };
-            let found = drained(stage, courts, ISOLATED, ISOLATED as u64).await?;
+            let found = drained(stage, courts, each, each as u64).await?;
             rates[usize::from(with_others)] = found.per_second();
         }
         eprintln!("isolation, round {}: alone {:.0}/s, beside {:.0}/s", round + 1, rates[0], rates[1]);
