@@ -44,7 +44,7 @@ use flaw::Flaw;
 use op::drawn;
 
 /// Seeds of the short form.
-const SEEDS: u64 = 64;
+const SEEDS: u64 = 96;
 
 /// What the short form has to meet, by its word in the log: else it would hold for want of trying.
 const MET: [&str; 21] = [

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::calls::{Call, Said};
 use super::gateway::{SCHEDULE, log_key};
 use super::log;
-use super::model::shanghai;
+use super::model::{Model, shanghai};
 use super::parties::Party;
 use super::world::{Held, Process, World};
 
@@ -101,7 +101,10 @@ impl World {
         self.resolve_all().await?;
         self.compare().await?;
         self.keep_entries();
-        self.check_attempts()?;
+        let attempts: Vec<_> = self.models.iter().map(|model| self.check_attempts(model)).collect();
+        if let (false, Some(broken)) = (attempts.iter().any(Result::is_ok), attempts.into_iter().next()) {
+            return broken;
+        }
         self.network.heal()?;
         self.check_books()?;
         let before = self.models[0].clone();
@@ -204,7 +207,7 @@ impl World {
     }
 
     /// Everything that was ever accepted is with its recipient, word for word.
-    async fn check_nothing_is_lost(&self, accepted: &super::model::Model) -> Held {
+    async fn check_nothing_is_lost(&self, accepted: &Model) -> Held {
         for parcel in &accepted.parcels {
             let (thread, sequence, to) = (parcel.thread, parcel.sequence, parcel.to);
             let id = parcel.id.unwrap().to_string();
@@ -233,7 +236,7 @@ impl World {
     }
 
     /// Each time that a courier took a delivery is a REQUEST in the log, and it ended as it did.
-    fn check_attempts(&self) -> Held {
+    fn check_attempts(&self, model: &Model) -> Held {
         let mut requests: BTreeMap<String, BTreeMap<u64, Option<&Entry>>> = BTreeMap::new();
         for (index, entry) in self.entries().iter().filter(|(_, entry)| entry.method == "Deliver") {
             let attempts = requests.entry(entry.delivery.unwrap().to_string()).or_default();
@@ -243,7 +246,6 @@ impl World {
                 _ => return Err(format!("entry {index} of a delivery ends nothing")),
             }
         }
-        let model = &self.models[0];
         for parcel in &model.parcels {
             let attempts = requests.remove(&parcel.id.unwrap().to_string()).unwrap_or_default();
             let reason = |end: &Option<&Entry>| end.map(|end| end.reason.clone().unwrap_or_default());

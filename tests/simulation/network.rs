@@ -43,6 +43,12 @@ struct Kept {
     answer: oneshot::Sender<Answer>,
 }
 
+impl Kept {
+    fn is(&self, delivery: &str, attempt: u32) -> bool {
+        (self.delivery.delivery_id.as_str(), self.delivery.attempt) == (delivery, attempt)
+    }
+}
+
 impl Network {
     pub(crate) fn new(flaw: Flaw) -> Self {
         let inner = Inner {
@@ -61,23 +67,20 @@ impl Network {
         look(&mut self.inner.lock().unwrap().books)
     }
 
-    /// Whether this attempt at this delivery is kept.
-    pub(crate) fn keeps(&self, delivery: &str, attempt: u32) -> bool {
-        self.times_kept(delivery, attempt) > 0
+    /// Deliveries that are kept.
+    pub(crate) fn kept(&self) -> usize {
+        self.inner.lock().unwrap().kept.len()
     }
 
-    /// How often this attempt at this delivery is kept: no more than once.
-    pub(crate) fn times_kept(&self, delivery: &str, attempt: u32) -> usize {
-        let is_it =
-            |kept: &&Kept| (kept.delivery.delivery_id.as_str(), kept.delivery.attempt) == (delivery, attempt);
-        self.inner.lock().unwrap().kept.iter().filter(is_it).count()
+    /// Whether this attempt at this delivery is kept.
+    pub(crate) fn keeps(&self, delivery: &str, attempt: u32) -> bool {
+        self.inner.lock().unwrap().kept.iter().any(|kept| kept.is(delivery, attempt))
     }
 
     /// Lets a delivery that is kept have its fate.
     pub(crate) fn resolve(&self, delivery: &str, attempt: u32, fate: Fate) -> Result<(), String> {
         let mut inner = self.inner.lock().unwrap();
-        let is_it = |kept: &Kept| kept.delivery.delivery_id == delivery && kept.delivery.attempt == attempt;
-        let place = inner.kept.iter().position(is_it).ok_or("nothing is kept")?;
+        let place = inner.kept.iter().position(|kept| kept.is(delivery, attempt)).ok_or("nothing is kept")?;
         let Kept { to, delivery, answer } = inner.kept.remove(place);
         let said = inner.befall(to, &delivery, fate)?;
         // Whoever waited for it may have ended with its process.

@@ -8,7 +8,7 @@ use super::calls::{Call, Said, look};
 use super::model::{Expected, Heard, Model};
 use super::op::{Deed, Fate, Fault, Op, Second};
 use super::parties::{Party, directory};
-use super::world::{Answered, Attempt, Held, Process, World};
+use super::world::{Answered, Attempt, Doing, Held, Process, World};
 
 impl World {
     pub(super) async fn step(&mut self, op: Op) -> Held<Process> {
@@ -209,64 +209,94 @@ impl World {
         self.after(None).await
     }
 
+    /// A courier takes a delivery to this agency, or rather to another than none.
     async fn attempt(&mut self, courier: u8, to: Party, which: u8) -> Held<Process> {
-        let now = self.now();
-        // Rather another agency than nothing.
-        let has_due = |to: &Party| self.push.contains(to) && !self.models[0].due(*to, now).is_empty();
-        let Some(to) = [to].into_iter().chain(Party::ALL).find(has_due) else { return Ok(Process::Runs) };
-        let found = self.store().due_deliveries(&to.code(), now, 100).await.unwrap();
-        let due = self.models[0].due(to, now);
-        let ids = |at: &usize| self.models[0].parcels[*at].id;
-        if due.len() != found.len()
-            || !found.iter().all(|record| due.iter().any(|at| ids(at) == Some(record.delivery_id)))
-        {
+        for to in [to].into_iter().chain(Party::ALL) {
+            if let Some((parcel, record)) = self.due_delivery(to, which).await? {
+                let [first, other] = [courier, 1 - courier].map(usize::from);
+                let under_way = self.attempts.len();
+                let process = self.hand_over(first, to, parcel, &record).await?;
+                // The other courier may have seen it due as well, and comes too late.
+                if self.attempts.len() > under_way && which % 4 == 1 {
+                    self.come_too_late(other, to, record).await?;
+                }
+                return Ok(process);
+            }
+        }
+        Ok(Process::Runs)
+    }
+
+    /// One of the deliveries that are due to an agency that takes push: those that should be, and no others.
+    async fn due_delivery(&self, to: Party, which: u8) -> Held<Option<(usize, DeliveryRecord)>> {
+        if !self.push.contains(&to) {
+            return Ok(None);
+        }
+        let (now, model) = (self.now(), &self.models[0]);
+        let (found, due) =
+            (self.store().due_deliveries(&to.code(), now, 100).await.unwrap(), model.due(to, now));
+        let place = |record: &DeliveryRecord| {
+            due.iter().copied().find(|at| model.parcels[*at].id == Some(record.delivery_id))
+        };
+        let [have, expected] = [found.len(), due.len()];
+        if have != expected || found.iter().any(|record| place(record).is_none()) {
             return Err(format!(
-                "{} deliveries to {to:?} are due, there should be {}",
-                found.len(),
-                due.len()
+                "{have} deliveries to {to:?} are due, there should be {expected}, or others"
             ));
         }
-        let parcel = due[usize::from(which) % due.len()];
-        let is_it = |record: &DeliveryRecord| ids(&parcel) == Some(record.delivery_id);
-        let record = found.into_iter().find(is_it).unwrap();
-        let agency = self.directory.load().agency(&to.code()).unwrap().clone();
+        let Some(chosen) = usize::from(which).checked_rem(due.len()) else { return Ok(None) };
+        let record = found.into_iter().find(|record| place(record) == Some(due[chosen]));
+        Ok(record.map(|record| (due[chosen], record)))
+    }
+
+    async fn hand_over(
+        &mut self,
+        courier: usize,
+        to: Party,
+        parcel: usize,
+        record: &DeliveryRecord,
+    ) -> Held<Process> {
         let (number, delivery) = (record.attempts + 1, record.delivery_id.to_string());
-        let [first, other] = [usize::from(courier), 1 - usize::from(courier)]
-            .map(|courier| self.gateway().couriers[courier].clone());
-        let (due_to_both, its_agency) = (record.clone(), agency.clone());
-        let (doing, _) = self.begin_work(async move { first.attempt(&agency, &record).await });
-        self.until(|| doing.is_done() || self.network.keeps(&delivery, number)).await?;
+        let (now, kept) = (self.now(), self.network.kept());
+        let doing = self.begin_attempt(courier, to, record.clone());
+        self.until(|| doing.is_done() || self.network.kept() > kept).await?;
         let struck = self.gateway().disk.struck();
         if self.network.keeps(&delivery, number) {
             for model in &mut self.models {
                 model.lease(parcel, now);
             }
-            self.attempts.push(Attempt { parcel, number, delivery: delivery.clone(), doing });
-            if which % 4 == 1 && struck.is_none() {
-                // The other courier has seen it due as well, and comes too late.
-                self.gateway().disk.spare();
-                let (late, _) =
-                    self.begin_work(async move { other.attempt(&its_agency, &due_to_both).await });
-                self.until(|| late.is_done() || self.network.times_kept(&delivery, number) > 1).await?;
-                if !late.is_done() {
-                    return Err("two couriers hand over one attempt".to_owned());
-                }
-            }
-        } else {
-            let Some(fault) = struck else { return Err("an attempt ended before it handed over".to_owned()) };
-            // Nobody knows whether the lease was written; if so, its REQUEST ends as interrupted.
-            let crashed = matches!(fault, Fault::CrashesBefore | Fault::CrashesAfter);
-            let leased = self.models.clone().into_iter().map(|mut model| {
-                model.lease(parcel, now);
-                if !crashed {
-                    model.interrupt(parcel);
-                }
-                model
-            });
-            let leased: Vec<_> = leased.collect();
-            self.models.extend(leased);
+            self.attempts.push(Attempt { parcel, number, delivery, doing });
+            return self.after(struck).await;
         }
+        let Some(fault) = struck else {
+            return Err("an attempt ended before it handed over, or handed over something else".to_owned());
+        };
+        // Nobody knows whether the lease was written; if so, its REQUEST ends as interrupted.
+        let crashed = matches!(fault, Fault::CrashesBefore | Fault::CrashesAfter);
+        let leased = self.models.clone().into_iter().map(|mut model| {
+            model.lease(parcel, now);
+            if !crashed {
+                model.interrupt(parcel);
+            }
+            model
+        });
+        let leased: Vec<_> = leased.collect();
+        self.models.extend(leased);
         self.after(struck).await
+    }
+
+    /// A courier that read of a delivery before another took it gets nothing to hand over.
+    async fn come_too_late(&self, courier: usize, to: Party, record: DeliveryRecord) -> Held {
+        self.gateway().disk.spare();
+        let kept = self.network.kept();
+        let late = self.begin_attempt(courier, to, record);
+        self.until(|| late.is_done() || self.network.kept() > kept).await?;
+        if late.is_done() { Ok(()) } else { Err("two couriers hand over one attempt".to_owned()) }
+    }
+
+    fn begin_attempt(&self, courier: usize, to: Party, record: DeliveryRecord) -> Doing<bool> {
+        let agency = self.directory.load().agency(&to.code()).unwrap().clone();
+        let courier = self.gateway().couriers[courier].clone();
+        self.begin_work(async move { courier.attempt(&agency, &record).await }).0
     }
 
     async fn resolve(&mut self, which: u8, fate: Fate) -> Held<Process> {
