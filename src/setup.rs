@@ -184,7 +184,7 @@ authorities = "{authorities}"
 # revocations = ["tls/revoked.crl.pem"]
 
 [store]
-database = "gateway.db"
+database = "gateway.db"             # or "postgres://user@host/database", which several gateways may share
 
 [keys]
 log = "keys/log.key"

@@ -1,6 +1,7 @@
 //! `kill -9` of the real gateway at random moments under load: what was answered stays true.
 //!
-//! `CRASH_KILLS` says how often (5; the long form is 50), `CRASH_SEED` repeats a run's moments.
+//! `CRASH_KILLS` says how often (5; the long form is 50), `CRASH_SEED` repeats a run's moments, and `TEST_DATABASE=postgres` has it on
+//! PostgreSQL.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -33,7 +34,7 @@ async fn after_kills_at_random_moments_every_answer_stands_in_the_log_and_nothin
     let started = Instant::now();
     let kills: u64 = from_environment("CRASH_KILLS").unwrap_or(5);
     let mut dice = Dice::new(from_environment("CRASH_SEED"));
-    let folder = Arc::new(Folder::prepare(Script::Defer));
+    let folder = Arc::new(Folder::prepare(Script::Defer).on_chosen_database());
     let _registry = folder.registry().await;
     let _court = folder.court().await;
 
@@ -57,12 +58,12 @@ async fn after_kills_at_random_moments_every_answer_stands_in_the_log_and_nothin
     let log_key = gateway.log_key.clone();
     gateway.stop().await;
 
-    let found = log::read(&folder.database(), &log_key, &world.checkpoints()).await;
+    let found = log::read(folder.store(), &log_key, &world.checkpoints()).await;
     assert!(found.report.is_sound(), "{:?}", found.report.findings);
     assert_eq!(found.report.earlier_checked, world.checkpoints().len() as u64);
     verify_with_the_binary(&folder, &log_key, &world.checkpoints()).await;
 
-    let salts = log::salts(&folder.database()).await;
+    let salts = log::salts(&folder.store()).await;
     let answers = world.answers();
     for answer in &answers {
         answer.check(&found.entries, &salts);
@@ -140,7 +141,8 @@ async fn interrupt_a_start(folder: &Folder, dice: &mut Dice) {
 }
 
 async fn verify_with_the_binary(folder: &Folder, key: &str, checkpoints: &[String]) {
-    let mut arguments = vec!["audit", "verify", "gateway.db", "--key", key];
+    let database = folder.database_name();
+    let mut arguments = vec!["audit", "verify", &database, "--key", key];
     let names: Vec<String> = (0..checkpoints.len()).map(|number| format!("kept-{number}")).collect();
     for (name, note) in names.iter().zip(checkpoints) {
         std::fs::write(folder.file(name), note).unwrap();
@@ -396,7 +398,7 @@ impl World {
     /// Looks up the answers noted since `from`, in the database of the gateway that came back.
     async fn check_new_answers(&self, folder: &Folder, from: usize) -> usize {
         let new = self.answers()[from..].to_vec();
-        let store = Store::open_audit_log(&folder.database()).await.unwrap();
+        let store = Store::open_audit_log(folder.store()).await.unwrap();
         for answer in &new {
             let stored = store.entry(answer.index).await.unwrap();
             let entry = stored.unwrap_or_else(|| panic!("no entry of {answer:?}")).entry;

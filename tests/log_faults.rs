@@ -9,7 +9,6 @@ mod support;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -20,13 +19,14 @@ use legal_aid_gateway::audit::tile::{TileId, TileSet};
 use legal_aid_gateway::audit::verifier::StoredEntry;
 use legal_aid_gateway::client::AgencyClient;
 use legal_aid_gateway::clock::Clock;
+use legal_aid_gateway::config::Database;
 use legal_aid_gateway::entropy;
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::setup::purposes;
 use legal_aid_gateway::simulator::court::Script;
 use legal_aid_gateway::store::{Effect, Rejection, Sealer, Store};
 use proptest::prelude::*;
-use support::{DEADLINE, Folder, Gateway, PATIENCE, log};
+use support::{DEADLINE, Folder, Gateway, PATIENCE, log, postgres};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -332,16 +332,32 @@ proptest! {
         at_once in 1usize..40,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(appends_under(faults, at_once));
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("gateway.db").into();
+        runtime.block_on(appends_under(faults, at_once, &database));
     }
 }
 
-async fn appends_under(faults: Vec<Fault>, at_once: usize) {
-    let folder = tempfile::tempdir().unwrap();
-    let database = folder.path().join("gateway.db");
+proptest! {
+    // A database for each takes its time.
+    #![proptest_config(ProptestConfig { cases: cases() / 6, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_postgresql_does_the_log_verifies_and_every_acknowledged_entry_is_in_it(
+        faults in faults(),
+        at_once in 1usize..40,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        if let Some(url) = postgres::database() {
+            runtime.block_on(appends_under(faults, at_once, &Database::parse(&url)));
+        }
+    }
+}
+
+async fn appends_under(faults: Vec<Fault>, at_once: usize, database: &Database) {
     let key = || SigningKey::from_seed("log.example/audit", &[3; 32]).unwrap();
     let rounds = faults.len();
-    let store = open_store(&database).await;
+    let store = open_store(database).await;
     let faulty =
         Faulty { store: store.clone(), faults: Mutex::new(faults.into()), unreadable: Mutex::new(false) };
     let Opened { log, writer, .. } =
@@ -373,13 +389,13 @@ async fn appends_under(faults: Vec<Fault>, at_once: usize) {
     store.close().await;
 
     // A gateway that starts closes what was left open, and goes on.
-    let store = open_store(&database).await;
+    let store = open_store(database).await;
     let opened = audit_log::open(Arc::new(store.clone()), key(), Clock::system(), 1024, None).await.unwrap();
     opened.log.append(entry(Phase::Read, None), Salt(entropy::bytes()), Vec::new()).await.unwrap();
     drop(opened.log);
     opened.writer.await.unwrap();
     store.close().await;
-    let found = log::read(&database, &key().verifying_key().to_string(), &checkpoints).await;
+    let found = log::read(database, &key().verifying_key().to_string(), &checkpoints).await;
     assert!(found.report.is_sound(), "{:?}", found.report.findings);
     assert_eq!(found.report.earlier_checked, checkpoints.len() as u64, "signed what is not stored");
     assert!(found.ends().values().all(|ends| ends.len() == 1), "{:?}", found.ends());
@@ -388,8 +404,9 @@ async fn appends_under(faults: Vec<Fault>, at_once: usize) {
     }
 }
 
-async fn open_store(database: &Path) -> Store {
-    Store::open(database, Sealer::new(&[7; 32])).await.unwrap()
+async fn open_store(database: &Database) -> Store {
+    // As who writes the entries: by their node they are known again.
+    Store::open(database, Sealer::new(&[7; 32])).await.unwrap().join("test").await.unwrap()
 }
 
 fn entry(phase: Phase, request_index: Option<u64>) -> Entry {

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "support/postgres.rs"]
-mod postgres;
 mod support;
 
 use std::collections::BTreeSet;
@@ -20,7 +18,7 @@ use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::setup::purposes;
 use legal_aid_gateway::simulator::court::Script;
 use legal_aid_gateway::simulator::district::free_address;
-use support::{DEADLINE, Folder, Gateway, PATIENCE, log};
+use support::{DEADLINE, Folder, Gateway, PATIENCE, log, postgres};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
@@ -191,6 +189,11 @@ async fn two_gateways_write_one_log_and_a_request_id_has_one_outcome_on_both() {
 
     let load = Load::begin(&province, 4);
     let centres = [province.centre(0), province.centre(1)];
+    let watch = proto::WatchExchangesRequest {
+        context: Some(centres[1].context(purposes::FEE_WAIVER)),
+        cursor: String::new(),
+    };
+    let mut changes = centres[1].exchanges().watch_exchanges(watch).await.unwrap().into_inner();
     // The same submission to both at once: one exchange.
     for _ in 0..8 {
         let request = province.folders[0].fee_waiver(&centres[0]);
@@ -209,11 +212,42 @@ async fn two_gateways_write_one_log_and_a_request_id_has_one_outcome_on_both() {
     load.goes_on(1, 20).await;
     load.end().await;
 
+    // What one gateway takes in comes to who watches the other, and to who searches there.
+    let request = province.folders[0].fee_waiver(&centres[0]);
+    let submitted = centres[0].exchanges().submit_exchange(centres[0].request(request, DEADLINE)).await;
+    let submitted = submitted.unwrap().into_inner().exchange.unwrap().exchange_id;
+    let seen = async {
+        loop {
+            let change = changes.message().await.unwrap().expect("a watch does not end by itself");
+            if change.event.is_some_and(|event| event.exchange_id == submitted) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, seen).await.expect("the change does not come");
+    let auditor = province.folders[1].client("auditor");
+    let begun = Instant::now();
+    loop {
+        let filter = proto::EntryFilter { exchange_id: submitted.clone(), ..Default::default() };
+        let request = proto::ListEntriesRequest {
+            context: Some(auditor.context(purposes::AUDIT_INSPECTION)),
+            filter: Some(filter),
+            page_size: 500,
+            ..Default::default()
+        };
+        let listed = auditor.audit().list_entries(auditor.request(request, DEADLINE)).await.unwrap();
+        if listed.into_inner().entries.len() >= 2 {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "the entries are not found");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
     // What one took in, the court has decided by way of either, and the other shows.
     let begun = Instant::now();
     loop {
         let exchanges = list(&centres[1]).await;
-        assert_eq!(exchanges.len(), 8, "one for each request id");
+        assert_eq!(exchanges.len(), 9, "one for each request id");
         if exchanges.iter().all(|exchange| exchange.state() == proto::ExchangeState::Decided) {
             break;
         }
@@ -293,4 +327,29 @@ async fn a_gateway_that_is_stopped_under_load_holds_up_the_other_for_a_bounded_t
     let found = province.all_ended(&key).await;
     let nodes: BTreeSet<_> = found.entries.iter().map(|entry| entry.node.as_str()).collect();
     assert_eq!(nodes, ["node-0", "node-1"].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_whose_connections_are_all_cut_under_load_go_on_by_themselves() {
+    let Some(province) = Province::prepare(Script::TakeOnly, 2) else { return };
+    let _registry = province.folders[0].registry().await;
+    let gateways = [province.start(0).await, province.start(1).await];
+    let key = gateways[0].log_key.clone();
+    let load = Load::begin(&province, 4);
+    for _ in 0..5 {
+        load.goes_on(0, 10).await;
+        load.goes_on(1, 10).await;
+        postgres::psql(
+            &province.url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        );
+    }
+    load.goes_on(0, 10).await;
+    load.goes_on(1, 10).await;
+    load.end().await;
+    for gateway in gateways {
+        gateway.stop().await;
+    }
+    province.all_ended(&key).await;
 }

@@ -247,7 +247,8 @@ pub async fn open<S: Storage>(
     let interrupted = orphans.len();
     let (queue, requests) = mpsc::channel(queue_capacity);
     let (head_sender, head) = watch::channel(state.signed_head(&key)?);
-    let mut writer = Writer { storage, key, clock, state: Memory::Known(state), head: head_sender };
+    let mut writer =
+        Writer { storage, key, clock, state: Memory::Known(state), head: head_sender, is_blind: false };
     let mut closing = Vec::new();
     let mut closed = Vec::new();
     for orphan in &orphans {

@@ -18,7 +18,8 @@ pub(super) type Obstacle = Option<&'static str>;
 
 const DRAINING: &str = "draining: the gateway is about to stop";
 const WITNESSES_LAG: &str = "the witnesses of the audit log lag too far behind: see docs/witnesses.md";
-const LOG_FAILS: &str = "the audit log cannot be written: is the disk full, or the database locked?";
+const LOG_FAILS: &str =
+    "the audit log cannot be written: is the disk full, the database locked, or its server away?";
 
 /// Tells how the gateway stands until it has stopped. A log that failed is tried again here: who is sent no calls any
 /// more would never find out that it can be written.

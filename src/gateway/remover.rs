@@ -103,13 +103,12 @@ impl Remover {
             let wait = match self.store.open_removal().await {
                 Ok(Some(_)) => match self.carry_out_alone().await {
                     Ok(true) => Duration::ZERO,
-                    // Another gateway does.
-                    Ok(false) => LOOK_EVERY,
                     Err(Pause::Store(error)) => {
                         tracing::warn!(%error, "a removal cannot go on");
                         LOOK_EVERY
                     }
-                    Err(Pause::Log) => LOOK_EVERY,
+                    // Another gateway is at it, or the log takes no entries.
+                    Ok(false) | Err(Pause::Log) => LOOK_EVERY,
                 },
                 Ok(None) => LOOK_EVERY,
                 Err(error) => {

@@ -3,7 +3,7 @@
 #[path = "../../tests/support/postgres.rs"]
 mod postgres;
 
-use super::{Sealer, Store};
+use super::{Sealer, Store, StoreError};
 use crate::config::Database;
 
 /// An empty database, and a folder for what lies beside it.
@@ -39,8 +39,11 @@ impl Place {
     }
 
     pub(super) async fn open_as(&self, node: &str) -> Store {
-        let store = Store::open(&self.database, Sealer::new(&[1; 32])).await.unwrap();
-        store.join(node).await.unwrap()
+        self.try_open().await.unwrap().join(node).await.unwrap()
+    }
+
+    pub(super) async fn try_open(&self) -> Result<Store, StoreError> {
+        Store::open(&self.database, Sealer::new(&[1; 32])).await
     }
 
     /// The database as who reads a copy of it opens it.

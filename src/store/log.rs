@@ -31,7 +31,11 @@ impl Storage for Store {
 
     async fn head(&self) -> Result<Option<Head>, StoreError> {
         match &self.readers {
-            Pool::Postgres(_) => postgres::head(&self.readers, self.node.as_deref()).await,
+            Pool::Postgres(_) => {
+                let head = postgres::head(&self.readers, self.node.as_deref()).await;
+                // Found out before the next call is: a server that does not answer does not take entries either.
+                head.inspect_err(|_| self.writes.set_failing(true))
+            }
             Pool::Sqlite(_) => {
                 let row = sql("SELECT size, root, open_from, checkpoint FROM audit_head WHERE id = 1");
                 row.fetch_optional(&self.readers).await?.as_ref().map(head).transpose()

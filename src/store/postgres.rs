@@ -20,7 +20,7 @@ use crate::config::Postgres;
 const OLDEST_SERVER: i32 = 150_000;
 
 /// Connections for batches of the log, uploads and housekeeping.
-const WRITERS: u32 = 4;
+const WRITERS: u32 = 8;
 
 /// Connections for reading.
 const READERS: u32 = 8;

@@ -1,5 +1,7 @@
 //! What the store does, the same on each database.
 
+mod nodes;
+
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -24,6 +26,9 @@ use crate::domain::region::RegionCode;
 use crate::domain::verification::VerificationState;
 
 const START: Timestamp = Timestamp::constant(1_793_584_800, 0);
+
+/// How long something may take that has no event to wait for.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
 fn at(seconds: i64) -> Timestamp {
     START + SignedDuration::from_secs(seconds)
@@ -64,7 +69,11 @@ impl Scene {
     }
 
     async fn of(store: Store) -> Self {
-        let clock = Clock::moved_by_hand(START);
+        Self::at(store, START).await
+    }
+
+    async fn at(store: Store, time: Timestamp) -> Self {
+        let clock = Clock::moved_by_hand(time);
         let opened = log::open(store.clone().into(), key(), clock.clone(), 1000, None).await.unwrap();
         let Opened { log, interrupted, writer } = opened;
         Self { store, log, writer, clock, interrupted }
@@ -78,7 +87,8 @@ impl Scene {
 
     fn entry(&self, phase: Phase, request_index: Option<u64>) -> Entry {
         let id = crate::entropy::uuid_v7(self.clock.now());
-        let mut entry = Entry::new(id, phase, self.clock.now(), "service", "Method", "node-1");
+        let node = self.store.node.as_ref().map_or("node-1", |node| node.name.as_str());
+        let mut entry = Entry::new(id, phase, self.clock.now(), "service", "Method", node);
         entry.request_index = request_index;
         entry
     }
@@ -292,7 +302,7 @@ on_each_database! {
         let mut follows = scene.store.follow(&court());
         let other = scene.store.follow(&stranger);
         scene.open_exchange(1).await;
-        tokio::time::timeout(std::time::Duration::from_secs(20), follows.changed()).await.unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, follows.changed()).await.unwrap().unwrap();
         assert!(!other.has_changed().unwrap());
         scene.close().await;
     }

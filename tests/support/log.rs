@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use legal_aid_gateway::audit::entry::{Commitment, Entry, Field, Phase, Salt};
 use legal_aid_gateway::audit::log::Storage as _;
 use legal_aid_gateway::audit::verifier::{Report, Verifier};
@@ -13,6 +14,8 @@ use legal_aid_gateway::config::Database;
 use legal_aid_gateway::store::Store;
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+
+use super::postgres;
 
 /// Entries read at once.
 const CHUNK: u32 = 1024;
@@ -69,8 +72,17 @@ impl Log {
 }
 
 /// The salts, which open the commitments.
-pub(crate) async fn salts(database: &Path) -> Vec<Salt> {
-    let mut connection = connect(database).await;
+pub(crate) async fn salts(database: &Database) -> Vec<Salt> {
+    let path = match database {
+        Database::File(path) => path,
+        Database::Postgres(server) => {
+            let salts =
+                postgres::psql(server.expose(), "SELECT encode(salt, 'hex') FROM audit_entries ORDER BY idx");
+            let salt = |line: &str| HEXLOWER.decode(line.as_bytes()).unwrap().try_into().unwrap();
+            return salts.lines().map(|line| Salt(salt(line))).collect();
+        }
+    };
+    let mut connection = connect(path).await;
     let salts: Vec<Vec<u8>> = sqlx::query_scalar("SELECT salt FROM audit_entries ORDER BY idx")
         .fetch_all(&mut connection)
         .await

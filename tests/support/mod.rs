@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub(crate) mod log;
+pub(crate) mod postgres;
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use legal_aid_gateway::client::AgencyClient;
 use legal_aid_gateway::clock::Clock;
+use legal_aid_gateway::config::Database;
 use legal_aid_gateway::grpc::json::from_json;
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::setup::purposes;
@@ -51,6 +53,27 @@ impl Folder {
     /// An empty one.
     pub(crate) fn empty() -> Self {
         Self(tempfile::tempdir().unwrap())
+    }
+
+    /// The same, on PostgreSQL where `TEST_DATABASE` says so: for tests that work on either.
+    pub(crate) fn on_chosen_database(self) -> Self {
+        postgres::choose(&self.file("gateway.toml"));
+        self
+    }
+
+    /// The database as its configuration names it, which a command run in the folder understands.
+    pub(crate) fn database_name(&self) -> String {
+        let text = std::fs::read_to_string(self.file("gateway.toml")).unwrap();
+        let line = text.lines().find(|line| line.starts_with("database = ")).expect("a database");
+        line.split('"').nth(1).unwrap().to_owned()
+    }
+
+    /// The database, whichever was chosen.
+    pub(crate) fn store(&self) -> Database {
+        match Database::parse(&self.database_name()) {
+            Database::File(path) => self.path().join(path).into(),
+            server => server,
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -120,9 +120,8 @@ fn binaries() -> Option<PathBuf> {
 }
 
 fn start(bin: PathBuf) -> Server {
-    let folder = env::temp_dir().join(format!("lagw-pg-{}", std::process::id()));
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir(&folder).unwrap();
+    // Removed by who ends the server. Short: the path of a socket has little room.
+    let folder = tempfile::Builder::new().prefix("lagw-pg-").tempdir().unwrap().keep();
     let owner = fs::metadata(&folder).unwrap().uid();
     let user = (owner == 0).then(unprivileged);
     if let Some((uid, gid)) = user {

@@ -31,6 +31,8 @@ pub(super) struct Writer<S: Storage> {
     pub(super) clock: Clock,
     pub(super) state: Memory,
     pub(super) head: watch::Sender<SignedHead>,
+    /// Whether the last look for what others have written saw nothing.
+    pub(super) is_blind: bool,
 }
 
 /// What the writer remembers of the log.
@@ -160,12 +162,17 @@ impl<S: Storage> Writer<S> {
     }
 
     /// Tells who follows the head what others have written.
-    async fn look(&self) {
-        let head = match self.storage.head().await {
+    async fn look(&mut self) {
+        let looked = self.storage.head().await;
+        let was_blind = std::mem::replace(&mut self.is_blind, looked.is_err());
+        let head = match looked {
             Ok(Some(head)) => head,
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(%error, "what others write to the audit log cannot be read");
+                // Once, and not four times a second until the storage is back.
+                if !was_blind {
+                    tracing::warn!(%error, "what others write to the audit log cannot be read");
+                }
                 return;
             }
         };

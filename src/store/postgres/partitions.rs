@@ -52,6 +52,8 @@ async fn make(connection: &mut PgConnection, table: &str, size: i64, number: i64
 }
 
 async fn is_there(connection: &mut PgConnection, name: &str) -> Result<bool, StoreError> {
-    let row = sqlx::query("SELECT to_regclass($1) IS NOT NULL").bind(name).fetch_one(connection).await?;
-    Ok(row.try_get(0)?)
+    // (`to_regclass` may answer from before another gateway made it: it takes no lock that would show what is new.)
+    let row =
+        sqlx::query("SELECT 1 FROM pg_catalog.pg_class WHERE relname = $1 AND pg_table_is_visible(oid)");
+    Ok(row.bind(name).fetch_optional(connection).await?.is_some())
 }
