@@ -99,7 +99,8 @@ fn whatever_the_network_the_disk_and_the_clock_do_every_promise_holds() {
 #[test]
 fn one_seed_gives_one_run() {
     for seed in 0..8 {
-        let (first, second) = (run(drawn(seed), seed, Flaw::Nothing), run(drawn(seed), seed, Flaw::Nothing));
+        let (first, second) =
+            (run(&drawn(seed), seed, Flaw::Nothing), run(&drawn(seed), seed, Flaw::Nothing));
         assert_eq!(first.trace, second.trace, "seed {seed}");
     }
 }
@@ -121,7 +122,7 @@ fn a_disk_that_lies_is_found() {
 
 /// Runs until a flaw of the simulated world is found.
 fn found(flaw: Flaw, as_what: &str) {
-    let failed = (0..FOUND_WITHIN).find_map(|seed| Some((seed, run(drawn(seed), seed, flaw).broken?)));
+    let failed = (0..FOUND_WITHIN).find_map(|seed| Some((seed, run(&drawn(seed), seed, flaw).broken?)));
     let (seed, broken) = failed.unwrap_or_else(|| panic!("{flaw:?} was not found in {FOUND_WITHIN} seeds"));
     eprintln!("{flaw:?} found by seed {seed}: {broken}");
     assert!(broken.contains(as_what), "found as something else: {broken}");
@@ -129,7 +130,7 @@ fn found(flaw: Flaw, as_what: &str) {
 
 /// Runs one seed and says what happens in it.
 fn replay(seed: u64) {
-    let run = run(drawn(seed), seed, Flaw::Nothing);
+    let run = run(&drawn(seed), seed, Flaw::Nothing);
     for line in &run.trace {
         eprintln!("{line}");
     }

@@ -40,8 +40,8 @@ pub(crate) enum Act {
 
 #[derive(Clone)]
 enum Message {
-    Submit(proto::SubmitExchangeRequest),
-    Respond(proto::RespondToExchangeRequest),
+    Submit(Box<proto::SubmitExchangeRequest>),
+    Respond(Box<proto::RespondToExchangeRequest>),
     Pull(proto::PullDeliveriesRequest),
     Acknowledge(proto::AcknowledgeDeliveryRequest),
     Redeliver(proto::RedeliverExchangeRequest),
@@ -108,7 +108,13 @@ impl Call {
         let envelope = message.envelope.take().unwrap();
         message.envelope = Some(of(request_id, Party::Centre, to, &matter, envelope));
         let act = Act::Submit { to, matter };
-        Self { caller: Party::Centre.code(), request_id, version: 0, act, message: Message::Submit(message) }
+        Self {
+            caller: Party::Centre.code(),
+            request_id,
+            version: 0,
+            act,
+            message: Message::Submit(Box::new(message)),
+        }
     }
 
     pub(crate) fn respond(request_id: Uuid, thread: usize, answer: ResponseKind, at: &Answering<'_>) -> Self {
@@ -125,7 +131,13 @@ impl Call {
             response: Some(proto::Response { kind: Some(arm(answer, at)) }),
         };
         let act = Act::Respond { thread, by: at.by, answer };
-        Self { caller: at.by.code(), request_id, version: 0, act, message: Message::Respond(message) }
+        Self {
+            caller: at.by.code(),
+            request_id,
+            version: 0,
+            act,
+            message: Message::Respond(Box::new(message)),
+        }
     }
 
     pub(crate) fn pull(request_id: Uuid, who: Party) -> Self {
@@ -192,11 +204,11 @@ impl Call {
         let message = self.message.clone();
         async move {
             let said = match message {
-                Message::Submit(message) => client.submit_exchange(message).await.map(|answer| {
+                Message::Submit(message) => client.submit_exchange(*message).await.map(|answer| {
                     let answer = answer.into_inner();
                     Reply { exchange: answer.exchange.as_ref().map(outline), ..reply(answer.audit) }
                 }),
-                Message::Respond(message) => client.respond_to_exchange(message).await.map(|answer| {
+                Message::Respond(message) => client.respond_to_exchange(*message).await.map(|answer| {
                     let answer = answer.into_inner();
                     Reply { exchange: answer.exchange.as_ref().map(outline), ..reply(answer.audit) }
                 }),

@@ -52,9 +52,9 @@ impl fmt::Display for Summary {
 }
 
 /// Runs these operations.
-pub(crate) fn run(operations: Vec<Op>, seed: u64, flaw: Flaw) -> Run {
+pub(crate) fn run(operations: &[Op], seed: u64, flaw: Flaw) -> Run {
     let mut world = World::begin(seed, flaw);
-    let outcome = catch_unwind(AssertUnwindSafe(|| world.run(&operations)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| world.run(operations)));
     let broken = match outcome {
         Ok(held) => held.err(),
         Err(panic) => {
@@ -77,7 +77,7 @@ pub(crate) fn run_many(seeds: impl Iterator<Item = u64> + Send) -> Summary {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 while let Some(seed) = next(&seeds) {
-                    let run = run(drawn(seed), seed, Flaw::Nothing);
+                    let run = run(&drawn(seed), seed, Flaw::Nothing);
                     let mut summary = summary.lock().unwrap();
                     summary.seeds += 1;
                     for (what, times) in run.seen {
@@ -112,7 +112,7 @@ pub(crate) fn shrunk(seed: u64) -> (Vec<Op>, String) {
         while from < operations.len() {
             let mut fewer = operations.clone();
             fewer.drain(from..(from + piece).min(fewer.len()));
-            match run(fewer.clone(), seed, Flaw::Nothing).broken {
+            match run(&fewer, seed, Flaw::Nothing).broken {
                 Some(still) => (operations, broken) = (fewer, still),
                 None => from += piece,
             }

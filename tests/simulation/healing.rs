@@ -112,7 +112,7 @@ impl World {
         for record in &left {
             let known = before.parcel(&record.delivery_id.to_string()).map(|at| &before.parcels[at]);
             if record.state != DeliveryState::Dead
-                || !known.is_some_and(|parcel| parcel.state == DeliveryState::Dead)
+                || known.is_none_or(|parcel| parcel.state != DeliveryState::Dead)
             {
                 return Err(format!("a delivery to {} is left in {:?}", record.recipient, record.state));
             }
