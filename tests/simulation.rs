@@ -34,6 +34,8 @@ mod network;
 mod op;
 #[path = "simulation/parties.rs"]
 mod parties;
+#[path = "support/postgres.rs"]
+mod postgres;
 #[path = "simulation/steps.rs"]
 mod steps;
 #[path = "simulation/world.rs"]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use legal_aid_gateway::delivery::courier;
 use legal_aid_gateway::store::DeliveryRecord;
 
 use super::calls::{Call, Said, look};
@@ -293,7 +294,7 @@ impl World {
         if late.is_done() { Ok(()) } else { Err("two couriers hand over one attempt".to_owned()) }
     }
 
-    fn begin_attempt(&self, courier: usize, to: Party, record: DeliveryRecord) -> Doing<bool> {
+    fn begin_attempt(&self, courier: usize, to: Party, record: DeliveryRecord) -> Doing<courier::Attempt> {
         let agency = self.directory.load().agency(&to.code()).unwrap().clone();
         let courier = self.gateway().couriers[courier].clone();
         self.begin_work(async move { courier.attempt(&agency, &record).await }).0

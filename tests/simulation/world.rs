@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use legal_aid_gateway::access::Directory;
 use legal_aid_gateway::audit::entry::{Entry, Phase};
 use legal_aid_gateway::clock::Clock;
+use legal_aid_gateway::delivery::courier;
 use legal_aid_gateway::store::{ExchangeFilter, OutboxFilter, Store};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
@@ -62,7 +63,7 @@ pub(super) struct Attempt {
     pub(super) parcel: usize,
     pub(super) number: u32,
     pub(super) delivery: String,
-    pub(super) doing: Doing<legal_aid_gateway::delivery::courier::Attempt>,
+    pub(super) doing: Doing<courier::Attempt>,
 }
 
 /// What somebody was told.
