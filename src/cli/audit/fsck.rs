@@ -295,7 +295,7 @@ fn tell(report: &Report, bytes: u64, seconds: f64, key: Option<&VerifyingKey>) {
         (Some(first), _) => say(format_args!("first, {}", first.remedy())),
         (None, Some(_)) => say("the stored log is sound"),
         (None, None) => {
-            say("the parts of the stored log agree; that it is the log that was signed is not proven")
+            say("the parts of the stored log agree; that it is the log that was signed is not proven");
         }
     }
 }

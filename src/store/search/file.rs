@@ -51,7 +51,7 @@ const SCHEMA: &str = "
     PRAGMA user_version = 1";
 
 /// Runs of one size that are merged into one.
-const MERGED_AT_ONCE: usize = 8;
+const MERGED_AT_ONCE: i64 = 8;
 
 /// Rows written by one statement.
 const ROWS_AT_ONCE: usize = 256;
@@ -299,11 +299,7 @@ impl IndexFile {
         if let Some(row) = row {
             return Ok(Some(Step::Remove { run: row.try_get(0)?, rows: row.try_get(1)? }));
         }
-        let runs = self.runs().await?;
-        let size = |run: &Run| run.last_chunk - run.first_chunk;
-        let newest = &runs[runs.len().saturating_sub(MERGED_AT_ONCE)..];
-        let is_due = newest.len() == MERGED_AT_ONCE && newest.iter().all(|run| size(run) == size(&newest[0]));
-        Ok(is_due.then(|| Step::Merge(newest.to_vec())))
+        Ok(due(&self.runs().await?).map(|runs| Step::Merge(runs.to_vec())))
     }
 
     /// Takes a step to its end; It pauses between two transactions.
@@ -483,6 +479,30 @@ impl IndexFile {
     }
 }
 
+/// Runs that are to become one: they lie side by side, each shorter than a power of eight chunks, and together they are no
+/// shorter. The shortest come first, and wherever they lie: while an index is made anew, chunks come faster than they
+/// are merged, and what was passed over once would be searched run by run for ever.
+fn due(runs: &[Run]) -> Option<&[Run]> {
+    let chunks = |run: &Run| run.last_chunk - run.first_chunk + 1;
+    let all: i64 = runs.iter().map(chunks).sum();
+    let mut long = MERGED_AT_ONCE;
+    while long <= all {
+        let (mut first, mut together) = (0, 0);
+        for (place, run) in runs.iter().enumerate() {
+            if chunks(run) >= long {
+                (first, together) = (place + 1, 0);
+                continue;
+            }
+            together += chunks(run);
+            if together >= long {
+                return Some(&runs[first..=place]);
+            }
+        }
+        long *= MERGED_AT_ONCE;
+    }
+    None
+}
+
 /// The statement that reads the lists of chunks in which every key occurs, in the order of the log. The joins stand in
 /// the order of the keys, rarest first: what the first does not have is not looked for under the others.
 pub(super) fn lists_statement(keys: usize, newest_first: bool) -> String {
@@ -515,6 +535,42 @@ fn key_ranges(rows: i64) -> impl Iterator<Item = (i64, i64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Runs of so many chunks each, side by side.
+    fn side_by_side(lengths: &[i64]) -> Vec<Run> {
+        let mut next = 0;
+        let run = |length: &i64| {
+            let run = Run { id: next, first_chunk: next, last_chunk: next + length - 1, rows: 0 };
+            next += length;
+            run
+        };
+        lengths.iter().map(run).collect()
+    }
+
+    /// The lengths that are left once everything is merged.
+    fn merged(mut lengths: Vec<i64>) -> Vec<i64> {
+        loop {
+            let runs = side_by_side(&lengths);
+            let Some(due) = due(&runs) else { return lengths };
+            let first = runs.iter().position(|run| run.first_chunk == due[0].first_chunk).unwrap();
+            let sum = due.iter().map(|run| run.last_chunk - run.first_chunk + 1).sum();
+            lengths.splice(first..first + due.len(), [sum]);
+        }
+    }
+
+    #[test]
+    fn few_runs_are_left_however_fast_chunks_come() {
+        assert_eq!(merged(vec![1; 152]), [64, 64, 8, 8, 8]);
+        let one_by_one = (0..152).fold(Vec::new(), |mut lengths, _| {
+            lengths.push(1);
+            merged(lengths)
+        });
+        assert_eq!(one_by_one, [64, 64, 8, 8, 8]);
+        assert_eq!(merged(vec![1; 7]), [1; 7]);
+        // Short runs between longer ones, as they are left where chunks came faster than they were merged.
+        let passed_over: Vec<i64> = [1, 1, 8, 1, 8, 8, 1].repeat(8);
+        assert!(merged(passed_over.clone()).len() <= 14, "{:?}", merged(passed_over));
+    }
 
     #[test]
     fn the_second_reading_fills_the_page_and_none_takes_much_memory() {
