@@ -348,10 +348,8 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn removal_of(&self, index: u64) -> Result<Option<u64>, StoreError> {
-        let row = sql(
-            "SELECT told_idx FROM removed_entries WHERE first_idx <= $1 AND last_idx >= $1 \
-             AND told_idx IS NOT NULL ORDER BY removed_us DESC LIMIT 1",
-        )
+        let row = sql("SELECT told_idx FROM removed_entries WHERE first_idx <= $1 AND last_idx >= $1 \
+             AND told_idx IS NOT NULL ORDER BY removed_us DESC LIMIT 1")
         .bind(signed(index))
         .fetch_optional(&self.readers)
         .await?;
