@@ -5,6 +5,7 @@
 
 mod bits;
 mod chunk;
+mod outline;
 
 use std::borrow::Cow;
 
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::bits::{Bits, MalformedList, encode_list};
 pub use self::chunk::{CHUNK, Chunk, Times};
+pub use self::outline::keys_of;
 use super::entry::Entry;
 use crate::domain::vocabulary::vocabulary;
 
@@ -93,11 +95,6 @@ impl Key {
         hash.update(value.as_bytes());
         let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(hash.finalize());
         Self(i64::from_be_bytes([a, b, c, d, e, f, g, h]))
-    }
-
-    /// Every key of an entry.
-    pub fn all_of(entry: &Entry) -> Vec<Self> {
-        Field::ALL.iter().filter_map(|field| field.of(entry).map(|value| Self::of(*field, &value))).collect()
     }
 }
 

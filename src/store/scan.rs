@@ -43,6 +43,8 @@ impl Store {
         .bind(signed(until))
         .fetch_one(&self.readers)
         .await?;
+        // Whoever waits for the connection has been woken on this thread, and no other would take it up before the look is over.
+        tokio::task::yield_now().await;
         if unsigned(row.try_get(0)?, "audit_entries", "idx")? != until - from {
             return Ok(None);
         }

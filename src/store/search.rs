@@ -22,7 +22,7 @@ use super::{Store, StoreError};
 use crate::audit::entry::Entry;
 use crate::audit::log::{SignedHead, Storage as _};
 use crate::audit::merkle::Hash;
-use crate::audit::search::{CHUNK, Chunk, Key, MalformedList, Query, Span};
+use crate::audit::search::{CHUNK, Chunk, Key, MalformedList, Query, Span, keys_of};
 use crate::audit::tile::TileId;
 use crate::audit::verifier::StoredEntry;
 
@@ -408,8 +408,8 @@ impl SearchIndex {
         let end = stored.last().filter(|_| !is_last).map_or(stop, |last| stop.min(last.index + 1));
         let mut read = Vec::with_capacity(stored.len());
         for stored in stored.iter().filter(|stored| stored.index < stop) {
-            let Ok(entry) = Entry::from_json(&stored.entry) else { continue };
-            read.push((stored.index, Key::all_of(&entry), entry.recorded.as_microsecond()));
+            let Some((keys, recorded)) = keys_of(&stored.entry) else { continue };
+            read.push((stored.index, keys, recorded));
         }
         let mut live = self.0.live.write().unwrap_or_else(PoisonError::into_inner);
         let Some(live) = live.as_mut() else { return Err(SearchError::Unsound("it was closed")) };

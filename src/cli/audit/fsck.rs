@@ -21,7 +21,7 @@ use crate::config::{Config, Database};
 use crate::store::Store;
 
 /// Runs of entries that are read and hashed, or wait in memory, before they are looked at.
-const RUNS_AHEAD: usize = 2;
+const RUNS_AHEAD: usize = 4;
 
 /// Arguments of `audit fsck`.
 #[derive(Debug, Args)]
@@ -197,10 +197,11 @@ impl Entries {
 
 impl Run {
     async fn read(store: &Store, first: u64, end: u64) -> anyhow::Result<Self> {
+        let width = TILE_WIDTH as u64;
+        // First, or it would wait behind the entries of the runs that follow.
+        let tiles = store.tiles_between(0, first / width, end.div_ceil(width)).await?;
         // Hashed in the task that read them: while it does, the database reads for the next.
         let entries = store.packed_entries(first, end, |packed| Entries::of(&packed)).await?;
-        let width = TILE_WIDTH as u64;
-        let tiles = store.tiles_between(0, first / width, end.div_ceil(width)).await?;
         Ok(Self { first, end, entries, tiles })
     }
 
