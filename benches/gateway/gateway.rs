@@ -99,7 +99,7 @@ pub(crate) fn keys(folder: &Path) -> KeysSection {
     KeysSection { log, body, pseudonym, pseudonym_earlier: Vec::new() }
 }
 
-/// Nothing but what has no default: the figures are those of a gateway as it comes.
+/// What has no default, and room for all idle connections that are held: else the figures are those of a gateway as it comes.
 fn config(certificates: &Certificates, listen: Option<SocketAddr>) -> String {
     format!(
         r#"[gateway]
@@ -116,6 +116,8 @@ database = "gateway.db"
 log = "log.key"
 body = "body.key"
 pseudonym = "pseudonym.key"
+[front_door]
+connections_per_agency = 1024
 "#,
         agency = Party::Gateway.code(),
         listen = listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into()),
