@@ -12,7 +12,7 @@ use super::rows::Rows;
 use super::{Store, StoreError, postgres, signed, unsigned};
 use crate::audit::entry::Entry;
 use crate::audit::log::{self, Batch, Head, Orphan, Storage};
-use crate::audit::merkle::Hash;
+use crate::audit::merkle::{Hash, leaf_hash};
 use crate::audit::tile::{TileId, TileSet};
 use crate::audit::verifier::StoredEntry;
 use crate::domain::agency::CreditCode;
@@ -243,7 +243,8 @@ impl Store {
         Ok(entries)
     }
 
-    /// The entries at these indices, as far as they are there, with their leaf hashes.
+    /// The entries at these indices, as far as they are there, each with the hash of its bytes, and of a pruned one the leaf hash
+    /// that the log recorded for it: scattered as they are, the tile of each would cost more reading than the entry itself.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -252,22 +253,62 @@ impl Store {
         indices: &[u64],
         newest_first: bool,
     ) -> Result<Vec<StoredEntry>, StoreError> {
-        let at = per_database! {
-            sqlite: "SELECT e.idx, e.entry, substr(t.hashes, e.idx % 256 * 32 + 1, 32) \
-                     FROM json_each($1) wanted CROSS JOIN audit_entries e ON e.idx = wanted.value \
-                     LEFT JOIN audit_tiles t ON t.level = 0 AND t.idx = e.idx / 256",
-            postgres: "SELECT e.idx, e.entry, substr(t.hashes, (e.idx % 256)::int * 32 + 1, 32) \
-                       FROM json_array_elements_text($1::json) wanted JOIN audit_entries e ON e.idx = wanted::bigint \
-                       LEFT JOIN audit_tiles t ON t.level = 0 AND t.idx = e.idx / 256",
-        };
         let wanted: Vec<String> = indices.iter().map(u64::to_string).collect();
-        let rows = sql(at).bind(format!("[{}]", wanted.join(","))).fetch_all(&self.readers).await?;
-        let mut entries = rows.iter().map(stored_with_hash).collect::<Result<Vec<_>, _>>()?;
+        let wanted = format!("[{}]", wanted.join(","));
+        let mut entries = match self.packed_at(&wanted).await? {
+            Some(entries) => entries,
+            None => self.one_by_one_at(&wanted).await?,
+        };
+        for stored in entries.iter_mut().filter(|stored| !stored.is_pruned()) {
+            stored.leaf_hash = Some(leaf_hash(&stored.entry));
+        }
         entries.sort_unstable_by_key(|stored| stored.index);
         if newest_first {
             entries.reverse();
         }
         Ok(entries)
+    }
+
+    /// Entries read as one row: with one row for each, most of the time went into waking and waiting for the connection's thread.
+    /// `None` where one is pruned, or not text.
+    async fn packed_at(&self, wanted: &str) -> Result<Option<Vec<StoredEntry>>, StoreError> {
+        let packed = per_database! {
+            sqlite: "SELECT COALESCE(group_concat(e.idx), ''), COALESCE(group_concat(length(e.entry)), ''), \
+                     CAST(COALESCE(group_concat(CAST(e.entry AS TEXT), ''), '') AS BLOB) \
+                     FROM json_each($1) wanted CROSS JOIN audit_entries e ON e.idx = wanted.value",
+            postgres: "SELECT COALESCE(string_agg(e.idx::text, ',' ORDER BY e.idx), ''), \
+                       COALESCE(string_agg(length(e.entry)::text, ',' ORDER BY e.idx), ''), \
+                       COALESCE(string_agg(e.entry, '' ORDER BY e.idx), '') \
+                       FROM json_array_elements_text($1::json) wanted JOIN audit_entries e ON e.idx = wanted::bigint",
+        };
+        let row = sql(packed).bind(wanted).fetch_one(&self.readers).await?;
+        let (indices, lengths) = (row.try_get::<&str>(0)?, row.try_get::<&str>(1)?);
+        let mut rest: &[u8] = row.try_get(2)?;
+        let mut entries = Vec::new();
+        for (index, length) in indices.split_terminator(',').zip(lengths.split_terminator(',')) {
+            let (Ok(index), Ok(length)) = (index.parse(), length.parse()) else { return Ok(None) };
+            let Some((entry, after)) = rest.split_at_checked(length) else { return Ok(None) };
+            if entry.is_empty() {
+                return Ok(None);
+            }
+            entries.push(StoredEntry { index, entry: entry.to_vec(), leaf_hash: None });
+            rest = after;
+        }
+        Ok(rest.is_empty().then_some(entries))
+    }
+
+    async fn one_by_one_at(&self, wanted: &str) -> Result<Vec<StoredEntry>, StoreError> {
+        let at = per_database! {
+            sqlite: "SELECT e.idx, e.entry, CASE WHEN length(e.entry) = 0 THEN (SELECT substr(t.hashes, e.idx % 256 * 32 + 1, 32) \
+                     FROM audit_tiles t WHERE t.level = 0 AND t.idx = e.idx / 256) END \
+                     FROM json_each($1) wanted CROSS JOIN audit_entries e ON e.idx = wanted.value",
+            postgres: "SELECT e.idx, e.entry, CASE WHEN length(e.entry) = 0 THEN \
+                       (SELECT substr(t.hashes, (e.idx % 256)::int * 32 + 1, 32) FROM audit_tiles t \
+                        WHERE t.level = 0 AND t.idx = e.idx / 256) END \
+                       FROM json_array_elements_text($1::json) wanted JOIN audit_entries e ON e.idx = wanted::bigint",
+        };
+        let rows = sql(at).bind(wanted).fetch_all(&self.readers).await?;
+        rows.iter().map(stored_with_hash).collect()
     }
 
     /// At most `limit` entries of a range, from its beginning on or from its end back, with their leaf hashes.

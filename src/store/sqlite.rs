@@ -13,6 +13,9 @@ use super::database::Pool;
 /// Oldest SQLite that is known not to lose committed WAL pages.
 const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
 
+/// Of a new file, in bytes. Each page is read and written by a call of its own, and entries of a kilobyte fill smaller ones badly.
+const PAGE_SIZE: u32 = 8192;
+
 /// Readers beside the one writer.
 const READERS: u32 = 4;
 
@@ -29,6 +32,7 @@ pub(super) async fn open(path: &Path) -> Result<(Pool, Pool), StoreError> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
+        .page_size(PAGE_SIZE)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
@@ -54,24 +58,60 @@ pub(super) async fn open(path: &Path) -> Result<(Pool, Pool), StoreError> {
     Ok((Pool::Sqlite(writer), Pool::Sqlite(readers)))
 }
 
-/// One connection that reads a file as it is now.
+/// Connections that read a file at once, where the machine has processors for them.
+const SNAPSHOT_READERS: usize = 4;
+
+/// How often connections are begun anew that did not all see one state.
+const SNAPSHOT_TRIES: u32 = 10;
+
+/// Connections that read a file as it is now, each in one read transaction, all of them of one state.
 pub(super) async fn open_snapshot(path: &Path) -> Result<Pool, StoreError> {
     // A copy without its write-ahead log is complete in itself, and may lie on a medium that cannot be written.
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     let is_complete = !Path::new(&log).exists();
     let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(is_complete);
-    let readers = SqlitePoolOptions::new()
-        .max_connections(1)
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let together = processors.min(SNAPSHOT_READERS);
+    for _ in 0..SNAPSHOT_TRIES {
+        let (pool, is_one_state) = begin_together(path, &options, together).await?;
+        if is_one_state {
+            return Ok(Pool::Sqlite(pool));
+        }
+        pool.close().await;
+    }
+    // Somebody writes all the time.
+    Ok(Pool::Sqlite(begin_together(path, &options, 1).await?.0))
+}
+
+/// Begins a read transaction on each of so many connections, and tells whether all see one state of the log. Whatever changes the
+/// log changes its head: a removal, too, is told by an entry in the same transaction.
+async fn begin_together(
+    path: &Path,
+    options: &SqliteConnectOptions,
+    connections: usize,
+) -> Result<(SqlitePool, bool), StoreError> {
+    let pool = SqlitePoolOptions::new()
+        .max_connections(u32::try_from(connections).unwrap_or(1))
         .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
-        .connect_with(options)
+        .connect_with(options.clone())
         .await
         .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
-    // One connection, one read transaction.
-    sqlx::query("BEGIN").execute(&readers).await?;
-    Ok(Pool::Sqlite(readers))
+    let mut begun = Vec::new();
+    let mut heads = Vec::new();
+    for _ in 0..connections {
+        let mut connection = pool.acquire().await?;
+        sqlx::query("BEGIN").execute(&mut *connection).await?;
+        // A transaction begins with what it reads first. A file without this table is reported by whoever wants it.
+        let head = sqlx::query("SELECT checkpoint FROM audit_head").fetch_optional(&mut *connection).await;
+        heads.push(head.ok().flatten().map(|row| row.try_get::<String, _>(0)).transpose()?);
+        begun.push(connection);
+    }
+    drop(begun);
+    let is_one_state = heads.windows(2).all(|pair| pair[0] == pair[1]);
+    Ok((pool, is_one_state))
 }
 
 async fn refuse_old_sqlite(pool: &SqlitePool) -> Result<(), StoreError> {

@@ -167,9 +167,14 @@ on_each_database! {
         entries.iter().for_each(|stored| verifier.feed(stored));
         let report = verifier.finish();
         assert!(report.is_sound(), "{:?}", report.findings);
-        // What is appended meanwhile is not seen half.
+        // What is appended meanwhile is not seen, by none of the connections.
         scene.append(Phase::Read, Vec::new()).await.unwrap();
-        assert_eq!(reader.head().await.unwrap().unwrap().size, 700);
+        let mut heads = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let reader = reader.clone();
+            heads.spawn(async move { reader.head().await.unwrap().unwrap().size });
+        }
+        assert_eq!(heads.join_all().await, [700; 8]);
 
         // All the ways of reading entries agree.
         assert_eq!(reader.entries_in(3..650, false, 700).await.unwrap(), entries[3..650]);
@@ -445,7 +450,11 @@ on_each_database! {
         scene.event(step(RemovalKind::Period, &[2], Vec::new())).await.unwrap();
         scene.event(step(RemovalKind::Retention, &[3], vec![exchange_id(2)])).await.unwrap();
         assert!(!store.keeps_exchange(&exchange_id(2)).await.unwrap());
-        assert!(store.entry(3).await.unwrap().unwrap().entry.is_empty());
+        let pruned = store.entry(3).await.unwrap().unwrap();
+        assert!(pruned.is_pruned() && pruned.leaf_hash.is_some());
+        let entries = store.entries_at(&[2, 3, 4], false).await.unwrap();
+        assert_eq!(entries, store.entries_in(2..5, false, 3).await.unwrap());
+        assert_eq!(entries[1], pruned);
         assert_eq!(store.removable_entries(3, 1).await.unwrap()[0].index, 4);
         assert_eq!(store.threads_before(at(100)).await.unwrap().len(), 1);
         let end = RemovalEnd { removal_id, state: RemovalState::Done, counts: None, obstacles: Vec::new(), at: at(30) };
