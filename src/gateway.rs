@@ -54,6 +54,7 @@ use crate::delivery::timer::Timer;
 use crate::domain::agency::CreditCode;
 use crate::domain::clocks::ClocksError;
 use crate::domain::eligibility::RuleSets;
+use crate::fault;
 use crate::grpc::{AttachmentLimits, FindingRules, Front, Intake, Paces, Turns, call_counts};
 use crate::identity::acceptor::Acceptor;
 use crate::identity::credentials::CredentialsError;
@@ -208,6 +209,7 @@ impl Gateway {
 
         let store = Store::open(&config.store.database, Sealer::new(&secrets.body)).await?;
         let store = store.with_clocks(Arc::clone(&clocks)).join(&config.gateway.node).await?;
+        fault::end_point("start.joined");
         let dialler = Dialler::new(&credentials, clock.clone()).gathering();
         let accepted = rollback::accept(&config.audit, &store).await?;
         let settings = &config.audit.witnesses;
@@ -234,9 +236,11 @@ impl Gateway {
         }
         witnesses.take_stock(&opened.log).await;
 
+        fault::end_point("start.checked");
         let keys = &secrets.pseudonym;
         pseudonyms::adopt(keys, (&store, &opened.log), &clock, &config.gateway.node, own.agency).await?;
         outbox::release_leases(&store, &directory.load(), &config.gateway.node, clock.now()).await?;
+        fault::end_point("start.released");
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
         let peers = Peers::new(dialler.clone()).traced(traces.clone());
@@ -473,6 +477,7 @@ impl Gateway {
     /// limit; then the log and the database. What the limit cuts off is found and ended at the next start.
     pub async fn stop(self) -> Drained {
         self.stop.send_replace(true);
+        fault::end_point("drain.begun");
         let drain = self.config.limits.drain;
         if let Some(tiles) = self.tiles {
             tiles.drained().await;
@@ -499,12 +504,14 @@ impl Gateway {
         if let Some(witness) = self.witness {
             witness.stop().await;
         }
+        fault::end_point("drain.finished");
         // Its admission policy holds the log; the writer ends with the log's last holder.
         drop(self.acceptor);
         drop(self.log);
         // Calls that were aborted may hold the log for a moment longer.
         let _ = tokio::time::timeout(drain, self.writer).await;
         self.store.close().await;
+        fault::end_point("drain.closed");
         self.traces.stop().await;
         drop(self.lock);
         drained

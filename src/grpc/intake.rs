@@ -36,8 +36,8 @@ use crate::domain::clocks::Clocks;
 use crate::domain::eligibility::RuleSets;
 use crate::domain::exchange::RequestId;
 use crate::domain::violation::Violations;
-use crate::entropy;
 use crate::store::{AuditLog, Effect, SearchIndex, Store, StoreError};
+use crate::{entropy, fault};
 
 /// Everything that calls are carried out with.
 pub struct Intake {
@@ -198,6 +198,7 @@ impl Intake {
             }
         };
         call.opened(request_index, request_id, facts.named());
+        fault::end_point("request.durable");
         let mut attempt = 1;
         loop {
             let outcome = match timeout(call.time_left(), O::act(self, call, &mut task)).await {
@@ -439,6 +440,7 @@ impl Intake {
         });
         match self.log.conclude(entry, salt, effects).await {
             Ok(index) => {
+                fault::end_point("answer.durable");
                 call.mark_witnessed();
                 response.witness(proto::AuditReceipt { log_index: index });
                 Answered::Given(Ok(answer_with_index(response, index)))
