@@ -28,6 +28,9 @@ use super::verifier::StoredEntry;
 use crate::clock::Clock;
 use crate::{entropy, fault};
 
+/// Longest wait of what was done while the log could not be written, until it is tried again to say how it ended.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
 /// Where the log is kept. The store implements it; the log decides what is written.
 pub trait Storage: Send + Sync + 'static {
     /// A change that becomes durable with an entry.

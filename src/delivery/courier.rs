@@ -23,7 +23,7 @@ use uuid::Uuid;
 use self::away::Away;
 use crate::access::{Agency, Directory};
 use crate::audit::entry::{Entry, Field, Phase, Salt};
-use crate::audit::log::AppendError;
+use crate::audit::log::{AppendError, LONGEST_WAIT};
 use crate::clock::Clock;
 use crate::delivery::inboxes::{Inboxes, NotTaken};
 use crate::delivery::peers::Peers;
@@ -358,7 +358,7 @@ impl<I: Inboxes> Courier<I> {
                 }
                 Err(AppendError::Overloaded | AppendError::Unavailable) => {
                     tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(Duration::from_secs(5));
+                    wait = (wait * 2).min(LONGEST_WAIT);
                 }
             }
         }
