@@ -145,11 +145,17 @@ impl Scene {
             tokio::time::sleep(Duration::from_secs(13)).await;
         }
         let life = self.come_back(number, dice, tally).await;
+        self.put_back(number, life);
+    }
+
+    /// In the place from which it was taken.
+    fn put_back(&mut self, number: usize, life: Life) {
         self.lives.push(life);
         let last = self.lives.len() - 1;
         self.lives.swap(number, last);
     }
 
+    /// The server, or one of its processes; perhaps a gateway in the same moment.
     async fn kill_database(&mut self, dice: &mut Dice, tally: &mut Tally) {
         let Some(server) = &self.server else { return };
         if dice.one_in(3) {
@@ -159,11 +165,21 @@ impl Scene {
             }
             dice.pause(Duration::from_millis(10), Duration::from_millis(100)).await;
             server.come_back();
-        } else {
-            tally.kill("database killed");
-            server.kill();
-            dice.pause(Duration::ZERO, Duration::from_millis(1_500)).await;
-            server.start();
+            return;
+        }
+        tally.kill("database killed");
+        server.kill();
+        let number = dice.choose(&self.numbers());
+        if dice.one_in(3) {
+            let life = self.lives.swap_remove(number);
+            life.gateway.kill().await;
+            tally.kill("gateway killed while the database is away");
+        }
+        dice.pause(Duration::ZERO, Duration::from_millis(1_500)).await;
+        server.start();
+        if self.lives.len() < self.province.folders.len() {
+            let life = self.come_back(number, dice, tally).await;
+            self.put_back(number, life);
         }
     }
 
