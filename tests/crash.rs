@@ -65,7 +65,7 @@ async fn campaign(database: &str, mut scene: Scene, kills: u64) {
     while tally.kills < kills {
         dice.pause(Duration::from_millis(20), Duration::from_millis(400)).await;
         if dice.one_in(2) {
-            scene.mishap(&mut dice, &mut tally).await;
+            scene.mishap(&load.ledger, &mut dice, &mut tally).await;
         }
         scene.kill(&mut dice, &mut tally).await;
         load.ledger.lives.send_modify(|lives| *lives += 1);
@@ -77,7 +77,7 @@ async fn campaign(database: &str, mut scene: Scene, kills: u64) {
     assert!(found.exchanges > 1 && found.answers > 20, "there was no load");
     eprintln!(
         "crash on {database}: {} kills (seed {}), {:.0} s\n{tally}  held: {} exchanges, {} handed over again, {} answers \
-         ({} replayed) and {} refusals with their entries, {} entries, {} closed as interrupted, {} checkpoints",
+         ({} replayed) and {} refusals with their entries, {} refused while the log could not be written, {} entries, {} closed as interrupted, {} checkpoints",
         tally.kills,
         dice.seed,
         begun.elapsed().as_secs_f64(),
@@ -86,6 +86,7 @@ async fn campaign(database: &str, mut scene: Scene, kills: u64) {
         found.answers,
         ledger.replayed.load(Ordering::Relaxed),
         found.refusals,
+        ledger.unwritten.load(Ordering::Relaxed),
         found.entries,
         found.interrupted,
         found.checkpoints,

@@ -1,6 +1,6 @@
 //! PostgreSQL goes away under load: nothing is lost, callers are told at once, and everything goes on by itself.
 //!
-//! `OUTAGE_SECONDS` says for how long (6; the long form is 60).
+//! `OUTAGE_SECONDS` says for how long (8; the long form is 60).
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -30,8 +30,8 @@ const FIRST_REFUSALS: Duration = Duration::from_secs(15);
 /// From when on everybody knows.
 const KNOWN_AFTER: Duration = Duration::from_secs(5);
 
-/// By when a caller is refused then, on a busy machine.
-const REFUSALS: Duration = Duration::from_secs(3);
+/// By when most callers are refused then: at once, on a busy machine too.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// By when work is done again after the server's return.
 const RECOVERY: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ const RECOVERY: Duration = Duration::from_secs(5);
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_server_is_away_callers_are_refused_at_once_and_all_goes_on_by_itself_when_it_is_back() {
     let Some(server) = postgres::own_server() else { return };
-    let seconds = std::env::var("OUTAGE_SECONDS").ok().map_or(6, |text| text.parse().expect("a number"));
+    let seconds = std::env::var("OUTAGE_SECONDS").ok().map_or(8, |text| text.parse().expect("a number"));
     let province = Province::prepare_on(server.new_database(), Script::Defer, 2);
     let (_registry, _court) = (province.folders[0].registry().await, province.folders[0].court().await);
     let gateways = province.start_all().await;
@@ -66,16 +66,14 @@ async fn while_the_server_is_away_callers_are_refused_at_once_and_all_goes_on_by
 
     let refusals = ledger.refusals.lock().unwrap().clone();
     let outage = away + KNOWN_AFTER..back;
-    let (mut slowest, mut slowest_known, mut known) = (Duration::ZERO, Duration::ZERO, 0);
-    for (asked, took) in &refusals {
-        assert!(*took < FIRST_REFUSALS, "a caller waited {took:?} to be refused");
-        slowest = slowest.max(*took);
-        if outage.contains(asked) {
-            assert!(*took < REFUSALS, "a caller waited {took:?} although the server was known to be away");
-            (slowest_known, known) = (slowest_known.max(*took), known + 1);
-        }
-    }
-    assert!(seconds < 6 || known > 0, "nobody asked meanwhile");
+    let slowest = refusals.iter().map(|(_, took)| *took).max().expect("refusals");
+    assert!(slowest < FIRST_REFUSALS, "a caller waited {slowest:?} to be refused");
+    let mut known: Vec<_> =
+        refusals.iter().filter(|(asked, _)| outage.contains(asked)).map(|(_, took)| *took).collect();
+    known.sort_unstable();
+    let [median, slowest_known] = [known.len() / 2, known.len().saturating_sub(1)]
+        .map(|place| *known.get(place).expect("somebody asked meanwhile"));
+    assert!(median < AT_ONCE, "callers waited {median:?} although the server was known to be away");
     let within = |time: Duration| assert!(time < RECOVERY || seconds < 60, "recovery took {time:?}");
     [first_answer, delivered].into_iter().for_each(within);
 
@@ -90,11 +88,12 @@ async fn while_the_server_is_away_callers_are_refused_at_once_and_all_goes_on_by
         assert_eq!(&entry.request.unwrap().to_string(), request_id, "{index}");
     }
     eprintln!(
-        "outage of {seconds} s: {} answers, {} refusals, the slowest after {slowest:.1?}, {known} of them once it was known, the \
-         slowest after {slowest_known:.1?}; first answer {first_answer:.1?} after the return, 40 after {all_answer:.1?}, a \
+        "outage of {seconds} s: {} answers, {} refusals, the slowest after {slowest:.1?}, {} of them once it was known: \
+         half after {median:.1?}, the slowest after {slowest_known:.1?}; first answer {first_answer:.1?} after the return, 40 after {all_answer:.1?}, a \
          delivery and its decision after {delivered:.1?}; {} exchanges",
         answers.len(),
         refusals.len(),
+        known.len(),
         ledger.exchanges.lock().unwrap().len(),
     );
 }

@@ -117,3 +117,8 @@ pub(crate) fn may_pass(status: &Status) -> bool {
         ),
     }
 }
+
+/// Whether a client was told that the log cannot be written.
+pub(crate) fn says_unwritten(status: &Status) -> bool {
+    status.get_error_details().error_info().is_some_and(|info| info.reason == "AUDIT_LOG_UNAVAILABLE")
+}

@@ -12,7 +12,7 @@ use legal_aid_gateway::setup::purposes;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-use super::answer::{Answer, Evidence, Refused, may_pass};
+use super::answer::{Answer, Evidence, Refused, may_pass, says_unwritten};
 use super::support::DEADLINE;
 
 /// What the clients know, each from its own answers.
@@ -24,6 +24,8 @@ pub(crate) struct Ledger {
     pub(crate) replayed: AtomicU64,
     answers: Mutex<Vec<Answer>>,
     refusals: Mutex<Vec<Refused>>,
+    /// How often a client was told that the log cannot be written.
+    pub(crate) unwritten: AtomicU64,
     pub(crate) checkpoints: Mutex<BTreeSet<String>>,
     /// By request id: what was sent, and the exchange that was acknowledged.
     pub(crate) submissions: Mutex<BTreeMap<String, (proto::SubmitExchangeRequest, Option<String>)>>,
@@ -40,6 +42,7 @@ impl Ledger {
             replayed: AtomicU64::new(0),
             answers: Mutex::default(),
             refusals: Mutex::default(),
+            unwritten: AtomicU64::new(0),
             checkpoints: Mutex::default(),
             submissions: Mutex::default(),
             acknowledged: Mutex::default(),
@@ -89,6 +92,7 @@ impl Ledger {
                 }
                 Err(status) => {
                     assert!(may_pass(&status), "{} was refused: {status:?}", R::METHOD);
+                    self.unwritten.fetch_add(u64::from(says_unwritten(&status)), Ordering::SeqCst);
                     self.refusals.lock().unwrap().extend(Refused::note(R::METHOD, request_id, &status));
                     let _ = tokio::time::timeout(Duration::from_millis(50), lives.changed()).await;
                 }

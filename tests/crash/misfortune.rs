@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::chance::Dice;
+use super::ledger::Ledger;
 use super::scene::{Life, Scene};
+use super::support::proxy::Mishap;
 use super::support::{self, postgres};
 
 /// Points that a gateway passes while it works, and how often it may pass them before it ends there.
@@ -32,6 +35,9 @@ const IN_START: [&str; 4] = ["start.joined", "start.loaded", "start.checked", "s
 
 /// How long a gateway with a fault planned may go on until it is killed all the same.
 const NOT_REACHED: Duration = Duration::from_secs(4);
+
+/// How long a full disk may go unnoticed.
+const STILL_ROOM: Duration = Duration::from_secs(6);
 
 /// How far a clock is set, in milliseconds.
 const CLOCK: (i64, i64) = (-8_000, 15_000);
@@ -66,67 +72,71 @@ impl fmt::Display for Tally {
 
 impl Scene {
     /// Something that kills nobody, and that has passed when this returns.
-    pub(crate) async fn mishap(&mut self, dice: &mut Dice, tally: &mut Tally) {
-        let brief = |dice: &mut Dice| Duration::from_millis(dice.between(20, 300).unsigned_abs());
+    pub(crate) async fn mishap(&mut self, ledger: &Ledger, dice: &mut Dice, tally: &mut Tally) {
         let number = dice.choose(&self.numbers());
-        match dice.choose(&[
-            "paused",
-            "cut",
-            "cut at the court",
-            "lost",
-            "lost at the court",
-            "clock",
-            "full",
-            "server",
-        ]) {
-            "paused" => {
+        match dice.between(0, 10) {
+            0 => {
                 tally.note("gateway paused");
                 self.lives[number].gateway.signal("-STOP").await;
                 dice.pause(Duration::from_millis(50), Duration::from_millis(1_500)).await;
                 self.lives[number].gateway.signal("-CONT").await;
             }
-            "cut" => {
-                tally.note("connections of clients cut");
-                self.front.cut();
-            }
-            "cut at the court" => {
-                tally.note("connections to the court cut");
-                self.at_court.cut();
-            }
-            "lost" => {
-                tally.note("replies to clients lost");
-                self.front.lose_replies(brief(dice)).await;
-            }
-            "lost at the court" => {
-                tally.note("replies of the court lost");
-                self.at_court.lose_replies(brief(dice)).await;
-            }
-            "clock" => {
+            1 => {
                 tally.note("clock set");
                 let millis = dice.between(CLOCK.0, CLOCK.1);
                 self.set_clock(number, Duration::from_millis(millis.unsigned_abs()), millis < 0);
             }
-            "full" => {
-                if let Some(disk) = &self.disk {
-                    tally.note("disk filled");
-                    disk.fill();
-                    dice.pause(Duration::from_millis(50), Duration::from_millis(800)).await;
-                    disk.make_room();
-                    if let Some(server) = &self.server {
-                        server.come_back();
-                    }
-                }
+            2 => self.fill_disk(ledger, tally).await,
+            3 if self.server.is_some() => {
+                tally.note("connections to the database cut");
+                postgres::try_psql(
+                    &self.province.url,
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                     WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                );
+            }
+            _ => self.line_fails(dice, tally).await,
+        }
+    }
+
+    async fn line_fails(&self, dice: &mut Dice, tally: &mut Tally) {
+        let (proxy, between) =
+            dice.choose(&[(&self.front, "clients and gateways"), (&self.at_court, "gateways and the court")]);
+        let brief = Duration::from_millis(dice.between(20, 600).unsigned_abs());
+        match dice.between(0, 4) {
+            0 => {
+                tally.note(format!("connections between {between} cut"));
+                proxy.cut();
+            }
+            1 => {
+                tally.note(format!("requests between {between} lost"));
+                proxy.suffers(Mishap::LosesAll, brief).await;
+            }
+            2 => {
+                tally.note(format!("nobody there between {between}"));
+                proxy.suffers(Mishap::IsAway, brief).await;
             }
             _ => {
-                if self.server.is_some() {
-                    tally.note("connections to the database cut");
-                    postgres::try_psql(
-                        &self.province.url,
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                         WHERE datname = current_database() AND pid <> pg_backend_pid()",
-                    );
-                }
+                tally.note(format!("replies between {between} lost"));
+                proxy.suffers(Mishap::LosesReplies, brief).await;
             }
+        }
+    }
+
+    /// Until a client was told so.
+    async fn fill_disk(&self, ledger: &Ledger, tally: &mut Tally) {
+        let Some(disk) = &self.disk else { return };
+        let unwritten = || ledger.unwritten.load(Ordering::SeqCst);
+        let (before, begun) = (unwritten(), Instant::now());
+        disk.fill();
+        // What was written before leaves room in the database's own files for a while.
+        while unwritten() == before && begun.elapsed() < STILL_ROOM {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        disk.make_room();
+        tally.note(if unwritten() == before { "disk full, and nobody was refused" } else { "disk full" });
+        if let Some(server) = &self.server {
+            server.come_back();
         }
     }
 

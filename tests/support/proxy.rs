@@ -1,10 +1,10 @@
-//! A line between two parties that a test cuts, or lets swallow what comes back.
+//! A line between two parties that a test cuts, or lets swallow what goes over it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -22,15 +22,25 @@ pub(crate) struct Proxy {
 struct State {
     targets: Vec<SocketAddr>,
     next: AtomicUsize,
-    /// Whether what comes back is swallowed.
-    swallows: AtomicBool,
+    mishap: Mutex<Option<Mishap>>,
+}
+
+/// What is wrong with the line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// What is asked goes through, and nothing comes back.
+    LosesReplies,
+    /// Nothing goes through.
+    LosesAll,
+    /// Nobody is there.
+    IsAway,
 }
 
 impl Proxy {
     /// Listens at `address` and forwards to `targets`.
     pub(crate) async fn start(address: SocketAddr, targets: Vec<SocketAddr>) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
-        let state = Arc::new(State { targets, next: AtomicUsize::new(0), swallows: AtomicBool::new(false) });
+        let state = Arc::new(State { targets, next: AtomicUsize::new(0), mishap: Mutex::default() });
         let cut = watch::Sender::new(());
         let (of_task, cuts) = (Arc::clone(&state), cut.clone());
         let accepting = tokio::spawn(async move {
@@ -46,12 +56,15 @@ impl Proxy {
         self.cut.send_replace(());
     }
 
-    /// Lets what is asked go through and nothing come back for a while, then cuts all connections.
-    pub(crate) async fn lose_replies(&self, for_a_while: Duration) {
-        self.state.swallows.store(true, Ordering::SeqCst);
+    /// Has something wrong with it for a while; then, or before when nobody is there, it cuts all connections.
+    pub(crate) async fn suffers(&self, mishap: Mishap, for_a_while: Duration) {
+        *self.state.mishap.lock().unwrap() = Some(mishap);
+        if mishap == Mishap::IsAway {
+            self.cut();
+        }
         tokio::time::sleep(for_a_while).await;
         self.cut();
-        self.state.swallows.store(false, Ordering::SeqCst);
+        *self.state.mishap.lock().unwrap() = None;
     }
 }
 
@@ -62,6 +75,9 @@ impl Drop for Proxy {
 }
 
 async fn forward(client: TcpStream, state: Arc<State>, mut cut: watch::Receiver<()>) {
+    if state.suffers(&[Mishap::IsAway]) {
+        return;
+    }
     let Some(server) = state.connect().await else { return };
     for line in [&client, &server] {
         let _ = line.set_nodelay(true);
@@ -69,12 +85,16 @@ async fn forward(client: TcpStream, state: Arc<State>, mut cut: watch::Receiver<
     let ((mut asks, mut is_told), (mut answers, mut is_asked)) = (client.into_split(), server.into_split());
     tokio::select! {
         _ = cut.changed() => {}
-        () = copy(&mut asks, &mut is_asked, || true) => {}
-        () = copy(&mut answers, &mut is_told, || !state.swallows.load(Ordering::SeqCst)) => {}
+        () = copy(&mut asks, &mut is_asked, || !state.suffers(&[Mishap::LosesAll])) => {}
+        () = copy(&mut answers, &mut is_told, || !state.suffers(&[Mishap::LosesAll, Mishap::LosesReplies])) => {}
     }
 }
 
 impl State {
+    fn suffers(&self, among: &[Mishap]) -> bool {
+        self.mishap.lock().unwrap().is_some_and(|mishap| among.contains(&mishap))
+    }
+
     async fn connect(&self) -> Option<TcpStream> {
         let first = self.next.fetch_add(1, Ordering::SeqCst);
         for place in first..first + self.targets.len() {
