@@ -258,27 +258,22 @@ impl Scene {
 
 /// Ends a gateway as it is planned for it.
 async fn end(mut life: Life, dice: &mut Dice, tally: &mut Tally) {
-    match life.armed {
-        Some(point) if IN_DRAIN.contains(&point) => {
-            // It may have ended by itself: then there is nothing to send a signal to.
-            if !life.gateway.ends_within(Duration::ZERO).await {
-                life.gateway.signal("-TERM").await;
-            }
-            assert!(life.gateway.ends_within(support::PATIENCE).await, "no end: {}", life.gateway.said());
+    if let Some(point) = life.armed {
+        let in_drain = IN_DRAIN.contains(&point);
+        // It may have ended by itself: then there is nothing to send a signal to.
+        if in_drain && !life.gateway.ends_within(Duration::ZERO).await {
+            life.gateway.signal("-TERM").await;
+        }
+        let patience = if in_drain { support::PATIENCE } else { NOT_REACHED };
+        if life.gateway.ends_within(patience).await {
             return tally.kill(format!("gateway killed at {point}"));
         }
-        Some(point) => {
-            if life.gateway.ends_within(NOT_REACHED).await {
-                return tally.kill(format!("gateway killed at {point}"));
-            }
-        }
-        None if dice.one_in(6) => {
-            life.gateway.signal("-TERM").await;
-            dice.pause(Duration::ZERO, Duration::from_millis(150)).await;
-            life.gateway.kill().await;
-            return tally.kill("gateway killed in its drain, at random");
-        }
-        None => {}
+        assert!(!in_drain, "no end: {}", life.gateway.said());
+    } else if dice.one_in(6) {
+        life.gateway.signal("-TERM").await;
+        dice.pause(Duration::ZERO, Duration::from_millis(150)).await;
+        life.gateway.kill().await;
+        return tally.kill("gateway killed in its drain, at random");
     }
     life.gateway.kill().await;
     tally.kill("gateway killed at random");
