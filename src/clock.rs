@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::Timestamp;
 
+use crate::fault;
+
 /// Knows what time it currently is. Cheap to clone; clones of a moved clock move together.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
@@ -30,7 +32,10 @@ impl Clock {
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System => to_the_microsecond(Timestamp::now().as_microsecond()),
+            Source::System => {
+                let now = Timestamp::now().as_microsecond();
+                to_the_microsecond(now.saturating_add(fault::clock_offset()))
+            }
             Source::Moved(micros) => to_the_microsecond(micros.load(Ordering::SeqCst)),
         }
     }

@@ -5,6 +5,7 @@ mod adopter;
 mod checkpoint_file;
 mod files;
 mod handles;
+mod housekeeper;
 mod indexer;
 mod metrics;
 mod outbox;
@@ -22,7 +23,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
@@ -54,6 +54,7 @@ use crate::delivery::timer::Timer;
 use crate::domain::agency::CreditCode;
 use crate::domain::clocks::ClocksError;
 use crate::domain::eligibility::RuleSets;
+use crate::fault;
 use crate::grpc::{AttachmentLimits, FindingRules, Front, Intake, Paces, Turns, call_counts};
 use crate::identity::acceptor::Acceptor;
 use crate::identity::credentials::CredentialsError;
@@ -62,18 +63,6 @@ use crate::identity::server::{Drained, serve};
 use crate::store::{AuditLog, DatabaseLock, Room, Sealer, SearchIndex, Store, StoreError};
 use crate::telemetry::{Attempts, Traces, TracesError};
 use crate::witness::{Witness, WitnessError};
-
-/// How often the newest checkpoint is written outside the database, and old outcomes are looked for.
-const HOUSEKEEPING: Duration = Duration::from_secs(1);
-
-/// Housekeeping rounds between two searches for outcomes to forget.
-const ROUNDS_BETWEEN_FORGETTING: u64 = 600;
-
-/// Housekeeping rounds between two looks whether the database has room made for what will be written.
-const ROUNDS_BETWEEN_LOOKS_AHEAD: u64 = 30;
-
-/// Outcomes forgotten in one transaction.
-const FORGOTTEN_AT_ONCE: u32 = 500;
 
 /// Why a gateway does not start.
 #[derive(Debug, Error)]
@@ -220,6 +209,7 @@ impl Gateway {
 
         let store = Store::open(&config.store.database, Sealer::new(&secrets.body)).await?;
         let store = store.with_clocks(Arc::clone(&clocks)).join(&config.gateway.node).await?;
+        fault::end_point("start.joined");
         let dialler = Dialler::new(&credentials, clock.clone()).gathering();
         let accepted = rollback::accept(&config.audit, &store).await?;
         let settings = &config.audit.witnesses;
@@ -246,9 +236,11 @@ impl Gateway {
         }
         witnesses.take_stock(&opened.log).await;
 
+        fault::end_point("start.checked");
         let keys = &secrets.pseudonym;
         pseudonyms::adopt(keys, (&store, &opened.log), &clock, &config.gateway.node, own.agency).await?;
         outbox::release_leases(&store, &directory.load(), &config.gateway.node, clock.now()).await?;
+        fault::end_point("start.released");
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
         let peers = Peers::new(dialler.clone()).traced(traces.clone());
@@ -366,7 +358,7 @@ impl Gateway {
         };
         let follower =
             adopter::follow_others(store.clone(), opened.log.clone(), until_stopped(stopped.clone()));
-        let housekeeper = keep_house(
+        let housekeeper = housekeeper::keep_house(
             opened.log.clone(),
             store.clone(),
             clock,
@@ -485,6 +477,7 @@ impl Gateway {
     /// limit; then the log and the database. What the limit cuts off is found and ended at the next start.
     pub async fn stop(self) -> Drained {
         self.stop.send_replace(true);
+        fault::end_point("drain.begun");
         let drain = self.config.limits.drain;
         if let Some(tiles) = self.tiles {
             tiles.drained().await;
@@ -511,12 +504,14 @@ impl Gateway {
         if let Some(witness) = self.witness {
             witness.stop().await;
         }
+        fault::end_point("drain.finished");
         // Its admission policy holds the log; the writer ends with the log's last holder.
         drop(self.acceptor);
         drop(self.log);
         // Calls that were aborted may hold the log for a moment longer.
         let _ = tokio::time::timeout(drain, self.writer).await;
         self.store.close().await;
+        fault::end_point("drain.closed");
         self.traces.stop().await;
         drop(self.lock);
         drained
@@ -540,60 +535,4 @@ async fn ended(witness: &mut Option<Witness>) {
 
 async fn until_stopped(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-/// Keeps the newest checkpoint outside the database, and forgets outcomes and unfinished uploads past their time.
-async fn keep_house(
-    log: AuditLog,
-    store: Store,
-    clock: Clock,
-    checkpoint: Option<PathBuf>,
-    keep_outcomes: Duration,
-    keep_unfinished: Duration,
-    stop: impl Future<Output = ()>,
-) {
-    let mut stop = std::pin::pin!(stop);
-    let (mut written, mut more_to_forget) = (0, false);
-    for round in 0u64.. {
-        let stopping = tokio::select! {
-            () = &mut stop => true,
-            () = tokio::time::sleep(HOUSEKEEPING) => false,
-        };
-        let head = log.head();
-        if let Some(path) = &checkpoint
-            && head.size > written
-        {
-            match checkpoint_file::write(path, &head.checkpoint) {
-                Ok(()) => written = head.size,
-                Err(error) => {
-                    tracing::warn!(%error, path = %path.display(), "checkpoint file cannot be written");
-                }
-            }
-        }
-        if stopping {
-            return;
-        }
-        // Every round only while there is more: the writer is not kept from the log for long.
-        if (more_to_forget || round % ROUNDS_BETWEEN_FORGETTING == 0)
-            && let Ok(before) = clock.now().checked_sub(keep_outcomes)
-        {
-            let forgotten = store.forget_outcomes(before, FORGOTTEN_AT_ONCE).await;
-            more_to_forget = matches!(forgotten, Ok(count) if count >= u64::from(FORGOTTEN_AT_ONCE));
-            if let Err(error) = forgotten {
-                tracing::warn!(%error, "old outcomes cannot be forgotten");
-            }
-        }
-        if round % ROUNDS_BETWEEN_LOOKS_AHEAD == 0
-            && let Err(error) = store.make_room_ahead().await
-        {
-            tracing::warn!(%error, "partitions cannot be made ahead; the log stops when the last one is full");
-        }
-        if let Ok(before) = clock.now().checked_sub(keep_unfinished) {
-            match store.forget_uploads(before).await {
-                Ok(0) => {}
-                Ok(removed) => tracing::info!(removed, "unfinished uploads removed"),
-                Err(error) => tracing::warn!(%error, "unfinished uploads cannot be removed"),
-            }
-        }
-    }
 }

@@ -123,6 +123,9 @@ pub enum StoreError {
         /// Why.
         source: sqlx::Error,
     },
+    /// The PostgreSQL server was away when it was last looked for.
+    #[error("the PostgreSQL server is away")]
+    Away,
     /// The PostgreSQL server is a standby.
     #[error("the PostgreSQL server takes no writes: it is a standby, or read-only by its settings")]
     ReadOnlyServer,
@@ -247,16 +250,15 @@ impl Store {
         Ok(())
     }
 
-    /// Writes and makes durable what changes nothing, and so finds out whether the log can be written again.
+    /// Writes and makes durable what changes nothing, and so finds out whether the log can be written again. A server that is
+    /// away is not asked for anything else until this has found it: each would wait for it, and all behind.
     ///
     /// # Errors
     /// When it cannot.
     pub async fn try_write(&self) -> Result<(), StoreError> {
-        let mut connection = self.writer.acquire().await?;
-        let written = sql("UPDATE audit_head SET size = size").execute(&mut connection).await;
-        let written = written.map(|_| ()).map_err(StoreError::from);
-        Self::discard_after_error(&mut connection, &written);
+        let written = self.write(sql("UPDATE audit_head SET size = size")).await.map(|_| ());
         self.writes.set_failing(written.is_err());
+        self.writes.set_away(written.is_err() && !self.is_alone());
         written
     }
 

@@ -9,8 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use district::{
-    DEADLINE, Refused, Scene, Taken, acknowledge, answer, day_from_today, fee_waiver, get, pull, respond,
-    submit, wire_date, wire_time,
+    DEADLINE, Refused, Scene, Taken, acknowledge, answer, day_from_today, fee_waiver, get, pull, records,
+    respond, submit, wire_date, wire_time,
 };
 use jiff::Timestamp;
 use jiff::civil::{Date, date};
@@ -204,10 +204,9 @@ async fn a_thread_does_not_grow_without_end() {
     let (scene, mut told) = quiet(&clock).await;
     let (exchange, digest) = delivered(&scene, &mut told).await;
     say(&scene.court, &exchange, receipt(&clock, digest)).await;
-    let url = format!("sqlite://{}", scene.folder.join("gateway.db").display());
-    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let database = scene.database();
     let set = async |messages: u32| {
-        sqlx::query("UPDATE exchanges SET messages = $1").bind(messages).execute(&pool).await.unwrap();
+        records::execute(&database, &format!("UPDATE exchanges SET messages = {messages}")).await;
     };
     set(MOST_MESSAGES).await;
     let again = answer(&scene.court, &exchange, ask_for_papers(date(2026, 11, 6)));
@@ -218,7 +217,6 @@ async fn a_thread_does_not_grow_without_end() {
     // Papers that were asked for, and the decision, are taken all the same.
     say(&scene.centre, &exchange, supplement()).await;
     say(&scene.court, &exchange, decision(&clock)).await;
-    pool.close().await;
     scene.stop().await;
 }
 

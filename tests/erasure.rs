@@ -10,11 +10,14 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
+use district::records::{self, Contents};
 use district::{Scene, answer, get};
 use legal_aid_gateway::audit::cosignature::CosigningKey;
 use legal_aid_gateway::audit::entry::Entry;
 use legal_aid_gateway::client::AgencyClient;
 use legal_aid_gateway::clock::Clock;
+use legal_aid_gateway::config::Database;
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::grpc::proto::erase_records_request::Target;
 use legal_aid_gateway::grpc::proto::response::Kind as Arm;
@@ -22,9 +25,6 @@ use legal_aid_gateway::setup::{NOT_ON_THE_REGISTER, ON_THE_REGISTER, codes, purp
 use legal_aid_gateway::simulator::court::Script;
 use legal_aid_gateway::simulator::district::District;
 use support::{Folder, Gateway, log};
-
-/// The files that hold what the gateway keeps.
-const KEPT_FILES: [&str; 4] = ["gateway.db", "gateway.db-wal", "gateway.db-shm", "checkpoint"];
 
 /// How long a removal may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,22 +81,22 @@ async fn after_erasing_a_person_no_file_holds_a_salt_or_a_body_and_the_log_verif
     let withdrawal = Arm::Withdrawal(proto::Withdrawal { reason: "和解".to_owned() });
     district::respond(&scene.centre, &answer(&scene.centre, &exchange, withdrawal)).await.unwrap();
 
-    let secrets = secrets(&scene.folder, of_other).await;
+    let secrets = secrets(&scene.database(), of_other).await;
     assert!(secrets.erased.len() >= 8, "{} secrets", secrets.erased.len());
-    let before = found(&scene.folder, &secrets.erased);
+    let before = found(&scene, &secrets.erased);
     assert_eq!(before.len(), secrets.erased.len(), "what is looked for is there before");
 
     let counted = until_taken_over(&scene, &[&erase[..], &["--dry-run"]].concat()).await;
     assert!(said(&counted).contains("would be erased"), "{counted:?}");
-    assert_eq!(found(&scene.folder, &secrets.erased).len(), before.len(), "a dry run leaves all");
+    assert_eq!(found(&scene, &secrets.erased).len(), before.len(), "a dry run leaves all");
     let erased = run(&scene, &erase).await;
     assert!(erased.status.success() && said(&erased).contains("1 exchanges"), "{erased:?}");
 
-    assert_eq!(found(&scene.folder, &secrets.erased), Vec::<usize>::new(), "still in a file");
-    assert_eq!(found(&scene.folder, &secrets.kept).len(), secrets.kept.len(), "another person's salts stay");
+    assert_eq!(found(&scene, &secrets.erased), Vec::<usize>::new(), "still in a file");
+    assert_eq!(found(&scene, &secrets.kept).len(), secrets.kept.len(), "another person's salts stay");
     let clear: Vec<Vec<u8>> =
         [ON_THE_REGISTER.0, ON_THE_REGISTER.1].map(|text| text.as_bytes().to_vec()).into();
-    assert_eq!(found(&scene.folder, &clear), Vec::<usize>::new(), "in the clear");
+    assert_eq!(found(&scene, &clear), Vec::<usize>::new(), "in the clear");
 
     let shown = get(&scene.centre, &exchange.exchange_id).await.unwrap().exchange.unwrap();
     assert!(shown.thread.is_empty() && shown.erase_time.is_some() && !shown.erased_by.is_empty());
@@ -107,24 +107,20 @@ async fn after_erasing_a_person_no_file_holds_a_salt_or_a_body_and_the_log_verif
     assert!(late.message().contains("erased"), "{late:?}");
 
     let scene = scene.restart().await;
-    let verified = run(&scene, &["audit", "verify", "gateway.db", "--key", &key]).await;
+    let database = records::name(&scene.database());
+    let verified = run(&scene, &["audit", "verify", &database, "--key", &key]).await;
     assert!(verified.status.success() && said(&verified).contains("erased on"), "{verified:?}");
-    let checked = run(&scene, &["audit", "fsck", "gateway.db", "--key", &key]).await;
+    let checked = run(&scene, &["audit", "fsck", &database, "--key", &key]).await;
     assert!(checked.status.success() && said(&checked).contains("erased on"), "{checked:?}");
     let again = run(&scene, &erase).await;
     // Only what the earlier calls themselves left, such as their commitment to the person.
     assert!(again.status.success() && said(&again).contains(" 0 exchanges"), "{again:?}");
-    let folder = scene.folder.clone();
-    let mut connection = log::connect(&folder.join("gateway.db")).await;
-    sqlx::query("UPDATE audit_entries SET salt = NULL WHERE idx = $1")
-        .bind(i64::try_from(of_other).unwrap())
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    let verified = run(&scene, &["audit", "verify", "gateway.db", "--key", &key]).await;
+    let removed = format!("UPDATE audit_entries SET salt = NULL WHERE idx = {of_other}");
+    records::execute(&scene.database(), &removed).await;
+    let verified = run(&scene, &["audit", "verify", &database, "--key", &key]).await;
     let untold = format!("salts of entries {of_other} to {of_other} are gone, and no entry of the log says");
     assert!(!verified.status.success() && said(&verified).contains(&untold), "{verified:?}");
-    let checked = run(&scene, &["audit", "fsck", "gateway.db", "--key", &key]).await;
+    let checked = run(&scene, &["audit", "fsck", &database, "--key", &key]).await;
     let untold = format!("entry {of_other}: salts of it and those up to {of_other} are gone");
     assert!(!checked.status.success() && said(&checked).contains(&untold), "{checked:?}");
     scene.stop().await;
@@ -466,56 +462,47 @@ async fn upload_paper(centre: &AgencyClient) -> proto::Attachment {
 }
 
 /// The salts and sealed bodies of all calls, those that end in the entry `of_other` apart.
-async fn secrets(folder: &Path, of_other: u64) -> Secrets {
-    let mut connection = log::connect(&folder.join("gateway.db")).await;
-    let rows: Vec<(i64, Vec<u8>, Vec<u8>)> =
-        sqlx::query_as("SELECT idx, entry, salt FROM audit_entries ORDER BY idx")
-            .fetch_all(&mut connection)
-            .await
-            .unwrap();
+async fn secrets(database: &Database, of_other: u64) -> Secrets {
+    let bytes = |text: &String| HEXLOWER.decode(text.as_bytes()).unwrap();
+    let hex = |column| records::hex(database, column);
+    let query = format!(
+        "SELECT CAST(idx AS TEXT), {}, {} FROM audit_entries ORDER BY idx",
+        hex("entry"),
+        hex("salt")
+    );
     let mut secrets = Secrets { erased: Vec::new(), kept: Vec::new() };
-    let of_other = [i64::try_from(of_other).unwrap(), i64::try_from(of_other).unwrap() - 1];
-    for (index, entry, salt) in rows {
-        let entry = Entry::from_json(&entry).unwrap();
+    for row in records::rows(database, &query).await {
+        let entry = Entry::from_json(&bytes(&row[1])).unwrap();
         let is_persons =
             ["VerifyLowIncome", "SubmitExchange", "RespondToExchange", "Deliver"].contains(&&*entry.method);
+        let salt = bytes(&row[2]);
         let fields = salt[16..].chunks(16).map(<[u8]>::to_vec);
-        if of_other.contains(&index) {
+        if [of_other, of_other - 1].contains(&row[0].parse().unwrap()) {
             secrets.kept.extend(fields);
         } else if is_persons && entry.code.as_deref() != Some("FAILED_PRECONDITION") {
             secrets.erased.extend(fields);
         }
     }
-    let bodies: Vec<Vec<u8>> = sqlx::query_scalar(
-        "SELECT message FROM messages UNION ALL SELECT response FROM outcomes o JOIN audit_entries e \
-         ON e.idx = o.request_index WHERE instr(CAST(e.entry AS TEXT), 'SubmitExchange') > 0",
-    )
-    .fetch_all(&mut connection)
-    .await
-    .unwrap();
+    let query = format!(
+        "SELECT {} FROM messages UNION ALL SELECT {} FROM outcomes o JOIN audit_entries e \
+         ON e.idx = o.request_index WHERE {} LIKE '%{}%'",
+        hex("message"),
+        hex("response"),
+        hex("e.entry"),
+        HEXLOWER.encode(b"SubmitExchange")
+    );
     // A part that lies on one page: a long body is spread over several.
-    secrets.erased.extend(bodies.iter().map(|body| body[..48].to_vec()));
+    let bodies = records::rows(database, &query).await;
+    secrets.erased.extend(bodies.iter().map(|row| bytes(&row[0])[..48].to_vec()));
     secrets
 }
 
-/// Which of these a file of the gateway's holds.
-fn found(folder: &Path, wanted: &[Vec<u8>]) -> Vec<usize> {
-    let files: Vec<Vec<u8>> =
-        KEPT_FILES.iter().filter_map(|name| std::fs::read(folder.join(name)).ok()).collect();
-    let is_in = |bytes: &Vec<u8>| files.iter().any(|file| memmem(file, bytes));
-    wanted.iter().enumerate().filter(|(_, bytes)| is_in(bytes)).map(|(place, _)| place).collect()
-}
-
-fn memmem(file: &[u8], bytes: &[u8]) -> bool {
-    let mut from = 0;
-    while let Some(at) = file[from..].iter().position(|byte| *byte == bytes[0]) {
-        from += at;
-        if file[from..].starts_with(bytes) {
-            return true;
-        }
-        from += 1;
-    }
-    false
+/// Which of these the gateway's database or its checkpoint file holds.
+fn found(scene: &Scene, wanted: &[Vec<u8>]) -> Vec<usize> {
+    let contents = Contents::of(&scene.database());
+    let checkpoint = std::fs::read(scene.folder.join("checkpoint")).unwrap_or_default();
+    let is_there = |bytes: &Vec<u8>| contents.hold(bytes) || records::is_in(&checkpoint, bytes);
+    wanted.iter().enumerate().filter(|(_, bytes)| is_there(bytes)).map(|(place, _)| place).collect()
 }
 
 /// Runs an erasure again while the other side has not taken over the last message.

@@ -4,6 +4,7 @@
 
 mod district;
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use district::{DEADLINE, Raw, Refused, Scene, agreement};
 use legal_aid_gateway::access::RateTerms;
 use legal_aid_gateway::audit::entry::Phase;
+use legal_aid_gateway::config::Database;
 use legal_aid_gateway::grpc::proto::ExchangeState;
 use legal_aid_gateway::setup::codes;
 use sqlx::Connection as _;
@@ -129,21 +131,36 @@ async fn a_gateway_that_cannot_write_its_log_says_so_and_serves_again_by_itself(
     let health = async || raw.call("/grpc.health.v1.Health/Check", &[], &[]).await.body.last().copied();
     assert_eq!(health().await, Some(SERVING));
 
-    // Somebody holds the database's write lock.
-    let url = format!("sqlite://{}?mode=rw", scene.folder.join("gateway.db").display());
-    let mut other = sqlx::SqliteConnection::connect(&url).await.unwrap();
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let held = hold_the_head(&scene.database()).await;
     let status = scene.submit(&scene.fee_waiver()).await.err().unwrap();
     assert_eq!(status.code(), Code::Unavailable);
     await_ready(metrics, "HTTP/1.1 503", "the audit log cannot be written").await;
     assert_eq!(health().await, Some(NOT_SERVING));
     assert_eq!(value(&get(metrics, "/metrics").await, "legal_aid_ready"), 0.0);
 
-    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    drop(held);
     await_ready(metrics, "HTTP/1.1 200", "ready\n").await;
     assert_eq!(health().await, Some(SERVING));
     scene.submit(&scene.fee_waiver()).await.unwrap();
     scene.stop().await;
+}
+
+/// Keeps everybody else from writing the log, as somebody does who works on the database, until it is dropped.
+async fn hold_the_head(database: &Database) -> Box<dyn Any> {
+    match database {
+        Database::File(path) => {
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+            let mut other = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+            Box::new(other)
+        }
+        Database::Postgres(server) => {
+            let mut other = sqlx::PgConnection::connect(server.expose()).await.unwrap();
+            sqlx::query("BEGIN").execute(&mut other).await.unwrap();
+            sqlx::query("LOCK TABLE audit_head IN EXCLUSIVE MODE").execute(&mut other).await.unwrap();
+            Box::new(other)
+        }
+    }
 }
 
 /// Values of `grpc.health.v1.HealthCheckResponse.ServingStatus`, its only field.

@@ -5,108 +5,18 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use legal_aid_gateway::audit::entry::Phase;
 use legal_aid_gateway::client::AgencyClient;
-use legal_aid_gateway::config::Database;
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::setup::purposes;
 use legal_aid_gateway::simulator::court::Script;
-use legal_aid_gateway::simulator::district::free_address;
-use support::{DEADLINE, Folder, Gateway, PATIENCE, log, postgres};
-use tokio::process::Command;
+use support::province::Province;
+use support::{DEADLINE, PATIENCE, postgres};
 use tokio::task::JoinSet;
-
-/// A database, and folders from which gateways run on it: one organ's keys and directory, each its own address.
-struct Province {
-    url: String,
-    folders: Vec<Folder>,
-}
-
-impl Province {
-    /// `None` where there is no PostgreSQL; that is told.
-    fn prepare(script: Script, gateways: usize) -> Option<Self> {
-        let url = postgres::database()?;
-        let first = Folder::prepare(script);
-        let mut folders = Vec::new();
-        for _ in 1..gateways {
-            let folder = Folder::empty();
-            copy(first.path(), folder.path());
-            let (old, new) = (listens(&first), free_address().unwrap().to_string());
-            for file in fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path()) {
-                if file.extension().is_some_and(|extension| extension == "toml") {
-                    fs::write(&file, fs::read_to_string(&file).unwrap().replace(&old, &new)).unwrap();
-                }
-            }
-            folders.push(folder);
-        }
-        folders.insert(0, first);
-        Some(Self { url, folders })
-    }
-
-    async fn start(&self, number: usize) -> Gateway {
-        self.try_start(number, &format!("node-{number}"))
-            .await
-            .unwrap_or_else(|refused| panic!("{refused:?}"))
-    }
-
-    async fn try_start(&self, number: usize, node: &str) -> Result<Gateway, support::Refused> {
-        let environment = [
-            ("LEGAL_AID_GATEWAY__GATEWAY__NODE", node),
-            ("LEGAL_AID_GATEWAY__STORE__DATABASE", self.url.as_str()),
-        ];
-        Gateway::try_start(&self.folders[number], &environment).await
-    }
-
-    fn centre(&self, number: usize) -> AgencyClient {
-        self.folders[number].client("centre")
-    }
-
-    async fn log(&self, key: &str) -> log::Log {
-        let found = log::read(Database::parse(&self.url), key, &[]).await;
-        assert!(found.report.is_sound(), "{:?}", found.report.findings);
-        let order: Vec<_> = found.entries.iter().map(|entry| entry.recorded).collect();
-        assert!(order.is_sorted(), "an entry is recorded before one that stands before it");
-        found
-    }
-
-    /// Waits until every REQUEST has ended, and returns the log.
-    async fn all_ended(&self, key: &str) -> log::Log {
-        let begun = Instant::now();
-        loop {
-            let found = self.log(key).await;
-            if found.open().is_empty() {
-                assert!(found.ends().values().all(|ends| ends.len() == 1), "{:?}", found.ends());
-                return found;
-            }
-            assert!(begun.elapsed() < PATIENCE, "these never end: {:?}", found.open());
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-}
-
-fn listens(folder: &Folder) -> String {
-    let text = fs::read_to_string(folder.file("gateway.toml")).unwrap();
-    let line = text.lines().find(|line| line.starts_with("listen = ")).unwrap();
-    line.split('"').nth(1).unwrap().to_owned()
-}
-
-fn copy(from: &Path, to: &Path) {
-    for file in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(file.file_name());
-        if file.file_type().unwrap().is_dir() {
-            fs::create_dir(&target).unwrap();
-            copy(&file.path(), &target);
-        } else {
-            fs::copy(file.path(), target).unwrap();
-        }
-    }
-}
 
 /// Questions to the gateways in turn, by several clerks at once, until it is told to end.
 struct Load {
@@ -171,48 +81,43 @@ async fn list(centre: &AgencyClient) -> Vec<proto::Exchange> {
     listed.unwrap().into_inner().exchanges
 }
 
-async fn signal(gateway: &Gateway, signal: &str) {
-    let pid = gateway.pid().to_string();
-    assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_gateways_write_one_log_and_a_request_id_has_one_outcome_on_both() {
-    let Some(province) = Province::prepare(Script::Defer, 2) else { return };
+/// One log, and one outcome of a request id, on so many gateways.
+async fn write_one_log(count: usize) {
+    let Some(province) = Province::prepare(Script::Defer, count) else { return };
     let _registry = province.folders[0].registry().await;
     let _court = province.folders[0].court().await;
-    let gateways = [province.start(0).await, province.start(1).await];
-    let key = gateways[0].log_key.clone();
+    let gateways = province.start_all().await;
+    let (key, last) = (gateways[0].log_key.clone(), count - 1);
 
     let taken = province.try_start(1, "node-0").await.err().expect("one name, one gateway");
     assert!(taken.said.contains("node-0") && taken.said.contains("gateway.node"), "{}", taken.said);
 
-    let load = Load::begin(&province, 4);
-    let centres = [province.centre(0), province.centre(1)];
+    let load = Load::begin(&province, 8 / count);
+    let centres: Vec<_> = (0..count).map(|number| province.centre(number)).collect();
     let watch = proto::WatchExchangesRequest {
-        context: Some(centres[1].context(purposes::FEE_WAIVER)),
+        context: Some(centres[last].context(purposes::FEE_WAIVER)),
         cursor: String::new(),
     };
-    let mut changes = centres[1].exchanges().watch_exchanges(watch).await.unwrap().into_inner();
-    // The same submission to both at once: one exchange.
+    let mut changes = centres[last].exchanges().watch_exchanges(watch).await.unwrap().into_inner();
+    // The same submission to all at once: one exchange.
     for _ in 0..8 {
         let request = province.folders[0].fee_waiver(&centres[0]);
-        let submit = async |centre: &AgencyClient| loop {
-            match centre.exchanges().submit_exchange(centre.request(request.clone(), DEADLINE)).await {
-                Ok(answer) => return answer.into_inner(),
-                // The other gateway is at it, or has just moved the log.
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        };
-        let (left, right) = tokio::join!(submit(&centres[0]), submit(&centres[1]));
-        assert_eq!(left.exchange.unwrap().exchange_id, right.exchange.unwrap().exchange_id);
-        assert_eq!(left.audit.unwrap().log_index, right.audit.unwrap().log_index);
+        let mut submitted = JoinSet::new();
+        for centre in &centres {
+            submitted.spawn(submit(centre.clone(), request.clone()));
+        }
+        let mut outcomes = BTreeSet::new();
+        for answer in submitted.join_all().await {
+            outcomes.insert((answer.exchange.unwrap().exchange_id, answer.audit.unwrap().log_index));
+        }
+        assert_eq!(outcomes.len(), 1, "{outcomes:?}");
     }
-    load.goes_on(0, 20).await;
-    load.goes_on(1, 20).await;
+    for number in 0..count {
+        load.goes_on(number, 20).await;
+    }
     load.end().await;
 
-    // What one gateway takes in comes to who watches the other, and to who searches there.
+    // What one gateway takes in comes to who watches another, and to who searches there.
     let request = province.folders[0].fee_waiver(&centres[0]);
     let submitted = centres[0].exchanges().submit_exchange(centres[0].request(request, DEADLINE)).await;
     let submitted = submitted.unwrap().into_inner().exchange.unwrap().exchange_id;
@@ -225,42 +130,29 @@ async fn two_gateways_write_one_log_and_a_request_id_has_one_outcome_on_both() {
         }
     };
     tokio::time::timeout(PATIENCE, seen).await.expect("the change does not come");
-    let auditor = province.folders[1].client("auditor");
-    let begun = Instant::now();
-    loop {
-        let filter = proto::EntryFilter { exchange_id: submitted.clone(), ..Default::default() };
-        let request = proto::ListEntriesRequest {
-            context: Some(auditor.context(purposes::AUDIT_INSPECTION)),
-            filter: Some(filter),
-            page_size: 500,
-            ..Default::default()
-        };
-        let listed = auditor.audit().list_entries(auditor.request(request, DEADLINE)).await.unwrap();
-        if listed.into_inner().entries.len() >= 2 {
-            break;
-        }
-        assert!(begun.elapsed() < PATIENCE, "the entries are not found");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    for number in 1..count {
+        is_found(&province.folders[number].client("auditor"), &submitted).await;
     }
 
-    // What one took in, the court has decided by way of either, and the other shows.
-    let begun = Instant::now();
-    loop {
-        let exchanges = list(&centres[1]).await;
-        assert_eq!(exchanges.len(), 9, "one for each request id");
-        if exchanges.iter().all(|exchange| exchange.state() == proto::ExchangeState::Decided) {
-            break;
+    // What one took in, the court has decided by way of any, and each shows it.
+    for centre in &centres {
+        let begun = Instant::now();
+        loop {
+            let exchanges = list(centre).await;
+            assert_eq!(exchanges.len(), 9, "one for each request id");
+            if exchanges.iter().all(|exchange| exchange.state() == proto::ExchangeState::Decided) {
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the court has not decided");
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        assert!(begun.elapsed() < PATIENCE, "the court has not decided");
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     for gateway in gateways {
         assert!(!gateway.said().contains("ERROR"), "{}", gateway.said());
         gateway.stop().await;
     }
     let found = province.all_ended(&key).await;
-    let nodes: BTreeSet<_> = found.entries.iter().map(|entry| entry.node.as_str()).collect();
-    assert_eq!(nodes, ["node-0", "node-1"].into());
+    assert_eq!(found.nodes(), province.nodes());
     let changes = found.entries.windows(2).filter(|pair| pair[0].node != pair[1].node).count();
     assert!(changes > 10, "they did not take turns");
     assert_eq!(found.count(Phase::Interrupted), 0);
@@ -270,86 +162,156 @@ async fn two_gateways_write_one_log_and_a_request_id_has_one_outcome_on_both() {
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_gateway_left_open_is_closed_by_another_and_it_comes_back() {
-    let Some(province) = Province::prepare(Script::TakeOnly, 2) else { return };
+async fn submit(
+    centre: AgencyClient,
+    request: proto::SubmitExchangeRequest,
+) -> proto::SubmitExchangeResponse {
+    loop {
+        match centre.exchanges().submit_exchange(centre.request(request.clone(), DEADLINE)).await {
+            Ok(answer) => return answer.into_inner(),
+            // Another gateway is at it, or has just moved the log.
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+async fn is_found(auditor: &AgencyClient, exchange_id: &str) {
+    let begun = Instant::now();
+    loop {
+        let filter = proto::EntryFilter { exchange_id: exchange_id.to_owned(), ..Default::default() };
+        let request = proto::ListEntriesRequest {
+            context: Some(auditor.context(purposes::AUDIT_INSPECTION)),
+            filter: Some(filter),
+            page_size: 500,
+            ..Default::default()
+        };
+        let listed = auditor.audit().list_entries(auditor.request(request, DEADLINE)).await.unwrap();
+        if listed.into_inner().entries.len() >= 2 {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "the entries are not found");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// All of so many gateways but the last are killed with questions open.
+async fn close_what_killed_ones_left(count: usize) {
+    let Some(province) = Province::prepare(Script::TakeOnly, count) else { return };
     // A register that takes connections and says nothing: questions to it stay open.
-    let text = fs::read_to_string(province.folders[0].file("simulate-registry.toml")).unwrap();
-    let address = text.lines().find_map(|line| line.strip_prefix("listen = ")).unwrap().trim_matches('"');
-    let _silent = tokio::net::TcpListener::bind(address).await.unwrap();
-    let killed = province.start(0).await;
-    let other = province.start(1).await;
-    let key = other.log_key.clone();
-    list(&province.centre(1)).await;
+    let register = province.folders[0].address_in("simulate-registry.toml");
+    let _silent = tokio::net::TcpListener::bind(register).await.unwrap();
+    let mut killed = province.start_all().await;
+    let other = killed.pop().unwrap();
+    let (key, last) = (other.log_key.clone(), count - 1);
+    list(&province.centre(last)).await;
     let mut asked = JoinSet::new();
-    for _ in 0..5 {
-        let (centre, question) = (province.centre(0), province.folders[0].question(&province.centre(0)));
-        asked.spawn(async move {
-            centre.verification().verify_low_income(centre.request(question, DEADLINE)).await
-        });
+    for number in 0..last {
+        for _ in 0..5 {
+            let centre = province.centre(number);
+            let question = province.folders[number].question(&centre);
+            asked.spawn(async move {
+                centre.verification().verify_low_income(centre.request(question, DEADLINE)).await
+            });
+        }
     }
     let begun = Instant::now();
-    while province.log(&key).await.open().len() < 5 {
+    while province.log(&key).await.open().len() < 5 * last {
         assert!(begun.elapsed() < PATIENCE, "the questions do not come");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    killed.kill().await;
+    for gateway in killed {
+        gateway.kill().await;
+    }
     asked.shutdown().await;
     let found = province.all_ended(&key).await;
-    assert_eq!(found.count(Phase::Interrupted), 5);
-    // Back under its name, it finds nothing left to close, and writes on.
-    let back = province.start(0).await;
-    list(&province.centre(0)).await;
-    back.stop().await;
+    assert_eq!(found.count(Phase::Interrupted), 5 * last);
+    // Back under its name, each finds nothing left to close, and writes on.
+    for number in 0..last {
+        let back = province.start(number).await;
+        list(&province.centre(number)).await;
+        back.stop().await;
+    }
     other.stop().await;
-    assert_eq!(province.all_ended(&key).await.count(Phase::Interrupted), 5);
+    assert_eq!(province.all_ended(&key).await.count(Phase::Interrupted), 5 * last);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_is_stopped_under_load_holds_up_the_other_for_a_bounded_time_and_forks_nothing() {
-    let Some(province) = Province::prepare(Script::TakeOnly, 2) else { return };
+/// One of so many gateways stands still under load, again and again.
+async fn go_on_beside_one_that_stands_still(count: usize) {
+    let Some(province) = Province::prepare(Script::TakeOnly, count) else { return };
     let _registry = province.folders[0].registry().await;
-    let stopped = province.start(0).await;
-    let other = province.start(1).await;
-    let key = other.log_key.clone();
-    let load = Load::begin(&province, 8);
+    let gateways = province.start_all().await;
+    let key = gateways[0].log_key.clone();
+    let load = Load::begin(&province, 16 / count);
     for _ in 0..6 {
         load.goes_on(0, 10).await;
-        signal(&stopped, "-STOP").await;
-        // However it stands with the turn, the other goes on.
-        load.goes_on(1, 50).await;
-        signal(&stopped, "-CONT").await;
+        gateways[0].signal("-STOP").await;
+        // However it stands with the turn, the others go on.
+        for number in 1..count {
+            load.goes_on(number, 50 / u64::try_from(count - 1).unwrap()).await;
+        }
+        gateways[0].signal("-CONT").await;
     }
     load.goes_on(0, 10).await;
     load.end().await;
-    stopped.stop().await;
-    other.stop().await;
-    let found = province.all_ended(&key).await;
-    let nodes: BTreeSet<_> = found.entries.iter().map(|entry| entry.node.as_str()).collect();
-    assert_eq!(nodes, ["node-0", "node-1"].into());
+    for gateway in gateways {
+        gateway.stop().await;
+    }
+    assert_eq!(province.all_ended(&key).await.nodes(), province.nodes());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn gateways_whose_connections_are_all_cut_under_load_go_on_by_themselves() {
-    let Some(province) = Province::prepare(Script::TakeOnly, 2) else { return };
+/// All connections of so many gateways to the database are cut under load, again and again.
+async fn go_on_after_cuts(count: usize) {
+    let Some(province) = Province::prepare(Script::TakeOnly, count) else { return };
     let _registry = province.folders[0].registry().await;
-    let gateways = [province.start(0).await, province.start(1).await];
+    let gateways = province.start_all().await;
     let key = gateways[0].log_key.clone();
-    let load = Load::begin(&province, 4);
+    let load = Load::begin(&province, 8 / count);
     for _ in 0..5 {
-        load.goes_on(0, 10).await;
-        load.goes_on(1, 10).await;
+        for number in 0..count {
+            load.goes_on(number, 10).await;
+        }
         postgres::psql(
             &province.url,
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
              WHERE datname = current_database() AND pid <> pg_backend_pid()",
         );
     }
-    load.goes_on(0, 10).await;
-    load.goes_on(1, 10).await;
+    for number in 0..count {
+        load.goes_on(number, 10).await;
+    }
     load.end().await;
     for gateway in gateways {
         gateway.stop().await;
     }
     province.all_ended(&key).await;
+}
+
+/// Each rule on two gateways and on four.
+macro_rules! on_two_and_four {
+    ($($check:ident: $two:ident, $four:ident;)+) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $two() {
+            $check(2).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $four() {
+            $check(4).await;
+        }
+    )+};
+}
+
+on_two_and_four! {
+    write_one_log:
+        two_gateways_write_one_log_and_a_request_id_has_one_outcome_on_both,
+        four_gateways_write_one_log_and_a_request_id_has_one_outcome_on_all;
+    close_what_killed_ones_left:
+        what_a_killed_gateway_left_open_is_closed_by_another_and_it_comes_back,
+        what_three_killed_gateways_left_open_is_closed_by_a_fourth_and_they_come_back;
+    go_on_beside_one_that_stands_still:
+        a_gateway_that_is_stopped_under_load_holds_up_the_other_for_a_bounded_time_and_forks_nothing,
+        a_gateway_that_is_stopped_under_load_holds_up_three_others_for_a_bounded_time_and_forks_nothing;
+    go_on_after_cuts:
+        gateways_whose_connections_are_all_cut_under_load_go_on_by_themselves,
+        four_gateways_whose_connections_are_all_cut_under_load_go_on_by_themselves;
 }

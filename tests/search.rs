@@ -7,6 +7,7 @@ mod district;
 
 use district::{DEADLINE, Refused, Scene};
 use legal_aid_gateway::audit::entry::{Entry, Phase};
+use legal_aid_gateway::config::Config;
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::setup::{codes, purposes};
 use tonic::{Code, Status};
@@ -190,7 +191,7 @@ async fn a_search_goes_on_after_a_restart_and_without_the_index() {
     let after = list(&scene, filter(), 100, "", false).await.unwrap().entries;
     assert!(before[..] == after[..before.len()]);
     assert!(after.iter().any(|stored| stored.index == answer.audit.unwrap().log_index));
-    let index = scene.folder.join("gateway.db.index");
+    let index = Config::load(&scene.folder.join("gateway.toml"), []).unwrap().store.search_index();
     assert!(index.is_file());
     std::fs::write(&index, "no index").unwrap();
     scene = scene.restart().await;

@@ -6,7 +6,7 @@ mod district;
 
 use std::time::Duration;
 
-use district::{DEADLINE, Refused, Scene, verify_poverty};
+use district::{DEADLINE, Refused, Scene, records, verify_poverty};
 use legal_aid_gateway::audit::entry::Phase;
 use legal_aid_gateway::client::AgencyClient;
 use legal_aid_gateway::grpc::proto;
@@ -261,10 +261,8 @@ async fn a_question_that_cannot_be_read_any_more_is_given_up_too() {
     let mut request = scene.question();
     request.complete_later = true;
     let id = scene.verify(&request).await.unwrap().verification_id;
-    let url = format!("sqlite://{}", scene.folder.join("gateway.db").display());
-    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
-    sqlx::query("UPDATE verifications SET question = x'00'").execute(&pool).await.unwrap();
-    pool.close().await;
+    let spoilt = "UPDATE verifications SET question = substr(question, 1, 1)";
+    records::execute(&scene.database(), spoilt).await;
     let (_, message) = await_delivery(&scene).await;
     assert_eq!(message.exchange_id, id);
     assert!(verification(&scene.centre, &id).await.unwrap().state() == VerificationState::GivenUp);
@@ -642,10 +640,6 @@ async fn acknowledge(client: &AgencyClient, delivery: &proto::Delivery) {
 }
 
 async fn kept_questions(scene: &Scene) -> i64 {
-    let url = format!("sqlite://{}?mode=ro", scene.folder.join("gateway.db").display());
-    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
-    let count = "SELECT COUNT(*) FROM verifications WHERE question IS NOT NULL";
-    let count = sqlx::query_scalar(count).fetch_one(&pool).await.unwrap();
-    pool.close().await;
-    count
+    let kept = "SELECT COUNT(*) FROM verifications WHERE question IS NOT NULL";
+    records::count(&scene.database(), kept).await
 }

@@ -7,7 +7,7 @@ mod district;
 
 use std::time::Duration;
 
-use district::{Refused, Scene, day_from_today, submit};
+use district::{Refused, Scene, day_from_today, records, submit};
 use legal_aid_gateway::access::Method;
 use legal_aid_gateway::audit::entry::Phase;
 use legal_aid_gateway::client::AgencyClient;
@@ -15,7 +15,6 @@ use legal_aid_gateway::clock::Clock;
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::setup::{codes, purposes};
 use legal_aid_gateway::simulator::court::Script;
-use sqlx::Row as _;
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
@@ -198,17 +197,16 @@ fn of(event: proto::ExchangeEvent) -> Seen {
 
 /// The sequence as it stands in the database.
 async fn written(scene: &Scene) -> Vec<Seen> {
-    let url = format!("sqlite://{}?mode=ro", scene.folder.join("gateway.db").display());
-    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
-    let rows = sqlx::query("SELECT exchange_id, change, state, message FROM exchange_events ORDER BY seq")
-        .fetch_all(&pool)
-        .await
-        .unwrap();
-    let row = |row: sqlx::sqlite::SqliteRow| {
-        let exchange = uuid::Uuid::from_slice(row.get(0)).unwrap().to_string();
-        (exchange, row.get(1), row.get(2), row.get(3))
-    };
-    let written = rows.into_iter().map(row).collect();
-    pool.close().await;
-    written
+    let database = scene.database();
+    let query = format!(
+        "SELECT {}, change, state, CAST(message AS TEXT) FROM exchange_events ORDER BY seq",
+        records::hex(&database, "exchange_id")
+    );
+    let written = records::rows(&database, &query).await;
+    let seen = written.into_iter().map(|row| {
+        let [exchange, change, state, message] = row.try_into().unwrap();
+        let exchange = exchange.parse::<uuid::Uuid>().unwrap().to_string();
+        (exchange, change, state, message.parse().unwrap())
+    });
+    seen.collect()
 }

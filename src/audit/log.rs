@@ -26,7 +26,10 @@ use super::note::{NoteError, SigningKey};
 use super::tile::{TileId, TileSet};
 use super::verifier::StoredEntry;
 use crate::clock::Clock;
-use crate::entropy;
+use crate::{entropy, fault};
+
+/// Longest wait of what was done while the log could not be written, until it is tried again to say how it ended.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Where the log is kept. The store implements it; the log decides what is written.
 pub trait Storage: Send + Sync + 'static {
@@ -244,6 +247,7 @@ pub async fn open<S: Storage>(
     let (turn, _) = storage.turn().await.map_err(|error| OpenError::Storage(Box::new(error)))?;
     let (state, orphans) = State::load(storage.as_ref(), &key, known).await?;
     drop(turn);
+    fault::end_point("start.loaded");
     let interrupted = orphans.len();
     let (queue, requests) = mpsc::channel(queue_capacity);
     let (head_sender, head) = watch::channel(state.signed_head(&key)?);

@@ -23,16 +23,16 @@ use uuid::Uuid;
 use self::away::Away;
 use crate::access::{Agency, Directory};
 use crate::audit::entry::{Entry, Field, Phase, Salt};
-use crate::audit::log::AppendError;
+use crate::audit::log::{AppendError, LONGEST_WAIT};
 use crate::clock::Clock;
 use crate::delivery::inboxes::{Inboxes, NotTaken};
 use crate::delivery::peers::Peers;
 use crate::domain::agency::CreditCode;
-use crate::entropy;
 use crate::grpc::{code_name, proto};
 use crate::identity::certificate::PeerCertificate;
 use crate::store::{AuditLog, DeliveryOutcome, DeliveryRecord, Effect, MessageRecord, Store, StoreError};
 use crate::telemetry::{Attempts, Span, SpanKind, Trace, Traces};
+use crate::{entropy, fault};
 
 /// How often the outbox is looked through when nothing wakes the courier: leases run out silently.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -247,8 +247,10 @@ impl<I: Inboxes> Courier<I> {
             Err(AppendError::Rejected(_)) => return Attempt::Overtaken,
             Err(_) => return Attempt::Stuck,
         };
+        fault::end_point("lease.taken");
         let (began, sent) = (self.clock.now(), Instant::now());
         let (outcome, code) = self.deliver(agency, record, message, &trace).await;
+        fault::end_point("delivery.sent");
         self.traces.tell(&Span {
             trace: &trace,
             name: "Deliver",
@@ -356,7 +358,7 @@ impl<I: Inboxes> Courier<I> {
                 }
                 Err(AppendError::Overloaded | AppendError::Unavailable) => {
                     tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(Duration::from_secs(5));
+                    wait = (wait * 2).min(LONGEST_WAIT);
                 }
             }
         }

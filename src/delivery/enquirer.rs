@@ -17,7 +17,7 @@ use super::peers::Peers;
 use super::registry::{self, LowIncome, PovertyHousehold, Register};
 use crate::access::{Directory, Method};
 use crate::audit::entry::{AgreementReference, Decision, Entry, Field, Phase, PseudonymKey, Salt};
-use crate::audit::log::AppendError;
+use crate::audit::log::{AppendError, LONGEST_WAIT};
 use crate::audit::secret::subject_bytes;
 use crate::clock::Clock;
 use crate::domain::agency::PurposeCode;
@@ -307,7 +307,7 @@ impl Enquirer {
                 }
                 Err(AppendError::Overloaded | AppendError::Unavailable) => {
                     tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(Duration::from_secs(5));
+                    wait = (wait * 2).min(LONGEST_WAIT);
                 }
             }
         }

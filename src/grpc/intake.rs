@@ -25,9 +25,9 @@ use super::operation::{Done, Effectful, Facts, Lookup, Operation, Reading, Witne
 use super::proto;
 use super::status::{LOG_INDEX_HEADER, Refusal};
 use super::wire::shanghai_day;
-use crate::access::Directory;
+use crate::access::{Directory, Method};
 use crate::audit::entry::{Decision, Entry, Field, Phase, PseudonymKey, Salt};
-use crate::audit::log::AppendError;
+use crate::audit::log::{AppendError, LONGEST_WAIT};
 use crate::audit::witnessed::Standing;
 use crate::clock::Clock;
 use crate::delivery::peers::Peers;
@@ -36,8 +36,8 @@ use crate::domain::clocks::Clocks;
 use crate::domain::eligibility::RuleSets;
 use crate::domain::exchange::RequestId;
 use crate::domain::violation::Violations;
-use crate::entropy;
 use crate::store::{AuditLog, Effect, SearchIndex, Store, StoreError};
+use crate::{entropy, fault};
 
 /// Everything that calls are carried out with.
 pub struct Intake {
@@ -98,13 +98,23 @@ pub(super) const RESERVE: Duration = Duration::from_millis(100);
 const MOST_ATTEMPTS: u32 = 3;
 
 impl Intake {
+    /// A call that came in. Without the database's server there is no evidence and no answer, and nobody waits for it.
+    fn take_in<M>(&self, method: Method, request: tonic::Request<M>) -> Result<(Call, M), Status> {
+        let (call, message) = Call::of(method, request)?;
+        if self.store.log_writes().is_away() {
+            call.mark_witnessed();
+            return Err(Refusal::LogUnavailable.into_status(None));
+        }
+        Ok((call, message))
+    }
+
     /// Takes in a call with effect. It runs in its own task: a caller that goes away does not cut it in two. (Boxed,
     /// because a spawned future is moved several times, and this one is large.)
     pub(crate) async fn carry_out<O: Effectful>(
         self: &Arc<Self>,
         request: tonic::Request<O::Request>,
     ) -> Result<Response<O::Response>, Status> {
-        let (call, message) = Call::of(O::METHOD, request)?;
+        let (call, message) = self.take_in(O::METHOD, request)?;
         if !self.store.log_writes().is_failing()
             && let Err(late) = call.take_turn(&self.turns).await
         {
@@ -137,7 +147,7 @@ impl Intake {
         self: &Arc<Self>,
         request: tonic::Request<O::Request>,
     ) -> Result<Response<O::Response>, Status> {
-        let (call, message) = Call::of(O::METHOD, request)?;
+        let (call, message) = self.take_in(O::METHOD, request)?;
         let (intake, of_task) = (Arc::clone(self), call.clone());
         let task = tokio::spawn(Box::pin(async move { intake.read::<O>(&of_task, message).await }));
         match task.await {
@@ -198,6 +208,7 @@ impl Intake {
             }
         };
         call.opened(request_index, request_id, facts.named());
+        fault::end_point("request.durable");
         let mut attempt = 1;
         loop {
             let outcome = match timeout(call.time_left(), O::act(self, call, &mut task)).await {
@@ -439,6 +450,7 @@ impl Intake {
         });
         match self.log.conclude(entry, salt, effects).await {
             Ok(index) => {
+                fault::end_point("answer.durable");
                 call.mark_witnessed();
                 response.witness(proto::AuditReceipt { log_index: index });
                 Answered::Given(Ok(answer_with_index(response, index)))
@@ -509,7 +521,7 @@ pub(super) fn close_as_interrupted(
         let mut wait = Duration::from_millis(200);
         loop {
             tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(Duration::from_secs(5));
+            wait = (wait * 2).min(LONGEST_WAIT);
             let entry = Entry { id: entropy::uuid_v7(clock.now()), ..end.clone() };
             let release = Effect::Release { caller, request_id, request_index };
             match log.conclude(entry, Salt(entropy::bytes()), vec![release]).await {

@@ -121,10 +121,22 @@ pub async fn serve_file(path: &Path, clock: Clock) -> Result<Serving, SimulatorE
 /// # Errors
 /// When there is no address, or certificate or address cannot be used.
 pub async fn serve_config(config: ClerkConfig, clock: Clock) -> Result<Serving, SimulatorError> {
+    serve_with_book(config, Book::default(), clock).await
+}
+
+/// The same, with a book that is kept elsewhere.
+///
+/// # Errors
+/// When there is no address, or certificate or address cannot be used.
+pub async fn serve_with_book(
+    config: ClerkConfig,
+    book: Book,
+    clock: Clock,
+) -> Result<Serving, SimulatorError> {
     let listen = config.listen.ok_or(SimulatorError::NoAddress)?;
     let profile = Profile::load(&config.profile)?;
     let desk = Clerk::sit_down(&config, AgencyClient::new(profile.clone(), clock.clone())?);
-    let inbox = Inbox { taken: Arc::default(), desk };
+    let inbox = Inbox { book, desk };
     let routes = tonic::service::Routes::new(InboxServiceServer::new(inbox));
     start(&profile, listen, routes, clock).await
 }
@@ -178,11 +190,32 @@ async fn pull(
     Ok(count)
 }
 
+/// What an agency has taken over, by delivery id. Cheap to clone; clones are one book.
+#[derive(Clone, Debug, Default)]
+pub struct Book(Arc<Mutex<HashMap<String, BookEntry>>>);
+
+/// A delivery that was taken over.
+#[derive(Clone, Debug)]
+pub struct BookEntry {
+    /// The exchange.
+    pub exchange_id: String,
+    /// Digest of the message.
+    pub sha256: Vec<u8>,
+    /// How often it was handed over. It had effect the first time.
+    pub handed_over: u64,
+}
+
+impl Book {
+    /// All that was taken over.
+    pub fn entries(&self) -> HashMap<String, BookEntry> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// Takes deliveries over, each once.
 #[derive(Clone)]
 struct Inbox {
-    /// Digest by delivery id.
-    taken: Arc<Mutex<HashMap<String, Vec<u8>>>>,
+    book: Book,
     desk: mpsc::UnboundedSender<Taken>,
 }
 
@@ -213,17 +246,23 @@ impl InboxService for Inbox {
             request.into_inner().delivery.ok_or_else(|| Status::invalid_argument("no delivery"))?;
         let taken = Taken::read(&delivery)?;
         let sha256 = taken.sha256.clone();
-        let mut seen = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let already_delivered = match seen.get(&delivery.delivery_id) {
-            Some(known) if *known != sha256 => {
+        let mut book = self.book.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let already_delivered = match book.get_mut(&delivery.delivery_id) {
+            Some(known) if known.sha256 != sha256 => {
                 return Err(Status::failed_precondition("this delivery had another digest before"));
             }
-            known => known.is_some(),
+            Some(known) => {
+                known.handed_over += 1;
+                true
+            }
+            None => false,
         };
         if !already_delivered {
-            // Remembered only once it lies on the desk: an attempt that failed is not done.
+            let exchange_id = taken.message.exchange_id.clone();
+            // Noted only once it lies on the desk: an attempt that failed is not done.
             self.desk.send(taken).map_err(|_| Status::unavailable("nobody works here now"))?;
-            seen.insert(delivery.delivery_id, sha256.clone());
+            let entry = BookEntry { exchange_id, sha256: sha256.clone(), handed_over: 1 };
+            book.insert(delivery.delivery_id, entry);
         }
         Ok(Response::new(proto::DeliverResponse { message_sha256: sha256, already_delivered }))
     }

@@ -83,6 +83,7 @@ impl Storage for Store {
     async fn turn(&self) -> Result<(Turn, log::Standing), StoreError> {
         match &self.writer {
             Pool::Sqlite(_) => Ok((Turn(None), log::Standing::AsLeft)),
+            Pool::Postgres(_) if self.writes.is_away() => Err(StoreError::Away),
             Pool::Postgres(pool) => {
                 let (turn, head) =
                     postgres::Turn::take(pool, self.node()?).await.inspect_err(|_| self.writes.failed())?;

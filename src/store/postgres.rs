@@ -9,6 +9,7 @@ use std::time::Duration;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, Row as _};
+use tokio::time::timeout;
 
 pub(super) use self::partitions::make_ahead;
 pub(super) use self::turn::{Turn, head};
@@ -27,6 +28,9 @@ const READERS: u32 = 8;
 
 /// How long to wait for a connection, or for the server to take one: the refusal must come within a usual deadline.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a connection may rest until it is tried before it is used.
+const UNTRIED: Duration = Duration::from_secs(1);
 
 /// Longest statement that writes. Longer is a fault, and whoever waits for the log waits for it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,7 +93,7 @@ pub(super) async fn open_snapshot(server: &Postgres) -> Result<Pool, StoreError>
 /// A connection outside of any pool.
 pub(super) async fn connect(server: &Postgres) -> Result<PgConnection, StoreError> {
     let options = options(server)?;
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options)).await;
+    let connected = timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options)).await;
     connected.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut)).map_err(|source| unreachable(server, source))
 }
 
@@ -133,8 +137,15 @@ fn pool(most: u32) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(most)
         .acquire_timeout(CONNECT_TIMEOUT)
-        // A connection that broke shows by an error, is closed, and is opened anew for the next.
+        // A connection that broke in use shows by an error, is closed, and is opened anew for the next. One that has rested is
+        // tried first: after a restart of the server each of them would be one more refusal, long after it.
         .test_before_acquire(false)
+        .before_acquire(|connection, rested| {
+            Box::pin(async move {
+                Ok(rested.idle_for < UNTRIED
+                    || matches!(timeout(CONNECT_TIMEOUT / 2, connection.ping()).await, Ok(Ok(()))))
+            })
+        })
         .idle_timeout(None)
         .max_lifetime(None)
 }

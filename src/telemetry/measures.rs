@@ -148,6 +148,7 @@ pub struct LogWrites {
     times: Histogram,
     failed: AtomicU64,
     failing: AtomicBool,
+    away: AtomicBool,
 }
 
 impl Default for LogWrites {
@@ -157,6 +158,7 @@ impl Default for LogWrites {
             times: Histogram::new(COMMIT_BOUNDS),
             failed: AtomicU64::new(0),
             failing: AtomicBool::new(false),
+            away: AtomicBool::new(false),
         }
     }
 }
@@ -167,6 +169,7 @@ impl LogWrites {
         self.entries.observe(entries as f64);
         self.times.observe_time(after);
         self.set_failing(false);
+        self.set_away(false);
     }
 
     /// Counts a batch that could not be written.
@@ -178,6 +181,16 @@ impl LogWrites {
     /// Notes whether writing fails now.
     pub fn set_failing(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
+    }
+
+    /// Notes whether the database's server is away.
+    pub fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
+    }
+
+    /// Whether the database's server was away when it was last looked for: nothing can be written until it is found.
+    pub fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
     }
 
     /// Whether the last write failed.

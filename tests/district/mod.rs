@@ -5,6 +5,9 @@
 #[path = "../support/postgres.rs"]
 #[allow(clippy::duplicate_mod, reason = "a test may take this room and the one that it stands in")]
 pub(crate) mod postgres;
+#[path = "../support/records.rs"]
+#[allow(clippy::duplicate_mod, reason = "a test may take this room and the one that it stands in")]
+pub(crate) mod records;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,6 +25,7 @@ use legal_aid_gateway::access::{Agency, AgencyEndpoint, AgencyStatus, Agreement,
 use legal_aid_gateway::audit::entry::{Entry, keyed_digest};
 use legal_aid_gateway::client::{AgencyClient, Profile};
 use legal_aid_gateway::clock::Clock;
+use legal_aid_gateway::config::Database;
 use legal_aid_gateway::domain::agency::{AgencyKind, CreditCode, PurposeCode};
 use legal_aid_gateway::domain::region::RegionCode;
 use legal_aid_gateway::grpc::json::{from_json, to_json};
@@ -247,28 +251,16 @@ impl Scene {
 
     /// Rows of the tables in which something accepted would leave a trace.
     pub(crate) async fn stored_rows(&self) -> BTreeMap<&'static str, i64> {
-        let configured = std::fs::read_to_string(self.folder.join("gateway.toml")).unwrap();
-        let server = configured.lines().find_map(|line| line.strip_prefix("database = \"postgres"));
-        if let Some(url) = server {
-            let url = format!("postgres{}", url.split('"').next().unwrap());
-            let tables = ["exchanges", "messages", "deliveries", "claims", "outcomes"];
-            let count = |table| postgres::psql(&url, &format!("SELECT COUNT(*) FROM {table}"));
-            return tables.map(|table| (table, count(table).trim().parse().unwrap())).into();
+        let (database, mut rows) = (self.database(), BTreeMap::new());
+        for table in ["exchanges", "messages", "deliveries", "claims", "outcomes"] {
+            rows.insert(table, records::count(&database, &format!("SELECT COUNT(*) FROM {table}")).await);
         }
-        let url = format!("sqlite://{}?mode=ro", self.folder.join("gateway.db").display());
-        let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
-        let mut rows = BTreeMap::new();
-        for (table, count) in [
-            ("exchanges", "SELECT COUNT(*) FROM exchanges"),
-            ("messages", "SELECT COUNT(*) FROM messages"),
-            ("deliveries", "SELECT COUNT(*) FROM deliveries"),
-            ("claims", "SELECT COUNT(*) FROM claims"),
-            ("outcomes", "SELECT COUNT(*) FROM outcomes"),
-        ] {
-            rows.insert(table, sqlx::query_scalar(count).fetch_one(&pool).await.unwrap());
-        }
-        pool.close().await;
         rows
+    }
+
+    /// The gateway's database.
+    pub(crate) fn database(&self) -> Database {
+        records::database_of(&self.folder)
     }
 
     pub(crate) fn fee_waiver(&self) -> proto::SubmitExchangeRequest {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -64,6 +64,11 @@ impl Log {
     /// REQUESTs that wait for their end.
     pub(crate) fn open(&self) -> Vec<u64> {
         self.ends().into_iter().filter(|(_, ends)| ends.is_empty()).map(|(request, _)| request).collect()
+    }
+
+    /// Who wrote it.
+    pub(crate) fn nodes(&self) -> BTreeSet<String> {
+        self.entries.iter().map(|entry| entry.node.clone()).collect()
     }
 
     pub(crate) fn count(&self, phase: Phase) -> usize {

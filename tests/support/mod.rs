@@ -5,7 +5,12 @@
 
 pub(crate) mod log;
 pub(crate) mod postgres;
+pub(crate) mod province;
+pub(crate) mod proxy;
+pub(crate) mod records;
+pub(crate) mod small_disk;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -70,10 +75,7 @@ impl Folder {
 
     /// The database, whichever was chosen.
     pub(crate) fn store(&self) -> Database {
-        match Database::parse(&self.database_name()) {
-            Database::File(path) => self.path().join(path).into(),
-            server => server,
-        }
+        records::database_of(self.path())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -90,10 +92,22 @@ impl Folder {
 
     /// Changes the configuration by replacing a text that must be there.
     pub(crate) fn reconfigure(&self, old: &str, new: &str) {
-        let path = self.file("gateway.toml");
+        self.edit("gateway.toml", old, new);
+    }
+
+    /// Changes a file by replacing a text that must be there.
+    pub(crate) fn edit(&self, file: &str, old: &str, new: &str) {
+        let path = self.file(file);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains(old), "{old} is not in {text}");
         std::fs::write(path, text.replacen(old, new, 1)).unwrap();
+    }
+
+    /// The address on which a configuration has its owner listen.
+    pub(crate) fn address_in(&self, file: &str) -> SocketAddr {
+        let text = std::fs::read_to_string(self.file(file)).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("listen = ")).expect("an address");
+        line.split('"').nth(1).unwrap().parse().unwrap()
     }
 
     pub(crate) fn client(&self, name: &str) -> AgencyClient {
@@ -242,6 +256,17 @@ impl Gateway {
         self.said.lock().unwrap().join("\n")
     }
 
+    /// Sends it a signal, such as `-STOP`.
+    pub(crate) async fn signal(&self, signal: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+    }
+
+    /// Whether it ends by itself within a time.
+    pub(crate) async fn ends_within(&mut self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.child.wait()).await.is_ok()
+    }
+
     /// Ends it at once, as `kill -9` or a power cut of the process does.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
@@ -249,8 +274,7 @@ impl Gateway {
 
     /// Lets it end in order, and waits for that.
     pub(crate) async fn stop(mut self) {
-        let pid = self.pid().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        self.signal("-TERM").await;
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it stops").unwrap();
         assert!(status.success(), "stopped with {status}: {}", self.said());
     }

@@ -10,6 +10,7 @@
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -22,29 +23,44 @@ use std::time::{Duration, Instant};
 /// How long the server may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Ends the server, and removes what it wrote, when the pipe that the test process holds closes.
-const KEEPER: &str = r#""$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=400 >"$2/log" 2>&1 &
-server=$!
-read -r _
+/// Starts the server at each line that comes, and ends it, and removes what it wrote, when the pipe that the test process holds
+/// closes.
+const KEEPER: &str = r#"while read -r _; do
+    wait
+    "$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=400 >>"$2/log" 2>&1 &
+    server=$!
+done
 kill -INT $server 2>/dev/null
-wait $server
-rm -rf "$2""#;
+wait
+rm -rf "$2/data" "$2/log" "$2"/.s.*
+rmdir "$2" 2>/dev/null"#;
 
 /// The URL of a new, empty database; `None` where there is no PostgreSQL.
 pub(crate) fn database() -> Option<String> {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let Some(server) = server() else {
-        // Past the test harness, which keeps the words of tests that pass to itself.
-        let _ = fs::write("/dev/stderr", "SKIPPED: no PostgreSQL (initdb and postgres) is installed\n");
-        return None;
-    };
-    let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-    let created = Command::new(server.bin.join("psql"))
-        .args(["-X", "-q", "-d", &server.url("postgres"), "-c", &format!("CREATE DATABASE {name}")])
-        .output()
-        .expect("psql is installed with the server");
-    assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
-    Some(server.url(&name))
+    let Some(server) = server() else { return told_that_there_is_none() };
+    Some(server.new_database())
+}
+
+/// A server of the caller's own, which it may kill and start again. `None` where none is installed.
+pub(crate) fn own_server() -> Option<Server> {
+    own_server_in(|_| ())
+}
+
+/// The same; `prepare` gets the folder first that the server will write to.
+pub(crate) fn own_server_in(prepare: impl FnOnce(&Path)) -> Option<Server> {
+    let is_required = env::var("REQUIRE_POSTGRES").is_ok_and(|value| value == "1");
+    let bin = binaries();
+    assert!(bin.is_some() || !is_required, "REQUIRE_POSTGRES=1, and no PostgreSQL server is installed");
+    match bin {
+        Some(bin) => Some(start(bin, prepare)),
+        None => told_that_there_is_none(),
+    }
+}
+
+fn told_that_there_is_none<T>() -> Option<T> {
+    // Past the test harness, which keeps the words of tests that pass to itself.
+    let _ = fs::write("/dev/stderr", "SKIPPED: no PostgreSQL (initdb and postgres) is installed\n");
+    None
 }
 
 /// Has the gateway of a configuration work on a new PostgreSQL database where `TEST_DATABASE=postgres` says so: many of the tests
@@ -61,12 +77,32 @@ pub(crate) fn choose(config: &Path) {
 
 /// Runs statements on a database.
 pub(crate) fn psql(url: &str, text: &str) -> String {
-    let server = server().expect("a server");
-    let ran =
-        Command::new(server.bin.join("psql")).args(["-X", "-q", "-A", "-t", "-d", url, "-c", text]).output();
+    run_psql(url, text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// The same, on a server that may be away just now.
+pub(crate) fn try_psql(url: &str, text: &str) -> Option<String> {
+    run_psql(url, text).ok()
+}
+
+/// All rows of a database, as statements that would write them.
+pub(crate) fn dump(url: &str) -> Vec<u8> {
+    let dump = binaries().unwrap_or_default().join("pg_dump");
+    let ran = Command::new(dump).args(["--data-only", "-d", url]).output();
+    let ran = ran.expect("pg_dump is installed with the server");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    ran.stdout
+}
+
+fn run_psql(url: &str, text: &str) -> Result<String, String> {
+    let psql = binaries().unwrap_or_default().join("psql");
+    let ran = Command::new(psql).args(["-X", "-q", "-A", "-t", "-d", url, "-c", text]).output();
     let ran = ran.expect("psql is installed with the server");
-    assert!(ran.status.success(), "{text}: {}", String::from_utf8_lossy(&ran.stderr));
-    String::from_utf8(ran.stdout).unwrap()
+    if ran.status.success() {
+        Ok(String::from_utf8(ran.stdout).unwrap())
+    } else {
+        Err(String::from_utf8_lossy(&ran.stderr).into_owned())
+    }
 }
 
 /// A server.
@@ -74,14 +110,117 @@ pub(crate) struct Server {
     bin: PathBuf,
     /// With `{}` for the name of the database.
     url: String,
-    /// The process that ends with this one.
-    _keeper: Option<Mutex<Child>>,
+    /// What it writes to, and the process that ends with this one; none of a server that was given.
+    kept: Option<Kept>,
+}
+
+struct Kept {
+    folder: PathBuf,
+    keeper: Mutex<Child>,
 }
 
 impl Server {
     fn url(&self, database: &str) -> String {
         self.url.replace("{}", database)
     }
+
+    /// The URL of a new, empty database.
+    pub(crate) fn new_database(&self) -> String {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let created = Command::new(self.bin.join("psql"))
+            .args(["-X", "-q", "-d", &self.url("postgres"), "-c", &format!("CREATE DATABASE {name}")])
+            .output()
+            .expect("psql is installed with the server");
+        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
+        self.url(&name)
+    }
+
+    /// Ends the server at once with all its processes, as a power cut does.
+    pub(crate) fn kill(&self) {
+        let postmaster = self.postmaster();
+        let mut processes = children_of(postmaster);
+        // First the one that would start the others again.
+        processes.insert(0, postmaster);
+        processes.iter().copied().for_each(end_at_once);
+        let begun = Instant::now();
+        while processes.iter().any(|pid| lives(*pid)) {
+            assert!(begun.elapsed() < PATIENCE, "PostgreSQL does not end");
+            sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Ends one of the processes that work for a gateway at once; the server then ends the others, and recovers by itself.
+    /// Returns whether there was one.
+    pub(crate) fn kill_one_at_work(&self, chosen: usize) -> bool {
+        let at_work = children_of(self.postmaster()).into_iter().filter(|pid| {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&command).starts_with("postgres: gateway ")
+        });
+        let at_work: Vec<_> = at_work.collect();
+        if !at_work.is_empty() {
+            end_at_once(at_work[chosen % at_work.len()]);
+        }
+        !at_work.is_empty()
+    }
+
+    /// Waits until it takes connections again; starts it where it has ended altogether.
+    pub(crate) fn come_back(&self) {
+        let begun = Instant::now();
+        while !self.takes_connections() {
+            assert!(begun.elapsed() < PATIENCE, "PostgreSQL does not come back");
+            if !lives(self.postmaster()) {
+                return self.start();
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Starts it, or starts it again, and waits until it takes connections.
+    pub(crate) fn start(&self) {
+        let Kept { folder, keeper } = self.kept.as_ref().expect("a server of this process's own");
+        keeper.lock().unwrap().stdin.as_mut().unwrap().write_all(b"start\n").unwrap();
+        let begun = Instant::now();
+        while !self.takes_connections() {
+            let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
+            assert!(begun.elapsed() < PATIENCE, "PostgreSQL does not start: {}", log());
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn takes_connections(&self) -> bool {
+        let folder = &self.kept.as_ref().expect("a server of this process's own").folder;
+        Command::new(self.bin.join("pg_isready")).arg("-q").arg("-h").arg(folder).status().unwrap().success()
+    }
+
+    /// The first process; of a server that ended in order, 0.
+    fn postmaster(&self) -> u32 {
+        let folder = &self.kept.as_ref().expect("a server of this process's own").folder;
+        let noted = fs::read_to_string(folder.join("data/postmaster.pid")).unwrap_or_default();
+        noted.lines().next().and_then(|pid| pid.parse().ok()).unwrap_or(0)
+    }
+}
+
+fn end_at_once(pid: u32) {
+    // It may have ended by itself.
+    let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+}
+
+/// Whether a process does anything still; one that has ended may wait to be told of.
+fn lives(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|process| process.file_name().to_string_lossy().parse::<u32>().ok());
+    let is_child = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let of = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        of.is_some_and(|of| of.trim().parse() == Ok(parent))
+    };
+    pids.filter(is_child).collect()
 }
 
 fn server() -> Option<&'static Server> {
@@ -98,10 +237,10 @@ fn find_or_start() -> Option<Server> {
             .map_or((url.as_str(), String::new()), |(before, after)| (before, format!("?{after}")));
         let server = before.rsplit_once('/').expect("postgres://server/database").0;
         let bin = bin.unwrap_or_default();
-        return Some(Server { bin, url: format!("{server}/{{}}{after}"), _keeper: None });
+        return Some(Server { bin, url: format!("{server}/{{}}{after}"), kept: None });
     }
     assert!(bin.is_some() || !is_required, "REQUIRE_POSTGRES=1, and no PostgreSQL server is installed");
-    Some(start(bin?))
+    Some(start(bin?, |_| ()))
 }
 
 /// The folder of the newest installed server.
@@ -119,9 +258,10 @@ fn binaries() -> Option<PathBuf> {
         .find(|bin| ["initdb", "postgres", "psql", "pg_isready"].iter().all(|name| bin.join(name).exists()))
 }
 
-fn start(bin: PathBuf) -> Server {
+fn start(bin: PathBuf, prepare: impl FnOnce(&Path)) -> Server {
     // Removed by who ends the server. Short: the path of a socket has little room.
     let folder = tempfile::Builder::new().prefix("lagw-pg-").tempdir().unwrap().keep();
+    prepare(&folder);
     let owner = fs::metadata(&folder).unwrap().uid();
     let user = (owner == 0).then(unprivileged);
     if let Some((uid, gid)) = user {
@@ -144,24 +284,14 @@ fn start(bin: PathBuf) -> Server {
     keeper.args(["-c", KEEPER, "keeper"]).arg(&bin).arg(&folder);
     keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let keeper = as_user(keeper).spawn().unwrap();
-    let begun = Instant::now();
-    loop {
-        let ready = Command::new(bin.join("pg_isready")).arg("-q").arg("-h").arg(&folder).status().unwrap();
-        if ready.success() {
-            break;
-        }
-        assert!(
-            begun.elapsed() < PATIENCE,
-            "PostgreSQL does not start: {}",
-            fs::read_to_string(folder.join("log")).unwrap_or_default()
-        );
-        sleep(Duration::from_millis(20));
-    }
     let mut host = String::new();
     for byte in folder.to_str().unwrap().bytes() {
         write!(host, "%{byte:02X}").unwrap();
     }
-    Server { bin, url: format!("postgres://gateway@{host}/{{}}"), _keeper: Some(Mutex::new(keeper)) }
+    let kept = Some(Kept { folder, keeper: Mutex::new(keeper) });
+    let server = Server { bin, url: format!("postgres://gateway@{host}/{{}}"), kept };
+    server.start();
+    server
 }
 
 /// A user that the server runs as.

@@ -133,7 +133,7 @@ impl Intake {
         self: &Arc<Self>,
         request: tonic::Request<Streaming<O::Request>>,
     ) -> Result<Response<O::Response>, Status> {
-        let (call, stream) = Call::of(O::METHOD, request)?;
+        let (call, stream) = self.take_in(O::METHOD, request)?;
         let (first, rest) = self.first_message(&call, stream).await?;
         let (intake, of_task) = (Arc::clone(self), call.clone());
         let task = tokio::spawn(Box::pin(async move {
@@ -150,7 +150,7 @@ impl Intake {
         self: &Arc<Self>,
         request: tonic::Request<O::Request>,
     ) -> Result<Response<Items<O::Response>>, Status> {
-        let (call, message) = Call::of(O::METHOD, request)?;
+        let (call, message) = self.take_in(O::METHOD, request)?;
         self.open_stream::<O>(call, message, |_| ()).await
     }
 
@@ -159,7 +159,7 @@ impl Intake {
         self: &Arc<Self>,
         request: tonic::Request<Streaming<O::Request>>,
     ) -> Result<Response<Items<O::Response>>, Status> {
-        let (call, stream) = Call::of(O::METHOD, request)?;
+        let (call, stream) = self.take_in(O::METHOD, request)?;
         let (first, rest) = self.first_message(&call, stream).await?;
         self.open_stream::<O>(call, first, |task| O::attach(task, rest)).await
     }
