@@ -1,16 +1,16 @@
 //! Who may ask whom, what, for which purpose. The default is deny: a call needs an agreement in force.
 
+mod agreement;
 mod method;
 
 use std::collections::HashMap;
 
-use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::agreement::{Agreement, BatchTerms, Denial, RateTerms};
 pub use self::method::{Method, PACKAGE, Shape};
-use crate::audit::entry::AgreementReference;
-use crate::domain::agency::{AgencyKind, CreditCode, PurposeCode};
+use crate::domain::agency::{AgencyKind, CreditCode};
 use crate::domain::region::RegionCode;
 
 /// An enrolled agency.
@@ -52,135 +52,6 @@ pub struct AgencyEndpoint {
     pub address: String,
     /// Name in its server certificate (DNS name or IP address).
     pub server_name: String,
-}
-
-/// The machine-readable agreement: the concrete subjects, contents and procedure of cooperation.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Agreement {
-    /// Its id.
-    pub id: String,
-    /// Its version.
-    pub version: u32,
-    /// Who may call.
-    pub caller: CreditCode,
-    /// Which methods.
-    pub methods: Vec<Method>,
-    /// Whom it may ask or write to; for methods that concern no counterpart it may be empty.
-    #[serde(default)]
-    pub counterparts: Vec<CreditCode>,
-    /// For which purposes.
-    pub purposes: Vec<PurposeCode>,
-    /// First day in force (Asia/Shanghai).
-    #[serde(deserialize_with = "day")]
-    pub from: Date,
-    /// Last day in force.
-    #[serde(deserialize_with = "day")]
-    pub until: Date,
-    /// How fast batches may go; without it, as [`BatchTerms::default`] says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub batch: Option<BatchTerms>,
-    /// How fast calls may come under it; without it, as fast as the gateway's own limits let them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<RateTerms>,
-}
-
-/// How fast calls may come under one agreement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RateTerms {
-    /// Calls in a second, over any length of time; 1 to 100,000.
-    pub per_second: u32,
-    /// Calls that may come at once after a pause; 1 to 100,000.
-    pub burst: u32,
-}
-
-impl RateTerms {
-    fn is_sound(self) -> bool {
-        (1..=100_000).contains(&self.per_second) && (1..=100_000).contains(&self.burst)
-    }
-}
-
-/// How fast the questions of batches may go to a registry, over all streams under one agreement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BatchTerms {
-    /// Questions at once; 1 to 256.
-    pub at_once: usize,
-    /// Questions in a second; 1 to 10,000.
-    pub per_second: u32,
-}
-
-impl Default for BatchTerms {
-    fn default() -> Self {
-        Self { at_once: 8, per_second: 100 }
-    }
-}
-
-impl BatchTerms {
-    fn is_sound(self) -> bool {
-        (1..=256).contains(&self.at_once) && (1..=10_000).contains(&self.per_second)
-    }
-}
-
-/// A day as text, or as TOML's own date.
-fn day<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        Text(String),
-        Toml(toml::value::Datetime),
-    }
-    let text = match Written::deserialize(deserializer)? {
-        Written::Text(text) => text,
-        Written::Toml(datetime) => datetime.to_string(),
-    };
-    text.parse().map_err(|_| serde::de::Error::custom("a day is written as 2026-01-31"))
-}
-
-impl Agreement {
-    fn reference(&self) -> AgreementReference {
-        AgreementReference { id: self.id.clone(), version: self.version.to_string() }
-    }
-}
-
-/// Why no agreement allows a call. Says which condition failed, never what exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Denial {
-    /// None names this caller and method.
-    #[error("no agreement allows this agency to call this method")]
-    NoAgreement,
-    /// Those that do are not in force today.
-    #[error("the agreement is not in force today")]
-    NotInForce,
-    /// Those in force do not list the purpose.
-    #[error("the agreement does not allow this purpose")]
-    Purpose,
-    /// Those in force for the purpose do not list the counterpart.
-    #[error("the agreement does not allow this counterpart")]
-    Counterpart,
-}
-
-impl Denial {
-    /// The reason in UPPER_SNAKE.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::NoAgreement => "NO_AGREEMENT",
-            Self::NotInForce => "AGREEMENT_NOT_IN_FORCE",
-            Self::Purpose => "PURPOSE_NOT_AGREED",
-            Self::Counterpart => "COUNTERPART_NOT_AGREED",
-        }
-    }
-
-    /// The same in Chinese, for the person at the desk.
-    pub fn description_zh(self) -> &'static str {
-        match self {
-            Self::NoAgreement => "没有协议允许本机构调用此方法",
-            Self::NotInForce => "协议今日不在有效期内",
-            Self::Purpose => "协议不允许此用途",
-            Self::Counterpart => "协议不允许此对方机构",
-        }
-    }
 }
 
 /// Why a directory file cannot be used.
@@ -327,88 +198,6 @@ impl Directory {
             .filter(|agency| region.is_within(agency.region))
             .max_by_key(|agency| (specificity(agency.region), agency.code))
     }
-
-    /// Whether any agreement names this caller and method. Asked before a request is even read, so that who
-    /// may not call learns nothing about what would be right.
-    ///
-    /// # Errors
-    /// [`Denial::NoAgreement`] when none does.
-    pub fn may_call(&self, caller: &CreditCode, method: Method) -> Result<(), Denial> {
-        self.naming(caller, method).next().map(|_| ()).ok_or(Denial::NoAgreement)
-    }
-
-    /// The agreement that allows a call on a day.
-    ///
-    /// # Errors
-    /// The condition that failed last, in the order method, day, purpose, counterpart.
-    pub fn decide(
-        &self,
-        caller: &CreditCode,
-        method: Method,
-        counterpart: Option<&CreditCode>,
-        purpose: &PurposeCode,
-        on: Date,
-    ) -> Result<AgreementReference, Denial> {
-        let mut denial = Denial::NoAgreement;
-        for agreement in self.naming(caller, method) {
-            if !(agreement.from..=agreement.until).contains(&on) {
-                denial = later(denial, Denial::NotInForce);
-            } else if !agreement.purposes.contains(purpose) {
-                denial = later(denial, Denial::Purpose);
-            } else if counterpart.is_some_and(|code| !agreement.counterparts.contains(code)) {
-                denial = later(denial, Denial::Counterpart);
-            } else {
-                return Ok(agreement.reference());
-            }
-        }
-        Err(denial)
-    }
-
-    /// The purpose that an agreement in force on a day allows a call for, for callers that can name none: the first
-    /// one of the agreement.
-    ///
-    /// # Errors
-    /// [`Denial::NoAgreement`] or [`Denial::NotInForce`].
-    pub fn purpose_of(&self, caller: &CreditCode, method: Method, on: Date) -> Result<&PurposeCode, Denial> {
-        self.may_call(caller, method)?;
-        let mut in_force =
-            self.naming(caller, method).filter(|agreed| (agreed.from..=agreed.until).contains(&on));
-        in_force.find_map(|agreed| agreed.purposes.first()).ok_or(Denial::NotInForce)
-    }
-
-    /// How fast batches may go under an agreement of the caller's.
-    pub fn batch_terms(&self, caller: &CreditCode, agreement: &str) -> BatchTerms {
-        let of_caller = self.agreements.get(caller).map(Vec::as_slice).unwrap_or_default();
-        let found = of_caller.iter().find(|found| found.id == agreement);
-        found.and_then(|found| found.batch).unwrap_or_default()
-    }
-
-    /// The agreements in force on a day that name this caller and method, each with its rate.
-    pub fn rate_terms(
-        &self,
-        caller: &CreditCode,
-        method: Method,
-        on: Date,
-    ) -> impl Iterator<Item = (&str, Option<RateTerms>)> {
-        let in_force = self.naming(caller, method).filter(move |of| (of.from..=of.until).contains(&on));
-        in_force.map(|agreement| (agreement.id.as_str(), agreement.rate))
-    }
-
-    fn naming(&self, caller: &CreditCode, method: Method) -> impl Iterator<Item = &Agreement> {
-        let of_caller = self.agreements.get(caller).map(Vec::as_slice).unwrap_or_default();
-        of_caller.iter().filter(move |agreement| agreement.methods.contains(&method))
-    }
-}
-
-/// The denial that came nearest to being allowed says most.
-fn later(one: Denial, other: Denial) -> Denial {
-    let rank = |denial| match denial {
-        Denial::NoAgreement => 0,
-        Denial::NotInForce => 1,
-        Denial::Purpose => 2,
-        Denial::Counterpart => 3,
-    };
-    if rank(one) >= rank(other) { one } else { other }
 }
 
 fn specificity(region: RegionCode) -> usize {
@@ -418,6 +207,7 @@ fn specificity(region: RegionCode) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::agency::PurposeCode;
 
     const CENTRE: &str = "11320000MB151840XJ";
     const REGISTRY: &str = "91350100M000100Y43";
