@@ -2,14 +2,20 @@
 
 mod agreement;
 mod method;
+mod staff;
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use self::agreement::{Agreement, BatchTerms, Denial, RateTerms};
+pub use self::agreement::{
+    Agreement, AgreementFault, Agreements, BatchTerms, Condition, Considered, Denial, Kindred, OperatorTerms,
+    Party, Question, QuotaTerms, RateTerms,
+};
 pub use self::method::{Method, PACKAGE, Shape};
+use self::staff::Staff;
+pub use self::staff::{StaffMember, Unit};
 use crate::domain::agency::{AgencyKind, CreditCode};
 use crate::domain::region::RegionCode;
 
@@ -54,6 +60,13 @@ pub struct AgencyEndpoint {
     pub server_name: String,
 }
 
+impl Agency {
+    /// Whether it runs the gateway.
+    pub fn is_operator(&self) -> bool {
+        self.kind == AgencyKind::Operator
+    }
+}
+
 /// Why a directory file cannot be used.
 #[derive(Debug, Error)]
 pub enum DirectoryError {
@@ -63,52 +76,45 @@ pub enum DirectoryError {
     /// Two entries with one code or id.
     #[error("{0} appears twice")]
     Repeated(String),
-    /// An agreement names an agency that is not enrolled.
-    #[error("agreement {agreement} names agency {agency}, which is not enrolled; add an [[agency]] for it")]
-    UnknownAgency {
-        /// The agreement.
-        agreement: String,
-        /// The agency.
-        agency: CreditCode,
-    },
+    /// A unit or operator of an agency that is not enrolled.
+    #[error("a unit or operator belongs to agency {0}, which is not enrolled; add an [[agency]] for it")]
+    UnknownAgency(CreditCode),
     /// A registry cannot be asked without an endpoint.
     #[error(
         "registry {0} has no endpoint; add `endpoint = {{ address = \"host:port\", server_name = \"…\" }}`"
     )]
     RegistryWithoutEndpoint(CreditCode),
-    /// Its batches would not move, or without bounds.
-    #[error("agreement {0}: batch takes at_once of 1 to 256 and per_second of 1 to 10000")]
-    BatchOutOfBounds(String),
-    /// Its calls would not pass, or without bounds.
-    #[error("agreement {0}: rate takes per_second and burst of 1 to 100000")]
-    RateOutOfBounds(String),
-    /// It lets a party see or move the deliveries of others.
-    #[error("agreement {agreement} allows {method:?} to an agency whose kind is not operator")]
-    OperatorsOnly {
+    /// An agreement that cannot be one.
+    #[error("agreement {agreement}: {fault}")]
+    Agreement {
         /// The agreement.
         agreement: String,
-        /// The method.
-        method: Method,
+        /// What is wrong with it.
+        fault: AgreementFault,
     },
-    /// It ends before it begins.
-    #[error("agreement {0} ends before it begins")]
-    EndsBeforeItBegins(String),
 }
 
-/// Agencies and agreements, as a TOML file with `[[agency]]` and `[[agreement]]` holds them.
+/// Agencies with their units and operators, and the agreements between them.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     agencies: HashMap<CreditCode, Agency>,
-    agreements: HashMap<CreditCode, Vec<Agreement>>,
+    staff: Staff,
+    agreements: Agreements,
 }
 
-/// The file's form.
+/// The form of a directory file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DirectoryFile {
     /// Enrolled agencies.
     #[serde(default, rename = "agency")]
     pub agencies: Vec<Agency>,
+    /// Units below them.
+    #[serde(default, rename = "unit", skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<Unit>,
+    /// Who acts for them.
+    #[serde(default, rename = "operator", skip_serializing_if = "Vec::is_empty")]
+    pub operators: Vec<StaffMember>,
     /// Agreements.
     #[serde(default, rename = "agreement")]
     pub agreements: Vec<Agreement>,
@@ -139,40 +145,43 @@ impl Directory {
                 return Err(DirectoryError::Repeated(format!("agency {}", earlier.code)));
             }
         }
+        directory.staff = Staff::build(file.units, file.operators).map_err(DirectoryError::Repeated)?;
+        if let Some(unknown) = directory.staff.agencies().find(|code| !directory.agencies.contains_key(code))
+        {
+            return Err(DirectoryError::UnknownAgency(*unknown));
+        }
         let mut ids = std::collections::HashSet::new();
-        for agreement in file.agreements {
-            if !ids.insert(agreement.id.clone()) {
+        for agreement in &file.agreements {
+            if !ids.insert(agreement.id.as_str()) {
                 return Err(DirectoryError::Repeated(format!("agreement {}", agreement.id)));
             }
-            if agreement.until < agreement.from {
-                return Err(DirectoryError::EndsBeforeItBegins(agreement.id));
+            if let Some(fault) = agreement.faults(&directory).into_iter().next() {
+                return Err(DirectoryError::Agreement { agreement: agreement.id.clone(), fault });
             }
-            if agreement.batch.is_some_and(|terms| !terms.is_sound()) {
-                return Err(DirectoryError::BatchOutOfBounds(agreement.id));
-            }
-            if agreement.rate.is_some_and(|terms| !terms.is_sound()) {
-                return Err(DirectoryError::RateOutOfBounds(agreement.id));
-            }
-            let named = std::iter::once(&agreement.caller).chain(&agreement.counterparts);
-            if let Some(agency) = named.into_iter().find(|code| !directory.agencies.contains_key(code)) {
-                return Err(DirectoryError::UnknownAgency {
-                    agreement: agreement.id.clone(),
-                    agency: *agency,
-                });
-            }
-            let is_operator =
-                directory.agency(&agreement.caller).map(|agency| agency.kind) == Some(AgencyKind::Operator);
-            if let Some(method) =
-                agreement.methods.iter().find(|method| method.is_the_operators() && !is_operator)
-            {
-                return Err(DirectoryError::OperatorsOnly {
-                    agreement: agreement.id.clone(),
-                    method: *method,
-                });
-            }
-            directory.agreements.entry(agreement.caller).or_default().push(agreement);
         }
+        directory.agreements = Agreements::new(file.agreements);
         Ok(directory)
+    }
+
+    /// The same agencies, units and operators with other agreements.
+    #[must_use]
+    pub fn with_agreements(&self, agreements: Agreements) -> Self {
+        Self { agencies: self.agencies.clone(), staff: self.staff.clone(), agreements }
+    }
+
+    /// The same agreements with the agencies, units and operators of another directory.
+    #[must_use]
+    pub fn with_agencies_of(&self, other: &Self) -> Self {
+        other.with_agreements(self.agreements.clone())
+    }
+
+    /// The agreements.
+    pub fn agreements(&self) -> &Agreements {
+        &self.agreements
+    }
+
+    fn staff(&self) -> &Staff {
+        &self.staff
     }
 
     /// An enrolled agency.
@@ -253,17 +262,15 @@ mod tests {
         counterpart: &str,
         purpose: &str,
         on: &str,
-    ) -> Result<String, Denial> {
+    ) -> Result<String, Condition> {
         let code = |text| CreditCode::parse(text).unwrap();
+        let (caller, counterpart) = (code(caller), code(counterpart));
+        let purpose = PurposeCode::parse(purpose).unwrap();
+        let question = Question::new(&caller, method, Some(&purpose), on.parse().unwrap());
         directory()
-            .decide(
-                &code(caller),
-                method,
-                Some(&code(counterpart)),
-                &PurposeCode::parse(purpose).unwrap(),
-                on.parse().unwrap(),
-            )
+            .decide(&Question { counterpart: Some(&counterpart), ..question })
             .map(|agreement| format!("{}/{}", agreement.id, agreement.version))
+            .map_err(|denial| denial.condition())
     }
 
     #[test]
@@ -273,21 +280,27 @@ mod tests {
             directory
                 .purpose_of(&centre, method, on.parse().unwrap())
                 .map(|purpose| purpose.as_str().to_owned())
+                .map_err(|denial| denial.condition())
         };
         assert_eq!(of(Method::VerifyLowIncome, "2026-06-01"), Ok("AID_ELIGIBILITY".to_owned()));
-        assert_eq!(of(Method::VerifyLowIncome, "2027-01-01"), Err(Denial::NotInForce));
-        assert_eq!(of(Method::GetTile, "2026-06-01"), Err(Denial::NoAgreement));
+        assert_eq!(of(Method::VerifyLowIncome, "2027-01-01"), Err(Condition::InForce));
+        assert_eq!(of(Method::GetTile, "2026-06-01"), Err(Condition::Method));
     }
 
     #[test]
     fn the_operators_methods_are_for_operators_only() {
         let mut file = DirectoryFile {
             agencies: directory().agencies.into_values().collect(),
-            agreements: directory().agreements.into_values().flatten().collect(),
+            agreements: directory()
+                .agreements()
+                .iter()
+                .map(|agreement| Agreement::clone(agreement))
+                .collect(),
+            ..Default::default()
         };
         file.agreements[0].methods.push(Method::ListDeliveries);
         let error = Directory::build(file.clone()).unwrap_err();
-        assert!(error.to_string().contains("A-1 allows ListDeliveries"), "{error}");
+        assert!(error.to_string().contains("A-1: it allows ListDeliveries"), "{error}");
         for agency in &mut file.agencies {
             if agency.code.as_str() == CENTRE {
                 agency.kind = AgencyKind::Operator;
@@ -301,12 +314,12 @@ mod tests {
         use Method::{SubmitExchange, VerifyLowIncome};
         let (purpose, day) = ("AID_ELIGIBILITY", "2026-06-01");
         assert_eq!(decide(CENTRE, VerifyLowIncome, REGISTRY, purpose, day), Ok("A-1/3".to_owned()));
-        assert_eq!(decide(OTHER, VerifyLowIncome, REGISTRY, purpose, day), Err(Denial::NoAgreement));
-        assert_eq!(decide(CENTRE, SubmitExchange, REGISTRY, purpose, day), Err(Denial::NoAgreement));
-        assert_eq!(decide(CENTRE, VerifyLowIncome, REGISTRY, purpose, "2027-01-01"), Err(Denial::NotInForce));
-        assert_eq!(decide(CENTRE, VerifyLowIncome, REGISTRY, purpose, "2025-12-31"), Err(Denial::NotInForce));
-        assert_eq!(decide(CENTRE, VerifyLowIncome, REGISTRY, "MARKETING", day), Err(Denial::Purpose));
-        assert_eq!(decide(CENTRE, VerifyLowIncome, OTHER, purpose, day), Err(Denial::Counterpart));
+        assert_eq!(decide(OTHER, VerifyLowIncome, REGISTRY, purpose, day), Err(Condition::Method));
+        assert_eq!(decide(CENTRE, SubmitExchange, REGISTRY, purpose, day), Err(Condition::Method));
+        assert_eq!(decide(CENTRE, VerifyLowIncome, REGISTRY, purpose, "2027-01-01"), Err(Condition::InForce));
+        assert_eq!(decide(CENTRE, VerifyLowIncome, REGISTRY, purpose, "2025-12-31"), Err(Condition::InForce));
+        assert_eq!(decide(CENTRE, VerifyLowIncome, REGISTRY, "MARKETING", day), Err(Condition::Purpose));
+        assert_eq!(decide(CENTRE, VerifyLowIncome, OTHER, purpose, day), Err(Condition::Counterpart));
     }
 
     #[test]
@@ -330,7 +343,10 @@ mod tests {
                  from = \"2026-01-01\"\nuntil = \"2026-12-31\"\n{extra}"
             )
         };
-        assert!(matches!(Directory::parse(&agreement("")), Err(DirectoryError::UnknownAgency { .. })));
+        assert!(matches!(
+            Directory::parse(&agreement("")),
+            Err(DirectoryError::Agreement { fault: AgreementFault::UnknownAgency(_), .. })
+        ));
         assert!(matches!(Directory::parse(&agreement("surprise = 1")), Err(DirectoryError::Malformed(_))));
     }
 

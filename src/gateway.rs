@@ -2,9 +2,11 @@
 
 mod admission;
 mod adopter;
+mod agreements;
 mod checkpoint_file;
 mod files;
 mod handles;
+mod housekeeping;
 mod indexer;
 mod metrics;
 mod outbox;
@@ -22,7 +24,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
@@ -32,8 +33,11 @@ use tokio::task::JoinHandle;
 
 use self::admission::Admission;
 use self::adopter::Adopter;
+pub use self::agreements::AgreementsError;
+use self::agreements::Intaking;
 pub use self::files::read_clocks;
 use self::files::{read_credentials, read_directory, read_rules};
+use self::housekeeping::keep_house;
 pub use self::pseudonyms::RotationError;
 use self::remover::Remover;
 use self::routes::routes;
@@ -42,7 +46,7 @@ use self::settings::{acceptor_limits, call_limits, http_limits, patience, schedu
 use self::tiles::Tiles;
 use self::witnesses::Witnesses;
 pub use self::witnesses::WitnessesError;
-use crate::access::{Directory, DirectoryError};
+use crate::access::{Agreements, Directory, DirectoryError};
 use crate::audit::log::{self, OpenError};
 use crate::audit::note::VerifyingKey;
 use crate::clock::Clock;
@@ -54,7 +58,7 @@ use crate::delivery::timer::Timer;
 use crate::domain::agency::CreditCode;
 use crate::domain::clocks::ClocksError;
 use crate::domain::eligibility::RuleSets;
-use crate::grpc::{AttachmentLimits, FindingRules, Front, Intake, Paces, Turns, call_counts};
+use crate::grpc::{AgreementBook, AttachmentLimits, FindingRules, Front, Intake, Paces, Turns, call_counts};
 use crate::identity::acceptor::Acceptor;
 use crate::identity::credentials::CredentialsError;
 use crate::identity::dialler::Dialler;
@@ -62,18 +66,6 @@ use crate::identity::server::{Drained, serve};
 use crate::store::{AuditLog, DatabaseLock, Room, Sealer, SearchIndex, Store, StoreError};
 use crate::telemetry::{Attempts, Traces, TracesError};
 use crate::witness::{Witness, WitnessError};
-
-/// How often the newest checkpoint is written outside the database, and old outcomes are looked for.
-const HOUSEKEEPING: Duration = Duration::from_secs(1);
-
-/// Housekeeping rounds between two searches for outcomes to forget.
-const ROUNDS_BETWEEN_FORGETTING: u64 = 600;
-
-/// Housekeeping rounds between two looks whether the database has room made for what will be written.
-const ROUNDS_BETWEEN_LOOKS_AHEAD: u64 = 30;
-
-/// Outcomes forgotten in one transaction.
-const FORGOTTEN_AT_ONCE: u32 = 500;
 
 /// Why a gateway does not start.
 #[derive(Debug, Error)]
@@ -122,6 +114,9 @@ pub enum StartError {
     /// The audit log.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// The agreements of the directory file.
+    #[error(transparent)]
+    Agreements(#[from] AgreementsError),
     /// The key of pseudonyms.
     #[error(transparent)]
     Rotation(#[from] RotationError),
@@ -151,6 +146,8 @@ pub struct Gateway {
     log_key: VerifyingKey,
     config: Config,
     directory: Arc<ArcSwap<Directory>>,
+    intaking: Intaking,
+    agreements: AgreementBook,
     rules: Arc<ArcSwap<RuleSets>>,
     acceptor: Acceptor,
     dialler: Dialler,
@@ -169,6 +166,7 @@ pub struct Gateway {
     housekeeper: JoinHandle<()>,
     adopter: JoinHandle<()>,
     follower: JoinHandle<()>,
+    agreement_follower: JoinHandle<()>,
     witnesses: JoinHandle<()>,
     /// Witness of others.
     witness: Option<Witness>,
@@ -194,7 +192,8 @@ impl Gateway {
         let certificate_ends = Arc::new(AtomicI64::new(own.not_after.as_second()));
         let secrets = Secrets::load(&config.keys)?;
         let log_key = secrets.log.verifying_key().clone();
-        let directory = Arc::new(ArcSwap::from_pointee(read_directory(&config)?));
+        let file = read_directory(&config)?;
+        let directory = Arc::new(ArcSwap::from_pointee(file.with_agreements(Agreements::default())));
         let rules = Arc::new(ArcSwap::from_pointee(read_rules(&config)?));
         let clocks = Arc::new(read_clocks(&config)?);
         let traces = match &config.traces {
@@ -248,6 +247,17 @@ impl Gateway {
 
         let keys = &secrets.pseudonym;
         pseudonyms::adopt(keys, (&store, &opened.log), &clock, &config.gateway.node, own.agency).await?;
+        let intaking = Intaking {
+            store: store.clone(),
+            log: opened.log.clone(),
+            clock: clock.clone(),
+            node: config.gateway.node.clone(),
+            own: own.agency,
+            two_person: config.agreements.two_person,
+        };
+        intaking.take_in(intaking.compare(file.agreements()).await?).await?;
+        let book = AgreementBook::new(store.clone(), Arc::clone(&directory), config.agreements.two_person);
+        book.read_again().await?;
         outbox::release_leases(&store, &directory.load(), &config.gateway.node, clock.now()).await?;
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
@@ -258,6 +268,7 @@ impl Gateway {
             index: index.clone(),
             log: opened.log.clone(),
             directory: Arc::clone(&directory),
+            agreements: book.clone(),
             peers: peers.clone(),
             rules: Arc::clone(&rules),
             clocks: Arc::clone(&clocks),
@@ -381,6 +392,12 @@ impl Gateway {
             log: opened.log,
             log_key,
             directory,
+            intaking,
+            agreement_follower: tokio::spawn(agreements::follow(
+                book.clone(),
+                until_stopped(stopped.clone()),
+            )),
+            agreements: book,
             rules,
             acceptor,
             dialler,
@@ -439,22 +456,26 @@ impl Gateway {
     }
 
     /// Reads certificates, revocation lists, agencies, agreements and rule sets again. New connections, in and out,
-    /// use them; each call asks the directory and the rules anyway. On an error the old ones stay in force.
+    /// use them; each call asks the directory and the rules anyway. On an error the old ones stay in force. Agreements that
+    /// are new, or of a higher version, are taken into the database.
     ///
     /// # Errors
-    /// When a file cannot be read or contradicts itself.
-    pub fn reload(&self) -> Result<(), StartError> {
+    /// When a file cannot be read or contradicts itself, or the agreements cannot be taken in.
+    pub async fn reload(&self) -> Result<(), StartError> {
         let credentials = read_credentials(&self.config)?;
         let directory = read_directory(&self.config)?;
         let rules = read_rules(&self.config)?;
+        let unknown = self.intaking.compare(directory.agreements()).await?;
         self.certificate_ends.store(credentials.own().not_after.as_second(), Ordering::Relaxed);
         self.acceptor.replace_credentials(&credentials);
         self.dialler.replace_credentials(&credentials);
         if let Some(witness) = &self.witness {
             witness.replace_credentials(&credentials);
         }
-        self.directory.store(Arc::new(directory));
+        self.directory.rcu(|current| current.with_agencies_of(&directory));
         self.rules.store(Arc::new(rules));
+        self.intaking.take_in(unknown).await?;
+        self.agreements.read_again().await?;
         Ok(())
     }
 
@@ -471,6 +492,7 @@ impl Gateway {
             _ = &mut self.housekeeper => "the housekeeper",
             _ = &mut self.adopter => "the task that closes for others",
             _ = &mut self.follower => "the task that follows others",
+            _ = &mut self.agreement_follower => "the task that follows the agreements",
             _ = &mut self.witnesses => "the task that follows the witnesses",
             () = ended(&mut self.witness) => "the witness",
             _ = &mut self.writer => "the audit log's writer",
@@ -507,13 +529,14 @@ impl Gateway {
         let _ = self.housekeeper.await;
         let _ = within(self.adopter).await;
         let _ = self.follower.await;
+        let _ = self.agreement_follower.await;
         let _ = self.witnesses.await;
         if let Some(witness) = self.witness {
             witness.stop().await;
         }
         // Its admission policy holds the log; the writer ends with the log's last holder.
         drop(self.acceptor);
-        drop(self.log);
+        drop((self.log, self.intaking));
         // Calls that were aborted may hold the log for a moment longer.
         let _ = tokio::time::timeout(drain, self.writer).await;
         self.store.close().await;
@@ -540,60 +563,4 @@ async fn ended(witness: &mut Option<Witness>) {
 
 async fn until_stopped(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-/// Keeps the newest checkpoint outside the database, and forgets outcomes and unfinished uploads past their time.
-async fn keep_house(
-    log: AuditLog,
-    store: Store,
-    clock: Clock,
-    checkpoint: Option<PathBuf>,
-    keep_outcomes: Duration,
-    keep_unfinished: Duration,
-    stop: impl Future<Output = ()>,
-) {
-    let mut stop = std::pin::pin!(stop);
-    let (mut written, mut more_to_forget) = (0, false);
-    for round in 0u64.. {
-        let stopping = tokio::select! {
-            () = &mut stop => true,
-            () = tokio::time::sleep(HOUSEKEEPING) => false,
-        };
-        let head = log.head();
-        if let Some(path) = &checkpoint
-            && head.size > written
-        {
-            match checkpoint_file::write(path, &head.checkpoint) {
-                Ok(()) => written = head.size,
-                Err(error) => {
-                    tracing::warn!(%error, path = %path.display(), "checkpoint file cannot be written");
-                }
-            }
-        }
-        if stopping {
-            return;
-        }
-        // Every round only while there is more: the writer is not kept from the log for long.
-        if (more_to_forget || round % ROUNDS_BETWEEN_FORGETTING == 0)
-            && let Ok(before) = clock.now().checked_sub(keep_outcomes)
-        {
-            let forgotten = store.forget_outcomes(before, FORGOTTEN_AT_ONCE).await;
-            more_to_forget = matches!(forgotten, Ok(count) if count >= u64::from(FORGOTTEN_AT_ONCE));
-            if let Err(error) = forgotten {
-                tracing::warn!(%error, "old outcomes cannot be forgotten");
-            }
-        }
-        if round % ROUNDS_BETWEEN_LOOKS_AHEAD == 0
-            && let Err(error) = store.make_room_ahead().await
-        {
-            tracing::warn!(%error, "partitions cannot be made ahead; the log stops when the last one is full");
-        }
-        if let Ok(before) = clock.now().checked_sub(keep_unfinished) {
-            match store.forget_uploads(before).await {
-                Ok(0) => {}
-                Ok(removed) => tracing::info!(removed, "unfinished uploads removed"),
-                Err(error) => tracing::warn!(%error, "unfinished uploads cannot be removed"),
-            }
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! How fast calls and batches may come under an agreement.
+//! How fast, how many, and by whom calls may come under an agreement.
 
 use serde::{Deserialize, Serialize};
 
@@ -37,5 +37,50 @@ impl Default for BatchTerms {
 impl BatchTerms {
     pub(in crate::access) fn is_sound(self) -> bool {
         (1..=256).contains(&self.at_once) && (1..=10_000).contains(&self.per_second)
+    }
+}
+
+/// How many calls an agreement allows to each agency that it takes in. A call counts once it is allowed and its first entry is
+/// written, whatever comes of it; the retry of a request id does not count again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaTerms {
+    /// Calls in a clock hour; 1 to 1,000,000,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_hour: Option<u32>,
+    /// Calls in a day (Asia/Shanghai).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_day: Option<u32>,
+    /// Calls of one operator in a clock hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator_per_hour: Option<u32>,
+    /// Calls of one operator in a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator_per_day: Option<u32>,
+}
+
+impl QuotaTerms {
+    pub(in crate::access) fn is_sound(self) -> bool {
+        let limits = [self.per_hour, self.per_day, self.operator_per_hour, self.operator_per_day];
+        limits.iter().flatten().all(|limit| (1..=1_000_000_000).contains(limit))
+            && limits.iter().any(Option::is_some)
+    }
+}
+
+/// Which operators of the caller may act.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OperatorTerms {
+    /// Any that the caller names.
+    #[default]
+    Any,
+    /// Those that the directory lists, within their days.
+    Listed,
+}
+
+impl OperatorTerms {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::Any
     }
 }
