@@ -6,6 +6,8 @@ mod evaluation;
 mod index;
 mod party;
 mod terms;
+#[cfg(test)]
+mod tests;
 mod written;
 
 use jiff::civil::Date;

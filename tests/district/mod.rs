@@ -5,6 +5,7 @@
 #[path = "../support/postgres.rs"]
 #[allow(clippy::duplicate_mod, reason = "a test may take this room and the one that it stands in")]
 pub(crate) mod postgres;
+pub(crate) mod samples;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

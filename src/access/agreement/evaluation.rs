@@ -160,8 +160,9 @@ impl Directory {
             }
             Condition::Purpose => question.purpose.is_none_or(|purpose| agreement.purposes.contains(purpose)),
             Condition::LegalBasis => {
-                let relied_on =
-                    |basis: &[LegalBasis]| basis.iter().any(|basis| agreement.legal_basis.contains(basis));
+                let relied_on = |relied: &[LegalBasis]| {
+                    relied.iter().any(|basis| is_among(basis, &agreement.legal_basis))
+                };
                 agreement.legal_basis.is_empty() || question.legal_basis.is_none_or(relied_on)
             }
             Condition::Programme => question.programmes.iter().all(|programme| agreement.covers(*programme)),
@@ -182,6 +183,12 @@ impl Directory {
             _ => Listing::Valid,
         }
     }
+}
+
+/// Whether an article is among others: a law's title is the same with and without its brackets.
+fn is_among(basis: &LegalBasis, others: &[LegalBasis]) -> bool {
+    let bare = |basis: &'_ LegalBasis| basis.law().trim_matches(['《', '》']).to_owned();
+    others.iter().any(|other| basis.article() == other.article() && bare(basis) == bare(other))
 }
 
 fn considered(agreement: &Agreement, failed: Condition) -> Considered {

@@ -26,7 +26,7 @@ pub(in crate::cli) struct Explain {
     #[arg(long, value_name = "CODE", default_value = "")]
     counterpart: String,
     /// What for.
-    #[arg(long = "for", value_name = "PURPOSE", default_value = "")]
+    #[arg(id = "wanted", long = "for", value_name = "PURPOSE", default_value = "")]
     purpose: String,
     /// Of which kind it would be, such as FEE_WAIVER.
     #[arg(long)]

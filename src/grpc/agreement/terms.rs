@@ -29,7 +29,10 @@ pub(crate) fn read(violations: &mut Violations, value: Option<&proto::Agreement>
         };
         at_least_one(v, "methods", value.methods.is_empty());
         at_least_one(v, "purposes", value.purposes.is_empty());
-        let mut agreement = Agreement::new(id?, value.version, caller?, (from?, until?));
+        let version = v.require("version", number(value.version));
+        let batch = value.batch.as_ref().and_then(|batch| self::batch(v, batch));
+        let rate = value.rate.as_ref().and_then(|rate| self::rate(v, rate));
+        let mut agreement = Agreement::new(id?, version?, caller?, (from?, until?));
         agreement.unit = match value.unit.as_str() {
             "" => None,
             unit => v.check("unit", UnitCode::parse(unit)),
@@ -51,12 +54,30 @@ pub(crate) fn read(violations: &mut Violations, value: Option<&proto::Agreement>
         agreement.operators =
             if value.listed_operators_only { OperatorTerms::Listed } else { OperatorTerms::Any };
         agreement.quota = value.quota.as_ref().map(quota);
-        agreement.batch = value.batch.map(|batch| BatchTerms {
-            at_once: usize::try_from(batch.at_once).unwrap_or(usize::MAX),
-            per_second: batch.per_second,
-        });
-        agreement.rate = value.rate.map(|rate| RateTerms { per_second: rate.per_second, burst: rate.burst });
+        agreement.batch = batch;
+        agreement.rate = rate;
         Some(agreement)
+    })
+}
+
+/// A number that is there.
+fn number(value: u32) -> Option<u32> {
+    (value > 0).then_some(value)
+}
+
+fn batch(violations: &mut Violations, value: &proto::AgreementBatch) -> Option<BatchTerms> {
+    violations.within("batch", |v| {
+        let at_once = v.require("at_once", number(value.at_once));
+        let per_second = v.require("per_second", number(value.per_second));
+        Some(BatchTerms { at_once: usize::try_from(at_once?).unwrap_or(usize::MAX), per_second: per_second? })
+    })
+}
+
+fn rate(violations: &mut Violations, value: &proto::AgreementRate) -> Option<RateTerms> {
+    violations.within("rate", |v| {
+        let per_second = v.require("per_second", number(value.per_second));
+        let burst = v.require("burst", number(value.burst));
+        Some(RateTerms { per_second: per_second?, burst: burst? })
     })
 }
 
@@ -102,8 +123,18 @@ fn known<T>(violations: &mut Violations, field: &str, found: Option<T>) -> Optio
 }
 
 fn party(violations: &mut Violations, field: &str, value: &proto::AgreementParty) -> Option<Party> {
+    let is_known =
+        |kind: proto::AgencyKind| AgencyKind::ALL.iter().copied().find(|known| agency_kind(*known) == kind);
     let is_kind = value.kind != 0 || !value.region.is_empty();
-    if is_kind != value.agency.is_empty() {
+    let read = violations.within(field, |v| {
+        let kind = if is_kind { word(v, "kind", value.kind, is_known) } else { None };
+        if !is_kind && !value.agency.is_empty() {
+            return v.check("agency", CreditCode::parse(&value.agency)).map(Party::Agency);
+        }
+        let region = (!value.region.is_empty()).then(|| v.check("region", RegionCode::parse(&value.region)));
+        Some(Party::of_kind(kind?, region.flatten()?))
+    });
+    if is_kind != value.agency.is_empty() || (is_kind && value.region.is_empty()) {
         violations.add(
             field,
             "AGENCY_OR_KIND",
@@ -112,16 +143,7 @@ fn party(violations: &mut Violations, field: &str, value: &proto::AgreementParty
         );
         return None;
     }
-    violations.within(field, |v| {
-        if !is_kind {
-            return v.check("agency", CreditCode::parse(&value.agency)).map(Party::Agency);
-        }
-        let kind = word(v, "kind", value.kind, |kind: proto::AgencyKind| {
-            AgencyKind::ALL.iter().copied().find(|known| agency_kind(*known) == kind)
-        });
-        let region = v.check("region", RegionCode::parse(&value.region));
-        Some(Party::of_kind(kind?, region?))
-    })
+    read
 }
 
 /// Reads a mandatory day.
@@ -154,12 +176,11 @@ pub(super) fn programme(violations: &mut Violations, field: &str, value: i32) ->
 }
 
 fn quota(value: &proto::AgreementQuota) -> QuotaTerms {
-    let limit = |limit: u32| (limit > 0).then_some(limit);
     QuotaTerms {
-        per_hour: limit(value.per_hour),
-        per_day: limit(value.per_day),
-        operator_per_hour: limit(value.operator_per_hour),
-        operator_per_day: limit(value.operator_per_day),
+        per_hour: number(value.per_hour),
+        per_day: number(value.per_day),
+        operator_per_hour: number(value.operator_per_hour),
+        operator_per_day: number(value.operator_per_day),
     }
 }
 
