@@ -659,6 +659,26 @@ impl Raw {
         Answered { http: parts.status, headers: parts.headers, body: body.to_bytes(), status }
     }
 
+    /// Calls a method as gRPC does; nothing comes back where the connection was closed.
+    pub(crate) async fn try_call(&self, path: &str, message: &[u8]) -> Option<Answered> {
+        let request = Request::builder()
+            .method(http::Method::POST)
+            .uri(format!("https://{}{path}", self.authority))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Full::new(frame(message)))
+            .unwrap();
+        let mut sender = self.sender.clone();
+        sender.ready().await.ok()?;
+        let response = sender.send_request(request).await.ok()?;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.ok()?;
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        let status =
+            Status::from_header_map(&trailers).or_else(|| Status::from_header_map(&parts.headers))?;
+        Some(Answered { http: parts.status, headers: parts.headers, body: body.to_bytes(), status })
+    }
+
     /// Calls a method as gRPC does.
     pub(crate) async fn call(&self, path: &str, message: &[u8], more: &[(&str, &str)]) -> Answered {
         let mut headers = vec![("content-type", "application/grpc"), ("te", "trailers")];
