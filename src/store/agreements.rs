@@ -272,12 +272,12 @@ impl Store {
         Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, sqlx::Error>>()?)
     }
 
-    /// The newest version of each agreement, and its digest.
+    /// The newest version of each agreement, and its terms.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn newest_agreement_versions(&self) -> Result<BTreeMap<String, (u32, Vec<u8>)>, StoreError> {
-        let rows = sql("SELECT agreement_id, version, digest FROM agreements ORDER BY agreement_id, version")
+    pub async fn newest_agreement_versions(&self) -> Result<BTreeMap<String, (u32, String)>, StoreError> {
+        let rows = sql("SELECT agreement_id, version, terms FROM agreements ORDER BY agreement_id, version")
             .fetch_all(&self.readers)
             .await?;
         // Of several versions of one the last is kept.

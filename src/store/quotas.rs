@@ -45,30 +45,59 @@ pub struct QuotaWindow {
     pub limit: u32,
 }
 
-/// Counts a call, unless a window has no room for it.
+/// Counts a call, unless a window has no room for it; then nothing is counted, also for those behind it in the batch.
 pub(super) async fn count(
     connection: &mut Connection<'_>,
     call: &QuotaUse,
 ) -> Result<Result<(), Rejection>, StoreError> {
-    for window in &call.windows {
-        let counted = sql(
-            "INSERT INTO quota_use (agreement_id, caller, operator, period, begins_us, used) VALUES ($1, $2, $3, $4, $5, 1) \
-             ON CONFLICT (agreement_id, caller, operator, period, begins_us) \
-             DO UPDATE SET used = quota_use.used + 1 WHERE quota_use.used < $6",
-        )
-        .bind(&call.agreement_id)
-        .bind(call.caller.as_str())
-        .bind(&window.operator)
-        .bind(window.period.as_str())
-        .bind(window.begins.as_microsecond())
-        .bind(i64::from(window.limit))
-        .execute(&mut *connection)
-        .await?;
-        if counted == 0 {
+    for (place, window) in call.windows.iter().enumerate() {
+        if !count_in(connection, call, window).await? {
+            for counted in &call.windows[..place] {
+                count_back(connection, call, counted).await?;
+            }
             return Ok(Err(Rejection::QuotaSpent));
         }
     }
     Ok(Ok(()))
+}
+
+/// Counts a call in a window. Returns whether there was room for it.
+async fn count_in(
+    connection: &mut Connection<'_>,
+    call: &QuotaUse,
+    window: &QuotaWindow,
+) -> Result<bool, StoreError> {
+    let counted = sql(
+        "INSERT INTO quota_use (agreement_id, caller, operator, period, begins_us, used) VALUES ($1, $2, $3, $4, $5, 1) \
+         ON CONFLICT (agreement_id, caller, operator, period, begins_us) \
+         DO UPDATE SET used = quota_use.used + 1 WHERE quota_use.used < $6",
+    )
+    .bind(&call.agreement_id)
+    .bind(call.caller.as_str())
+    .bind(&window.operator)
+    .bind(window.period.as_str())
+    .bind(window.begins.as_microsecond())
+    .bind(i64::from(window.limit))
+    .execute(&mut *connection)
+    .await?;
+    Ok(counted > 0)
+}
+
+async fn count_back(
+    connection: &mut Connection<'_>,
+    call: &QuotaUse,
+    window: &QuotaWindow,
+) -> Result<(), StoreError> {
+    sql("UPDATE quota_use SET used = used - 1 WHERE agreement_id = $1 AND caller = $2 AND operator = $3 \
+         AND period = $4 AND begins_us = $5")
+    .bind(&call.agreement_id)
+    .bind(call.caller.as_str())
+    .bind(&window.operator)
+    .bind(window.period.as_str())
+    .bind(window.begins.as_microsecond())
+    .execute(&mut *connection)
+    .await?;
+    Ok(())
 }
 
 impl Store {
