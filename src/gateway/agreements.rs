@@ -14,12 +14,15 @@ use crate::domain::agency::CreditCode;
 use crate::entropy;
 use crate::grpc::{AgreementBook, sha256};
 use crate::store::{
-    ActedBy, AgreementAct, AgreementChange, AgreementState, AuditLog, Effect, NewAgreementState, Store,
+    ActedBy, AgreementAct, AgreementChange, AgreementState, AuditLog, Duty, Effect, NewAgreementState, Store,
     StoreError,
 };
 
 /// How often the database is asked whether the agreements have changed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How soon it is looked again whether another gateway is done with its own file.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
 
 /// Agreements that are taken in at once: the log's queue is for others too.
 const AT_ONCE: usize = 256;
@@ -70,11 +73,19 @@ pub(super) struct Intaking {
 pub(super) struct Unknown {
     agreements: Vec<(Agreement, String)>,
     state: AgreementState,
+    /// Until it is taken in, no other gateway compares.
+    _duty: Duty,
 }
 
 impl Intaking {
     /// What of the file's agreements is new to the database, or of a higher version. What has ended stays ended.
     pub(super) async fn compare(&self, file: &Agreements) -> Result<Unknown, AgreementsError> {
+        let duty = loop {
+            match self.store.take_duty("agreements").await? {
+                Some(duty) => break duty,
+                None => tokio::time::sleep(TRY_AGAIN).await,
+            }
+        };
         let known = self.store.newest_agreement_versions().await?;
         let mut agreements = Vec::new();
         for agreement in file.iter() {
@@ -95,7 +106,7 @@ impl Intaking {
         // The first agreements of all are what the gateway begins with: there is no operator yet who could approve.
         let waits = self.two_person && !known.is_empty();
         let state = if waits { AgreementState::Pending } else { AgreementState::Effective };
-        Ok(Unknown { agreements, state })
+        Ok(Unknown { agreements, state, _duty: duty })
     }
 
     /// Takes it in, each agreement by an entry of its own.
@@ -110,7 +121,7 @@ impl Intaking {
             }
             while let Some(appended) = appending.join_next().await {
                 match appended {
-                    // Another gateway took it in at the same time.
+                    // An operator put it in at the same time.
                     Ok(Ok(_) | Err(AppendError::Rejected(_))) => {}
                     Ok(Err(_)) | Err(_) => return Err(AgreementsError::Unwritable),
                 }

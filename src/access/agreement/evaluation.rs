@@ -14,8 +14,7 @@ use crate::domain::eligibility::Programme;
 use crate::domain::exchange::Kind;
 use crate::domain::law::LegalBasis;
 
-/// What is to be allowed. What is not known, or that the call does not have, fails no condition: who asks before all is
-/// known asks again afterwards.
+/// What is to be allowed. What a call does not have fails no condition; who asks before all is known asks again afterwards.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'q> {
     /// Who calls.
@@ -38,6 +37,8 @@ pub struct Question<'q> {
     pub programmes: &'q [Programme],
     /// The day (Asia/Shanghai).
     pub on: Date,
+    /// Whether unit and operator may still become known: then it is no failure that they are not.
+    pub is_early: bool,
 }
 
 impl<'q> Question<'q> {
@@ -54,6 +55,7 @@ impl<'q> Question<'q> {
             legal_basis: None,
             programmes: &[],
             on,
+            is_early: false,
         }
     }
 }
@@ -118,7 +120,7 @@ impl Directory {
     /// # Errors
     /// [`Condition::Method`] or [`Condition::InForce`].
     pub fn purpose_of(&self, caller: &CreditCode, method: Method, on: Date) -> Result<&PurposeCode, Denial> {
-        let allowed = self.decide(&Question::new(caller, method, None, on))?;
+        let allowed = self.decide(&Question { is_early: true, ..Question::new(caller, method, None, on) })?;
         allowed.purposes.first().ok_or(Denial::none())
     }
 
@@ -152,7 +154,8 @@ impl Directory {
         match condition {
             Condition::Method => true,
             Condition::Unit => {
-                agreement.unit.as_ref().is_none_or(|agreed| question.unit.is_none_or(|unit| unit == agreed))
+                let of_agreed = |agreed| question.unit.map_or(question.is_early, |unit| unit == agreed);
+                agreement.unit.as_ref().is_none_or(of_agreed)
             }
             Condition::InForce => (agreement.from..=agreement.until).contains(&question.on),
             Condition::Kind => {
@@ -180,6 +183,7 @@ impl Directory {
             (OperatorTerms::Listed, Some(unit), Some(operator)) => {
                 self.staff().listing(question.caller, unit, operator, question.on)
             }
+            (OperatorTerms::Listed, ..) if !question.is_early => Listing::NotListed,
             _ => Listing::Valid,
         }
     }

@@ -83,7 +83,7 @@ fn each_condition_denies_by_itself_and_lets_pass_what_fits() {
 }
 
 #[test]
-fn what_is_not_known_yet_stands_in_no_ones_way() {
+fn what_is_not_known_yet_stands_in_no_ones_way_and_who_acts_must_be_known_in_the_end() {
     let narrow = |of: &mut Agreement| {
         of.unit = Some(UnitCode::parse("night").unwrap());
         of.kinds = vec![Kind::JudicialRelief];
@@ -100,10 +100,21 @@ fn what_is_not_known_yet_stands_in_no_ones_way() {
             purpose: None,
             legal_basis: None,
             programmes: &[],
+            is_early: true,
             ..*question
         };
     })
     .unwrap();
+    let nobody = |narrow: fn(&mut Agreement)| {
+        let decided = decide(&directory(narrow), |question| {
+            question.unit = None;
+            question.operator = None;
+        });
+        decided.map_err(|denial| denial.condition())
+    };
+    assert_eq!(nobody(|of| of.unit = UnitCode::parse("main").ok()), Err(Condition::Unit));
+    assert_eq!(nobody(|of| of.operators = OperatorTerms::Listed), Err(Condition::OperatorListed));
+    assert_eq!(nobody(|_| ()), Ok(()));
 }
 
 #[test]

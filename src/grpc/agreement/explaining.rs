@@ -93,6 +93,7 @@ impl Lookup for ExplainAgreement {
             legal_basis: asked.legal_basis.as_deref(),
             programmes: &asked.programmes,
             on: asked.on,
+            is_early: true,
         };
         let directory = intake.directory.load();
         let allowing = directory.decide(&question).ok();

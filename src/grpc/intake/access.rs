@@ -45,7 +45,7 @@ impl Intake {
     fn decide_early<O: Operation>(&self, call: &Call, facts: &Facts) -> Result<Arc<Agreement>, Denial> {
         let (caller, directory) = (call.caller(), self.directory.load());
         let question = facts.question(&caller, O::METHOD, shanghai_day(call.arrived()));
-        let question = Question { counterpart: None, ..question };
+        let question = Question { counterpart: None, is_early: true, ..question };
         directory.decide_but_for(&question, &facts.spent).map(Arc::clone)
     }
 
@@ -157,6 +157,7 @@ impl Facts {
             legal_basis: self.relied_on.as_deref(),
             programmes: &self.programmes,
             on,
+            is_early: false,
         }
     }
 }

@@ -170,6 +170,7 @@ fn own_pace(intake: &Intake, stream: &Call, question: &Question) -> Option<Arc<P
     let today = shanghai_day(intake.clock.now());
     let question = access::Question {
         counterpart: Some(&registry),
+        is_early: true,
         ..access::Question::new(&caller, method, Some(&purpose), today)
     };
     let agreement = directory.decide(&question).ok()?;
