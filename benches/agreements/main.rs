@@ -30,13 +30,13 @@ fn main() {
     let directory = directory(&codes);
     println!("{AGENCIES} agencies, {AGREEMENTS} agreements, {DECISIONS} decisions of each kind\n");
     println!("| decision | p50 | p99 | p99.9 | most |\n|---|---|---|---|---|");
-    tell("none: the clock alone", measure(|_| ()));
-    tell("allowed", measure(|number| decide(&directory, &codes, number, "P_3", true)));
-    tell("allowed by kind and region", measure(|number| decide(&directory, &codes, number, "P_WIDE", true)));
-    tell("denied: another purpose", measure(|number| decide(&directory, &codes, number, "P_NONE", false)));
+    tell("none: the clock alone", &measure(|_| ()));
+    tell("allowed", &measure(|number| decide(&directory, &codes, number, "P_3", true)));
+    tell("allowed by kind and region", &measure(|number| decide(&directory, &codes, number, "P_WIDE", true)));
+    tell("denied: another purpose", &measure(|number| decide(&directory, &codes, number, "P_NONE", false)));
     tell(
         "denied: another counterpart",
-        measure(|number| {
+        &measure(|number| {
             let question = Question { counterpart: Some(&codes[0]), ..question(&codes, number) };
             let purpose = PurposeCode::parse("P_3").unwrap();
             assert!(directory.decide(&Question { purpose: Some(&purpose), ..question }).is_err());
@@ -46,7 +46,7 @@ fn main() {
     let last = PurposeCode::parse("P_999").unwrap();
     tell(
         &format!("allowed by the last of {OF_THE_BUSIEST} of one caller and method"),
-        measure(|_| {
+        &measure(|_| {
             let on = date(2026, 6, 1);
             let question = Question::new(&busiest, Method::GetExchange, Some(&last), on);
             assert!(black_box(directory.decide(&question)).is_ok());
@@ -154,7 +154,7 @@ fn measure(mut once: impl FnMut(usize)) -> Vec<Duration> {
     took
 }
 
-fn tell(what: &str, took: Vec<Duration>) {
+fn tell(what: &str, took: &[Duration]) {
     let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
     let micros = |took: Duration| format!("{:.2} µs", took.as_secs_f64() * 1e6);
     let figures = [at(0.5), at(0.99), at(0.999), at(1.0)].map(micros);

@@ -204,7 +204,7 @@ impl Enquirer {
             Err(_) => return Ok(false),
         };
         let answer = self.ask::<R>(record, &kept, started, &trace).await;
-        self.settle::<R>(record, method, request_index, started, &kept.envelope, answer, &agreement).await;
+        self.settle::<R>(record, method, request_index, started, (&kept.envelope, &agreement), answer).await;
         Ok(true)
     }
 
@@ -284,9 +284,8 @@ impl Enquirer {
         method: Method,
         request_index: u64,
         started: Timestamp,
-        envelope: &proto::Envelope,
+        (envelope, agreement): (&proto::Envelope, &Agreement),
         answer: Result<R::Answer, NoAnswer>,
-        agreement: &Agreement,
     ) {
         let (mut answer, mut reason) = match answer {
             Ok(answer) => (answer, None),

@@ -63,7 +63,7 @@ pub(crate) trait Register: Send + Sync + 'static {
     fn leave_out_programmes(answer: &mut Self::Answer, covers: &dyn Fn(Programme) -> bool) -> bool;
 
     /// The fields that an agreement may withhold of an answer, each with how it is taken out; that says whether it was there.
-    fn withholdable() -> &'static [(AnswerField, fn(&mut Self::Answer) -> bool)];
+    fn withholdable() -> &'static [Withholdable<Self::Answer>];
 
     /// The person in a query.
     fn subject(query: &mut Self::Query) -> Option<&mut proto::Subject>;
@@ -95,6 +95,9 @@ pub(crate) trait Register: Send + Sync + 'static {
     /// The answer in the message that brings it later.
     fn outcome(answer: Self::Answer) -> verification_outcome::Answer;
 }
+
+/// A field of an answer, and what takes it out and says whether it was there.
+pub(crate) type Withholdable<A> = (AnswerField, fn(&mut A) -> bool);
 
 /// An answer, and whom it is about by the registry's own word.
 pub(crate) struct Echoed<A> {

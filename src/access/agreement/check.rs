@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::{Agreement, Party};
-use crate::access::{Directory, Method};
+use crate::access::{Agency, Directory, Method};
 use crate::domain::agency::{AgencyKind, CreditCode, MatterId};
 use crate::domain::violation::{BrokenRule, Violations};
 
@@ -101,7 +101,7 @@ impl Agreement {
         unless(self.from <= self.until, AgreementFault::EndsBeforeItBegins);
         let is_operators = match &self.caller {
             // One that is not enrolled is a fault already.
-            Party::Agency(code) => directory.agency(code).is_none_or(|agency| agency.is_operator()),
+            Party::Agency(code) => directory.agency(code).is_none_or(Agency::is_operator),
             Party::Kind(of) => of.kind == AgencyKind::Operator,
         };
         for method in self.methods.iter().filter(|method| method.is_the_operators()) {

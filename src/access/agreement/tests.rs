@@ -61,7 +61,7 @@ fn each_condition_denies_by_itself_and_lets_pass_what_fits() {
             of.counterparts = vec![Party::of_kind(
                 crate::domain::agency::AgencyKind::Court,
                 crate::domain::region::RegionCode::parse("330000").unwrap(),
-            )]
+            )];
         },
     ];
     for narrow in fits {

@@ -2,7 +2,7 @@
 
 use std::mem::take;
 
-use super::Register;
+use super::{Register, Withholdable};
 use crate::access::Agreement;
 use crate::domain::verification::AnswerField;
 use crate::grpc::proto;
@@ -24,7 +24,7 @@ pub(crate) fn withhold<R: Register>(answer: &mut R::Answer, agreement: &Agreemen
 }
 
 /// Of the low-income register.
-pub(super) const OF_LOW_INCOME: &[(AnswerField, fn(&mut proto::LowIncomeAnswer) -> bool)] = &[
+pub(super) const OF_LOW_INCOME: &[Withholdable<proto::LowIncomeAnswer>] = &[
     (AnswerField::CertificateNumber, |answer| {
         each(answer, |status| !take(&mut status.certificate_number).is_empty())
     }),
@@ -42,11 +42,15 @@ pub(super) const OF_LOW_INCOME: &[(AnswerField, fn(&mut proto::LowIncomeAnswer) 
 
 /// Takes something out of every programme; whether it was in any.
 fn each(answer: &mut proto::LowIncomeAnswer, take_out: impl Fn(&mut proto::ProgrammeStatus) -> bool) -> bool {
-    answer.programmes.iter_mut().fold(false, |any, status| take_out(status) || any)
+    let mut any = false;
+    for status in &mut answer.programmes {
+        any |= take_out(status);
+    }
+    any
 }
 
 /// Of the register of poverty households.
-pub(super) const OF_POVERTY_HOUSEHOLDS: &[(AnswerField, fn(&mut proto::PovertyHouseholdAnswer) -> bool)] = &[
+pub(super) const OF_POVERTY_HOUSEHOLDS: &[Withholdable<proto::PovertyHouseholdAnswer>] = &[
     (AnswerField::Kind, |answer| take(&mut answer.kind) != 0),
     (AnswerField::Risk, |answer| take(&mut answer.risk) != 0),
     (AnswerField::IdentifiedOn, |answer| answer.identified_on.take().is_some()),

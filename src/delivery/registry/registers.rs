@@ -5,11 +5,11 @@ use jiff::civil::Date;
 use tonic::transport::Channel;
 
 use super::disclosure::{OF_LOW_INCOME, OF_POVERTY_HOUSEHOLDS};
-use super::{Echoed, Register};
+use super::{Echoed, Register, Withholdable};
 use crate::domain::agency::AgencyKind;
 use crate::domain::eligibility::Programme;
 use crate::domain::region::VillageCode;
-use crate::domain::verification::{AnswerField, HouseholdQuery};
+use crate::domain::verification::HouseholdQuery;
 use crate::domain::violation::Violations;
 use crate::grpc::proto;
 use crate::grpc::proto::registry_service_client::RegistryServiceClient;
@@ -92,7 +92,7 @@ impl Register for LowIncome {
         answer.programmes.len() < before
     }
 
-    fn withholdable() -> &'static [(AnswerField, fn(&mut proto::LowIncomeAnswer) -> bool)] {
+    fn withholdable() -> &'static [Withholdable<proto::LowIncomeAnswer>] {
         OF_LOW_INCOME
     }
 
@@ -184,7 +184,7 @@ impl Register for PovertyHousehold {
         false
     }
 
-    fn withholdable() -> &'static [(AnswerField, fn(&mut proto::PovertyHouseholdAnswer) -> bool)] {
+    fn withholdable() -> &'static [Withholdable<proto::PovertyHouseholdAnswer>] {
         OF_POVERTY_HOUSEHOLDS
     }
 

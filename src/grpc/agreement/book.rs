@@ -50,7 +50,7 @@ impl AgreementBook {
             Ok(true) => tracing::info!("agreements read again"),
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(%error, "agreements cannot be read again; the old ones stay in force")
+                tracing::warn!(%error, "agreements cannot be read again; the old ones stay in force");
             }
         }
     }
