@@ -1,16 +1,22 @@
 //! Who may ask whom, what, for which purpose. The default is deny: a call needs an agreement in force.
 
+mod agreement;
 mod method;
+mod staff;
 
 use std::collections::HashMap;
 
-use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::agreement::{
+    Agreement, AgreementFault, Agreements, BatchTerms, Condition, Considered, Denial, Kindred, OperatorTerms,
+    Party, Question, QuotaTerms, RateTerms,
+};
 pub use self::method::{Method, PACKAGE, Shape};
-use crate::audit::entry::AgreementReference;
-use crate::domain::agency::{AgencyKind, CreditCode, PurposeCode};
+use self::staff::Staff;
+pub use self::staff::{StaffMember, Unit};
+use crate::domain::agency::{AgencyKind, CreditCode};
 use crate::domain::region::RegionCode;
 
 /// An enrolled agency.
@@ -54,132 +60,10 @@ pub struct AgencyEndpoint {
     pub server_name: String,
 }
 
-/// The machine-readable agreement: the concrete subjects, contents and procedure of cooperation.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Agreement {
-    /// Its id.
-    pub id: String,
-    /// Its version.
-    pub version: u32,
-    /// Who may call.
-    pub caller: CreditCode,
-    /// Which methods.
-    pub methods: Vec<Method>,
-    /// Whom it may ask or write to; for methods that concern no counterpart it may be empty.
-    #[serde(default)]
-    pub counterparts: Vec<CreditCode>,
-    /// For which purposes.
-    pub purposes: Vec<PurposeCode>,
-    /// First day in force (Asia/Shanghai).
-    #[serde(deserialize_with = "day")]
-    pub from: Date,
-    /// Last day in force.
-    #[serde(deserialize_with = "day")]
-    pub until: Date,
-    /// How fast batches may go; without it, as [`BatchTerms::default`] says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub batch: Option<BatchTerms>,
-    /// How fast calls may come under it; without it, as fast as the gateway's own limits let them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<RateTerms>,
-}
-
-/// How fast calls may come under one agreement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RateTerms {
-    /// Calls in a second, over any length of time; 1 to 100,000.
-    pub per_second: u32,
-    /// Calls that may come at once after a pause; 1 to 100,000.
-    pub burst: u32,
-}
-
-impl RateTerms {
-    fn is_sound(self) -> bool {
-        (1..=100_000).contains(&self.per_second) && (1..=100_000).contains(&self.burst)
-    }
-}
-
-/// How fast the questions of batches may go to a registry, over all streams under one agreement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BatchTerms {
-    /// Questions at once; 1 to 256.
-    pub at_once: usize,
-    /// Questions in a second; 1 to 10,000.
-    pub per_second: u32,
-}
-
-impl Default for BatchTerms {
-    fn default() -> Self {
-        Self { at_once: 8, per_second: 100 }
-    }
-}
-
-impl BatchTerms {
-    fn is_sound(self) -> bool {
-        (1..=256).contains(&self.at_once) && (1..=10_000).contains(&self.per_second)
-    }
-}
-
-/// A day as text, or as TOML's own date.
-fn day<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        Text(String),
-        Toml(toml::value::Datetime),
-    }
-    let text = match Written::deserialize(deserializer)? {
-        Written::Text(text) => text,
-        Written::Toml(datetime) => datetime.to_string(),
-    };
-    text.parse().map_err(|_| serde::de::Error::custom("a day is written as 2026-01-31"))
-}
-
-impl Agreement {
-    fn reference(&self) -> AgreementReference {
-        AgreementReference { id: self.id.clone(), version: self.version.to_string() }
-    }
-}
-
-/// Why no agreement allows a call. Says which condition failed, never what exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Denial {
-    /// None names this caller and method.
-    #[error("no agreement allows this agency to call this method")]
-    NoAgreement,
-    /// Those that do are not in force today.
-    #[error("the agreement is not in force today")]
-    NotInForce,
-    /// Those in force do not list the purpose.
-    #[error("the agreement does not allow this purpose")]
-    Purpose,
-    /// Those in force for the purpose do not list the counterpart.
-    #[error("the agreement does not allow this counterpart")]
-    Counterpart,
-}
-
-impl Denial {
-    /// The reason in UPPER_SNAKE.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::NoAgreement => "NO_AGREEMENT",
-            Self::NotInForce => "AGREEMENT_NOT_IN_FORCE",
-            Self::Purpose => "PURPOSE_NOT_AGREED",
-            Self::Counterpart => "COUNTERPART_NOT_AGREED",
-        }
-    }
-
-    /// The same in Chinese, for the person at the desk.
-    pub fn description_zh(self) -> &'static str {
-        match self {
-            Self::NoAgreement => "没有协议允许本机构调用此方法",
-            Self::NotInForce => "协议今日不在有效期内",
-            Self::Purpose => "协议不允许此用途",
-            Self::Counterpart => "协议不允许此对方机构",
-        }
+impl Agency {
+    /// Whether it runs the gateway.
+    pub fn is_operator(&self) -> bool {
+        self.kind == AgencyKind::Operator
     }
 }
 
@@ -192,52 +76,45 @@ pub enum DirectoryError {
     /// Two entries with one code or id.
     #[error("{0} appears twice")]
     Repeated(String),
-    /// An agreement names an agency that is not enrolled.
-    #[error("agreement {agreement} names agency {agency}, which is not enrolled; add an [[agency]] for it")]
-    UnknownAgency {
-        /// The agreement.
-        agreement: String,
-        /// The agency.
-        agency: CreditCode,
-    },
+    /// A unit or operator of an agency that is not enrolled.
+    #[error("a unit or operator belongs to agency {0}, which is not enrolled; add an [[agency]] for it")]
+    UnknownAgency(CreditCode),
     /// A registry cannot be asked without an endpoint.
     #[error(
         "registry {0} has no endpoint; add `endpoint = {{ address = \"host:port\", server_name = \"…\" }}`"
     )]
     RegistryWithoutEndpoint(CreditCode),
-    /// Its batches would not move, or without bounds.
-    #[error("agreement {0}: batch takes at_once of 1 to 256 and per_second of 1 to 10000")]
-    BatchOutOfBounds(String),
-    /// Its calls would not pass, or without bounds.
-    #[error("agreement {0}: rate takes per_second and burst of 1 to 100000")]
-    RateOutOfBounds(String),
-    /// It lets a party see or move the deliveries of others.
-    #[error("agreement {agreement} allows {method:?} to an agency whose kind is not operator")]
-    OperatorsOnly {
+    /// An agreement that cannot be one.
+    #[error("agreement {agreement}: {fault}")]
+    Agreement {
         /// The agreement.
         agreement: String,
-        /// The method.
-        method: Method,
+        /// What is wrong with it.
+        fault: AgreementFault,
     },
-    /// It ends before it begins.
-    #[error("agreement {0} ends before it begins")]
-    EndsBeforeItBegins(String),
 }
 
-/// Agencies and agreements, as a TOML file with `[[agency]]` and `[[agreement]]` holds them.
+/// Agencies with their units and operators, and the agreements between them.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     agencies: HashMap<CreditCode, Agency>,
-    agreements: HashMap<CreditCode, Vec<Agreement>>,
+    staff: Staff,
+    agreements: Agreements,
 }
 
-/// The file's form.
+/// The form of a directory file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DirectoryFile {
     /// Enrolled agencies.
     #[serde(default, rename = "agency")]
     pub agencies: Vec<Agency>,
+    /// Units below them.
+    #[serde(default, rename = "unit", skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<Unit>,
+    /// Who acts for them.
+    #[serde(default, rename = "operator", skip_serializing_if = "Vec::is_empty")]
+    pub operators: Vec<StaffMember>,
     /// Agreements.
     #[serde(default, rename = "agreement")]
     pub agreements: Vec<Agreement>,
@@ -268,40 +145,43 @@ impl Directory {
                 return Err(DirectoryError::Repeated(format!("agency {}", earlier.code)));
             }
         }
+        directory.staff = Staff::build(file.units, file.operators).map_err(DirectoryError::Repeated)?;
+        if let Some(unknown) = directory.staff.agencies().find(|code| !directory.agencies.contains_key(code))
+        {
+            return Err(DirectoryError::UnknownAgency(*unknown));
+        }
         let mut ids = std::collections::HashSet::new();
-        for agreement in file.agreements {
-            if !ids.insert(agreement.id.clone()) {
+        for agreement in &file.agreements {
+            if !ids.insert(agreement.id.as_str()) {
                 return Err(DirectoryError::Repeated(format!("agreement {}", agreement.id)));
             }
-            if agreement.until < agreement.from {
-                return Err(DirectoryError::EndsBeforeItBegins(agreement.id));
+            if let Some(fault) = agreement.faults(&directory).into_iter().next() {
+                return Err(DirectoryError::Agreement { agreement: agreement.id.clone(), fault });
             }
-            if agreement.batch.is_some_and(|terms| !terms.is_sound()) {
-                return Err(DirectoryError::BatchOutOfBounds(agreement.id));
-            }
-            if agreement.rate.is_some_and(|terms| !terms.is_sound()) {
-                return Err(DirectoryError::RateOutOfBounds(agreement.id));
-            }
-            let named = std::iter::once(&agreement.caller).chain(&agreement.counterparts);
-            if let Some(agency) = named.into_iter().find(|code| !directory.agencies.contains_key(code)) {
-                return Err(DirectoryError::UnknownAgency {
-                    agreement: agreement.id.clone(),
-                    agency: *agency,
-                });
-            }
-            let is_operator =
-                directory.agency(&agreement.caller).map(|agency| agency.kind) == Some(AgencyKind::Operator);
-            if let Some(method) =
-                agreement.methods.iter().find(|method| method.is_the_operators() && !is_operator)
-            {
-                return Err(DirectoryError::OperatorsOnly {
-                    agreement: agreement.id.clone(),
-                    method: *method,
-                });
-            }
-            directory.agreements.entry(agreement.caller).or_default().push(agreement);
         }
+        directory.agreements = Agreements::new(file.agreements);
         Ok(directory)
+    }
+
+    /// The same agencies, units and operators with other agreements.
+    #[must_use]
+    pub fn with_agreements(&self, agreements: Agreements) -> Self {
+        Self { agencies: self.agencies.clone(), staff: self.staff.clone(), agreements }
+    }
+
+    /// The same agreements with the agencies, units and operators of another directory.
+    #[must_use]
+    pub fn with_agencies_of(&self, other: &Self) -> Self {
+        other.with_agreements(self.agreements.clone())
+    }
+
+    /// The agreements.
+    pub fn agreements(&self) -> &Agreements {
+        &self.agreements
+    }
+
+    fn staff(&self) -> &Staff {
+        &self.staff
     }
 
     /// An enrolled agency.
@@ -327,88 +207,6 @@ impl Directory {
             .filter(|agency| region.is_within(agency.region))
             .max_by_key(|agency| (specificity(agency.region), agency.code))
     }
-
-    /// Whether any agreement names this caller and method. Asked before a request is even read, so that who
-    /// may not call learns nothing about what would be right.
-    ///
-    /// # Errors
-    /// [`Denial::NoAgreement`] when none does.
-    pub fn may_call(&self, caller: &CreditCode, method: Method) -> Result<(), Denial> {
-        self.naming(caller, method).next().map(|_| ()).ok_or(Denial::NoAgreement)
-    }
-
-    /// The agreement that allows a call on a day.
-    ///
-    /// # Errors
-    /// The condition that failed last, in the order method, day, purpose, counterpart.
-    pub fn decide(
-        &self,
-        caller: &CreditCode,
-        method: Method,
-        counterpart: Option<&CreditCode>,
-        purpose: &PurposeCode,
-        on: Date,
-    ) -> Result<AgreementReference, Denial> {
-        let mut denial = Denial::NoAgreement;
-        for agreement in self.naming(caller, method) {
-            if !(agreement.from..=agreement.until).contains(&on) {
-                denial = later(denial, Denial::NotInForce);
-            } else if !agreement.purposes.contains(purpose) {
-                denial = later(denial, Denial::Purpose);
-            } else if counterpart.is_some_and(|code| !agreement.counterparts.contains(code)) {
-                denial = later(denial, Denial::Counterpart);
-            } else {
-                return Ok(agreement.reference());
-            }
-        }
-        Err(denial)
-    }
-
-    /// The purpose that an agreement in force on a day allows a call for, for callers that can name none: the first
-    /// one of the agreement.
-    ///
-    /// # Errors
-    /// [`Denial::NoAgreement`] or [`Denial::NotInForce`].
-    pub fn purpose_of(&self, caller: &CreditCode, method: Method, on: Date) -> Result<&PurposeCode, Denial> {
-        self.may_call(caller, method)?;
-        let mut in_force =
-            self.naming(caller, method).filter(|agreed| (agreed.from..=agreed.until).contains(&on));
-        in_force.find_map(|agreed| agreed.purposes.first()).ok_or(Denial::NotInForce)
-    }
-
-    /// How fast batches may go under an agreement of the caller's.
-    pub fn batch_terms(&self, caller: &CreditCode, agreement: &str) -> BatchTerms {
-        let of_caller = self.agreements.get(caller).map(Vec::as_slice).unwrap_or_default();
-        let found = of_caller.iter().find(|found| found.id == agreement);
-        found.and_then(|found| found.batch).unwrap_or_default()
-    }
-
-    /// The agreements in force on a day that name this caller and method, each with its rate.
-    pub fn rate_terms(
-        &self,
-        caller: &CreditCode,
-        method: Method,
-        on: Date,
-    ) -> impl Iterator<Item = (&str, Option<RateTerms>)> {
-        let in_force = self.naming(caller, method).filter(move |of| (of.from..=of.until).contains(&on));
-        in_force.map(|agreement| (agreement.id.as_str(), agreement.rate))
-    }
-
-    fn naming(&self, caller: &CreditCode, method: Method) -> impl Iterator<Item = &Agreement> {
-        let of_caller = self.agreements.get(caller).map(Vec::as_slice).unwrap_or_default();
-        of_caller.iter().filter(move |agreement| agreement.methods.contains(&method))
-    }
-}
-
-/// The denial that came nearest to being allowed says most.
-fn later(one: Denial, other: Denial) -> Denial {
-    let rank = |denial| match denial {
-        Denial::NoAgreement => 0,
-        Denial::NotInForce => 1,
-        Denial::Purpose => 2,
-        Denial::Counterpart => 3,
-    };
-    if rank(one) >= rank(other) { one } else { other }
 }
 
 fn specificity(region: RegionCode) -> usize {
@@ -418,6 +216,7 @@ fn specificity(region: RegionCode) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::agency::PurposeCode;
 
     const CENTRE: &str = "11320000MB151840XJ";
     const REGISTRY: &str = "91350100M000100Y43";
@@ -463,17 +262,15 @@ mod tests {
         counterpart: &str,
         purpose: &str,
         on: &str,
-    ) -> Result<String, Denial> {
+    ) -> Result<String, Condition> {
         let code = |text| CreditCode::parse(text).unwrap();
+        let (caller, counterpart) = (code(caller), code(counterpart));
+        let purpose = PurposeCode::parse(purpose).unwrap();
+        let question = Question::new(&caller, method, Some(&purpose), on.parse().unwrap());
         directory()
-            .decide(
-                &code(caller),
-                method,
-                Some(&code(counterpart)),
-                &PurposeCode::parse(purpose).unwrap(),
-                on.parse().unwrap(),
-            )
+            .decide(&Question { counterpart: Some(&counterpart), ..question })
             .map(|agreement| format!("{}/{}", agreement.id, agreement.version))
+            .map_err(|denial| denial.condition())
     }
 
     #[test]
@@ -483,21 +280,27 @@ mod tests {
             directory
                 .purpose_of(&centre, method, on.parse().unwrap())
                 .map(|purpose| purpose.as_str().to_owned())
+                .map_err(|denial| denial.condition())
         };
         assert_eq!(of(Method::VerifyLowIncome, "2026-06-01"), Ok("AID_ELIGIBILITY".to_owned()));
-        assert_eq!(of(Method::VerifyLowIncome, "2027-01-01"), Err(Denial::NotInForce));
-        assert_eq!(of(Method::GetTile, "2026-06-01"), Err(Denial::NoAgreement));
+        assert_eq!(of(Method::VerifyLowIncome, "2027-01-01"), Err(Condition::InForce));
+        assert_eq!(of(Method::GetTile, "2026-06-01"), Err(Condition::Method));
     }
 
     #[test]
     fn the_operators_methods_are_for_operators_only() {
         let mut file = DirectoryFile {
             agencies: directory().agencies.into_values().collect(),
-            agreements: directory().agreements.into_values().flatten().collect(),
+            agreements: directory()
+                .agreements()
+                .iter()
+                .map(|agreement| Agreement::clone(agreement))
+                .collect(),
+            ..Default::default()
         };
         file.agreements[0].methods.push(Method::ListDeliveries);
         let error = Directory::build(file.clone()).unwrap_err();
-        assert!(error.to_string().contains("A-1 allows ListDeliveries"), "{error}");
+        assert!(error.to_string().contains("A-1: it allows ListDeliveries"), "{error}");
         for agency in &mut file.agencies {
             if agency.code.as_str() == CENTRE {
                 agency.kind = AgencyKind::Operator;
@@ -511,12 +314,12 @@ mod tests {
         use Method::{SubmitExchange, VerifyLowIncome};
         let (purpose, day) = ("AID_ELIGIBILITY", "2026-06-01");
         assert_eq!(decide(CENTRE, VerifyLowIncome, REGISTRY, purpose, day), Ok("A-1/3".to_owned()));
-        assert_eq!(decide(OTHER, VerifyLowIncome, REGISTRY, purpose, day), Err(Denial::NoAgreement));
-        assert_eq!(decide(CENTRE, SubmitExchange, REGISTRY, purpose, day), Err(Denial::NoAgreement));
-        assert_eq!(decide(CENTRE, VerifyLowIncome, REGISTRY, purpose, "2027-01-01"), Err(Denial::NotInForce));
-        assert_eq!(decide(CENTRE, VerifyLowIncome, REGISTRY, purpose, "2025-12-31"), Err(Denial::NotInForce));
-        assert_eq!(decide(CENTRE, VerifyLowIncome, REGISTRY, "MARKETING", day), Err(Denial::Purpose));
-        assert_eq!(decide(CENTRE, VerifyLowIncome, OTHER, purpose, day), Err(Denial::Counterpart));
+        assert_eq!(decide(OTHER, VerifyLowIncome, REGISTRY, purpose, day), Err(Condition::Method));
+        assert_eq!(decide(CENTRE, SubmitExchange, REGISTRY, purpose, day), Err(Condition::Method));
+        assert_eq!(decide(CENTRE, VerifyLowIncome, REGISTRY, purpose, "2027-01-01"), Err(Condition::InForce));
+        assert_eq!(decide(CENTRE, VerifyLowIncome, REGISTRY, purpose, "2025-12-31"), Err(Condition::InForce));
+        assert_eq!(decide(CENTRE, VerifyLowIncome, REGISTRY, "MARKETING", day), Err(Condition::Purpose));
+        assert_eq!(decide(CENTRE, VerifyLowIncome, OTHER, purpose, day), Err(Condition::Counterpart));
     }
 
     #[test]
@@ -540,7 +343,10 @@ mod tests {
                  from = \"2026-01-01\"\nuntil = \"2026-12-31\"\n{extra}"
             )
         };
-        assert!(matches!(Directory::parse(&agreement("")), Err(DirectoryError::UnknownAgency { .. })));
+        assert!(matches!(
+            Directory::parse(&agreement("")),
+            Err(DirectoryError::Agreement { fault: AgreementFault::UnknownAgency(_), .. })
+        ));
         assert!(matches!(Directory::parse(&agreement("surprise = 1")), Err(DirectoryError::Malformed(_))));
     }
 

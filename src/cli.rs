@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod agreement;
 mod attachment;
 mod audit;
 mod config;
@@ -70,6 +71,9 @@ enum Command {
     /// See what waits for delivery or was given up, and have it tried now, as the operator.
     #[command(subcommand)]
     Deliveries(deliveries::Deliveries),
+    /// Put in, approve, list, show, explain and end agreements, as the operator.
+    #[command(subcommand)]
+    Agreement(agreement::Agreements),
     /// Read, export and verify the audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -106,6 +110,7 @@ impl Arguments {
                 Command::Exchange(command) => command.run().await,
                 Command::Attachment(command) => command.run().await,
                 Command::Deliveries(command) => command.run().await,
+                Command::Agreement(command) => command.run().await,
                 Command::Audit(command) => command.run().await,
             }
         })

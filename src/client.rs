@@ -16,6 +16,7 @@ use crate::config::{ConfigError, load_table};
 use crate::domain::agency::CreditCode;
 use crate::entropy;
 use crate::grpc::proto;
+use crate::grpc::proto::agreement_service_client::AgreementServiceClient;
 use crate::grpc::proto::attachment_service_client::AttachmentServiceClient;
 use crate::grpc::proto::audit_service_client::AuditServiceClient;
 use crate::grpc::proto::eligibility_service_client::EligibilityServiceClient;
@@ -176,6 +177,11 @@ impl AgencyClient {
     /// Papers, up and down.
     pub fn attachments(&self) -> AttachmentServiceClient<Channel> {
         AttachmentServiceClient::new(self.channel.clone())
+    }
+
+    /// Keeps agreements.
+    pub fn agreements(&self) -> AgreementServiceClient<Channel> {
+        AgreementServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// Reads the audit log.

@@ -75,6 +75,9 @@ pub struct Config {
     /// Clocks of the law.
     #[serde(default)]
     pub clocks: ClocksSection,
+    /// Changes of agreements.
+    #[serde(default)]
+    pub agreements: AgreementsSection,
     /// Metrics.
     #[serde(default)]
     pub metrics: MetricsSection,
@@ -306,6 +309,14 @@ pub struct ClocksSection {
     pub rules: Option<PathBuf>,
     /// Holidays in the place of the built-in ones.
     pub holidays: Option<PathBuf>,
+}
+
+/// `[agreements]`
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgreementsSection {
+    /// Whether an agreement that one operator puts in waits for the approval of another.
+    pub two_person: bool,
 }
 
 /// `[metrics]`

@@ -2,6 +2,7 @@
 
 mod admission;
 mod adopter;
+mod agreements;
 mod checkpoint_file;
 mod files;
 mod handles;
@@ -32,6 +33,8 @@ use tokio::task::JoinHandle;
 
 use self::admission::Admission;
 use self::adopter::Adopter;
+pub use self::agreements::AgreementsError;
+use self::agreements::Intaking;
 pub use self::files::read_clocks;
 use self::files::{read_credentials, read_directory, read_rules};
 pub use self::pseudonyms::RotationError;
@@ -42,7 +45,7 @@ use self::settings::{acceptor_limits, call_limits, http_limits, patience, schedu
 use self::tiles::Tiles;
 use self::witnesses::Witnesses;
 pub use self::witnesses::WitnessesError;
-use crate::access::{Directory, DirectoryError};
+use crate::access::{Agreements, Directory, DirectoryError};
 use crate::audit::log::{self, OpenError};
 use crate::audit::note::VerifyingKey;
 use crate::clock::Clock;
@@ -55,7 +58,7 @@ use crate::domain::agency::CreditCode;
 use crate::domain::clocks::ClocksError;
 use crate::domain::eligibility::RuleSets;
 use crate::fault;
-use crate::grpc::{AttachmentLimits, FindingRules, Front, Intake, Paces, Turns, call_counts};
+use crate::grpc::{AgreementBook, AttachmentLimits, FindingRules, Front, Intake, Paces, Turns, call_counts};
 use crate::identity::acceptor::Acceptor;
 use crate::identity::credentials::CredentialsError;
 use crate::identity::dialler::Dialler;
@@ -111,6 +114,9 @@ pub enum StartError {
     /// The audit log.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// The agreements of the directory file.
+    #[error(transparent)]
+    Agreements(#[from] AgreementsError),
     /// The key of pseudonyms.
     #[error(transparent)]
     Rotation(#[from] RotationError),
@@ -140,6 +146,8 @@ pub struct Gateway {
     log_key: VerifyingKey,
     config: Config,
     directory: Arc<ArcSwap<Directory>>,
+    intaking: Intaking,
+    agreements: AgreementBook,
     rules: Arc<ArcSwap<RuleSets>>,
     acceptor: Acceptor,
     dialler: Dialler,
@@ -158,6 +166,7 @@ pub struct Gateway {
     housekeeper: JoinHandle<()>,
     adopter: JoinHandle<()>,
     follower: JoinHandle<()>,
+    agreement_follower: JoinHandle<()>,
     witnesses: JoinHandle<()>,
     /// Witness of others.
     witness: Option<Witness>,
@@ -183,7 +192,8 @@ impl Gateway {
         let certificate_ends = Arc::new(AtomicI64::new(own.not_after.as_second()));
         let secrets = Secrets::load(&config.keys)?;
         let log_key = secrets.log.verifying_key().clone();
-        let directory = Arc::new(ArcSwap::from_pointee(read_directory(&config)?));
+        let file = read_directory(&config)?;
+        let directory = Arc::new(ArcSwap::from_pointee(file.with_agreements(Agreements::default())));
         let rules = Arc::new(ArcSwap::from_pointee(read_rules(&config)?));
         let clocks = Arc::new(read_clocks(&config)?);
         let traces = match &config.traces {
@@ -239,6 +249,17 @@ impl Gateway {
         fault::end_point("start.checked");
         let keys = &secrets.pseudonym;
         pseudonyms::adopt(keys, (&store, &opened.log), &clock, &config.gateway.node, own.agency).await?;
+        let intaking = Intaking {
+            store: store.clone(),
+            log: opened.log.clone(),
+            clock: clock.clone(),
+            node: config.gateway.node.clone(),
+            own: own.agency,
+            two_person: config.agreements.two_person,
+        };
+        intaking.take_in(intaking.compare(file.agreements()).await?).await?;
+        let book = AgreementBook::new(store.clone(), Arc::clone(&directory), config.agreements.two_person);
+        book.read_again().await?;
         outbox::release_leases(&store, &directory.load(), &config.gateway.node, clock.now()).await?;
         fault::end_point("start.released");
         let outbox = Arc::new(Notify::new());
@@ -250,6 +271,7 @@ impl Gateway {
             index: index.clone(),
             log: opened.log.clone(),
             directory: Arc::clone(&directory),
+            agreements: book.clone(),
             peers: peers.clone(),
             rules: Arc::clone(&rules),
             clocks: Arc::clone(&clocks),
@@ -373,6 +395,12 @@ impl Gateway {
             log: opened.log,
             log_key,
             directory,
+            intaking,
+            agreement_follower: tokio::spawn(agreements::follow(
+                book.clone(),
+                until_stopped(stopped.clone()),
+            )),
+            agreements: book,
             rules,
             acceptor,
             dialler,
@@ -431,22 +459,26 @@ impl Gateway {
     }
 
     /// Reads certificates, revocation lists, agencies, agreements and rule sets again. New connections, in and out,
-    /// use them; each call asks the directory and the rules anyway. On an error the old ones stay in force.
+    /// use them; each call asks the directory and the rules anyway. On an error the old ones stay in force. Agreements that
+    /// are new, or of a higher version, are taken into the database.
     ///
     /// # Errors
-    /// When a file cannot be read or contradicts itself.
-    pub fn reload(&self) -> Result<(), StartError> {
+    /// When a file cannot be read or contradicts itself, or the agreements cannot be taken in.
+    pub async fn reload(&self) -> Result<(), StartError> {
         let credentials = read_credentials(&self.config)?;
         let directory = read_directory(&self.config)?;
         let rules = read_rules(&self.config)?;
+        let unknown = self.intaking.compare(directory.agreements()).await?;
         self.certificate_ends.store(credentials.own().not_after.as_second(), Ordering::Relaxed);
         self.acceptor.replace_credentials(&credentials);
         self.dialler.replace_credentials(&credentials);
         if let Some(witness) = &self.witness {
             witness.replace_credentials(&credentials);
         }
-        self.directory.store(Arc::new(directory));
+        self.directory.rcu(|current| current.with_agencies_of(&directory));
         self.rules.store(Arc::new(rules));
+        self.intaking.take_in(unknown).await?;
+        self.agreements.read_again().await?;
         Ok(())
     }
 
@@ -463,6 +495,7 @@ impl Gateway {
             _ = &mut self.housekeeper => "the housekeeper",
             _ = &mut self.adopter => "the task that closes for others",
             _ = &mut self.follower => "the task that follows others",
+            _ = &mut self.agreement_follower => "the task that follows the agreements",
             _ = &mut self.witnesses => "the task that follows the witnesses",
             () = ended(&mut self.witness) => "the witness",
             _ = &mut self.writer => "the audit log's writer",
@@ -500,6 +533,7 @@ impl Gateway {
         let _ = self.housekeeper.await;
         let _ = within(self.adopter).await;
         let _ = self.follower.await;
+        let _ = self.agreement_follower.await;
         let _ = self.witnesses.await;
         if let Some(witness) = self.witness {
             witness.stop().await;
@@ -507,7 +541,7 @@ impl Gateway {
         fault::end_point("drain.finished");
         // Its admission policy holds the log; the writer ends with the log's last holder.
         drop(self.acceptor);
-        drop(self.log);
+        drop((self.log, self.intaking));
         // Calls that were aborted may hold the log for a moment longer.
         let _ = tokio::time::timeout(drain, self.writer).await;
         self.store.close().await;

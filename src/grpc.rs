@@ -8,6 +8,7 @@ pub mod generated {
 
 pub use generated::legalaid::exchange::v1 as proto;
 
+mod agreement;
 mod attachment;
 mod audit;
 mod buffers;
@@ -28,6 +29,7 @@ mod page;
 mod published;
 mod pull;
 mod question;
+mod quota;
 mod rates;
 mod shed;
 mod status;
@@ -36,6 +38,8 @@ mod watch;
 mod whole_stream;
 pub(crate) mod wire;
 
+pub(crate) use self::agreement::terms as agreement_terms;
+pub use self::agreement::{AgreementBook, Agreements};
 pub use self::attachment::{AttachmentLimits, Attachments};
 pub use self::audit::{Audit, FindingRules};
 pub use self::capacity::Turns;

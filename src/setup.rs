@@ -11,7 +11,9 @@ use std::time::Duration;
 use jiff::civil::Date;
 use thiserror::Error;
 
-use crate::access::{Agency, AgencyEndpoint, AgencyStatus, Agreement, BatchTerms, DirectoryFile, Method};
+use crate::access::{
+    Agency, AgencyEndpoint, AgencyStatus, Agreement, BatchTerms, DirectoryFile, Method, Party,
+};
 use crate::client::{Profile, ProfileGateway, ProfileOperator, ProfileTls};
 use crate::clock::Clock;
 use crate::config::KeysSection;
@@ -256,6 +258,9 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # give_up_after = "72h"
 # at_once = 4
 
+[agreements]                        # docs/agreements.md
+# two_person = true                 # what one operator puts in waits for the approval of another; off unless set
+
 [eligibility]
 # rules = "eligibility"            # a folder of rule sets beside the built-in ones; SIGHUP reads it again
 
@@ -408,23 +413,22 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
         let operator = CreditCode::parse(codes::OPERATOR)?;
         let neighbour = CreditCode::parse(codes::NEIGHBOUR)?;
         let poverty_registry = CreditCode::parse(codes::POVERTY_REGISTRY)?;
-        let agreement =
-            |id: &str, caller, methods: &[Method], counterparts: &[CreditCode], agreed: &[&str]| {
-                Ok::<_, SetupError>(Agreement {
-                    id: id.to_owned(),
-                    version: 1,
-                    caller,
-                    methods: methods.to_vec(),
-                    counterparts: counterparts.to_vec(),
-                    purposes: agreed.iter().map(|code| PurposeCode::parse(code)).collect::<Result<_, _>>()?,
-                    from: today,
-                    until: today.saturating_add(jiff::Span::new().years(1)),
-                    batch: methods
-                        .contains(&Method::BatchVerify)
-                        .then_some(BatchTerms { at_once: 16, per_second: 500 }),
-                    rate: None,
-                })
-            };
+        let agreement = |id: &str,
+                         caller: CreditCode,
+                         methods: &[Method],
+                         counterparts: &[CreditCode],
+                         agreed: &[&str]| {
+            let until = today.saturating_add(jiff::Span::new().years(1));
+            Ok::<_, SetupError>(Agreement {
+                methods: methods.to_vec(),
+                counterparts: counterparts.iter().copied().map(Party::Agency).collect(),
+                purposes: agreed.iter().map(|code| PurposeCode::parse(code)).collect::<Result<_, _>>()?,
+                batch: methods
+                    .contains(&Method::BatchVerify)
+                    .then_some(BatchTerms { at_once: 16, per_second: 500 }),
+                ..Agreement::new(id, 1, caller, (today, until))
+            })
+        };
         use Method as M;
         let reading = [
             M::GetExchange,
@@ -471,8 +475,21 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
             M::MarkFinding,
         ];
         let managing = [M::EraseRecords, M::PruneLog, M::GetRemoval];
-        let operating = [M::RedeliverExchange, M::ListDeliveries, M::GetDelivery, M::RetryDelivery];
+        let operating = [
+            M::RedeliverExchange,
+            M::ListDeliveries,
+            M::GetDelivery,
+            M::RetryDelivery,
+            M::PutAgreement,
+            M::ApproveAgreement,
+            M::EndAgreement,
+            M::GetAgreement,
+            M::ListAgreements,
+            M::ExplainAgreement,
+        ];
         Ok(DirectoryFile {
+            units: Vec::new(),
+            operators: Vec::new(),
             agencies: vec![
                 agency(centre, "模拟法律援助中心", AgencyKind::LegalAidCentre, "331004", None)?,
                 agency(court, "模拟人民法院", AgencyKind::Court, "331004", Some(self.court))?,
@@ -544,10 +561,16 @@ const EMPTY_DIRECTORY: &str = "\
 # region = \"331004\"             # GB/T 2260; all below it too
 # endpoint = { address = \"host:port\", server_name = \"host\" }   # registries, and agencies that take push
 #
-# [[agreement]]
+# [[operator]]                   # who may act, where an agreement says operators = \"listed\"; [[unit]] likewise
+# agency = \"…\"
+# unit = \"main\"
+# staff_number = \"…\"
+# until = \"2026-12-31\"
+#
+# [[agreement]]                  # taken into the database when new or of a higher version: docs/agreements.md
 # id = \"…\"
 # version = 1
-# caller = \"…\"
+# caller = \"…\"                # or { kind = \"legal-aid-centre\", region = \"331000\" }
 # methods = [\"VerifyLowIncome\"]
 # counterparts = [\"…\"]
 # purposes = [\"AID_ELIGIBILITY\"]

@@ -3,6 +3,7 @@
 //! All that is written goes through the audit log's batches (see [`Effect`]); this room adds the reading side.
 //! The database is SQLite or PostgreSQL; nothing outside this room knows more of that than where it is.
 
+mod agreements;
 mod attachments;
 mod clocks;
 mod cosignatures;
@@ -20,6 +21,7 @@ mod node;
 mod outbox;
 mod outcomes;
 mod postgres;
+mod quotas;
 mod rebuild;
 mod removals;
 mod rows;
@@ -34,6 +36,10 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+pub use self::agreements::{
+    ActedBy, AgreementAct, AgreementActRecord, AgreementChange, AgreementRecord, AgreementState,
+    NewAgreementState,
+};
 pub use self::attachments::{AttachmentRecord, Begun, CHUNK_BYTES, NewAttachment, Room};
 pub use self::clocks::{ClockRecord, DueClock, OverdueCount};
 pub use self::cosignatures::CosignatureRecord;
@@ -48,6 +54,7 @@ pub use self::lock::DatabaseLock;
 pub use self::node::{Duty, NodeLock, Orphanage};
 pub use self::outbox::{OutboxChange, OutboxFigures, OutboxFilter, OutboxRecord};
 pub use self::outcomes::Claim;
+pub use self::quotas::{QuotaPeriod, QuotaUse, QuotaWindow};
 pub use self::removals::{
     NewRemoval, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep, Standing,
 };

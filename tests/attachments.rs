@@ -104,7 +104,7 @@ async fn a_paper_goes_up_and_comes_down_although_both_ways_break() {
 #[tokio::test]
 async fn a_third_agency_cannot_tell_a_foreign_paper_from_none() {
     let scene = Scene::start().await;
-    let other = scene.enrol_another_centre();
+    let other = scene.enrol_another_centre().await;
     let bytes = pdf(100_000);
     upload(&scene.centre, &bytes, PDF).await.unwrap();
     let mut request = scene.fee_waiver();
@@ -151,10 +151,12 @@ async fn a_download_ends_when_the_agency_is_suspended() {
     };
     let mut items = scene.centre.attachments().download_attachment(request).await.unwrap().into_inner();
     assert!(items.message().await.unwrap().is_some());
-    scene.edit_directory(|file| {
-        let centre = file.agencies.iter_mut().find(|agency| agency.code.as_str() == codes::CENTRE);
-        centre.unwrap().status = AgencyStatus::Suspended;
-    });
+    scene
+        .edit_directory(|file| {
+            let centre = file.agencies.iter_mut().find(|agency| agency.code.as_str() == codes::CENTRE);
+            centre.unwrap().status = AgencyStatus::Suspended;
+        })
+        .await;
     let status = loop {
         match items.message().await {
             Ok(Some(_)) => {}

@@ -242,7 +242,7 @@ async fn an_agency_that_never_answers_keeps_nobody_else_waiting() {
     });
     let listen = free_address().unwrap();
     let mut neighbour = open(&scene, "neighbour", listen, []).await;
-    push_to(&scene, codes::NEIGHBOUR, Some(listen));
+    push_to(&scene, codes::NEIGHBOUR, Some(listen)).await;
     for _ in 0..8 {
         scene.submit(&scene.fee_waiver()).await.unwrap();
     }
@@ -283,7 +283,7 @@ async fn an_agency_goes_from_push_to_pull_and_back_and_misses_nothing() {
     for _ in 0..3 {
         sent.insert(scene.submit(&scene.fee_waiver()).await.unwrap().exchange.unwrap().exchange_id);
     }
-    push_to(&scene, codes::COURT, None);
+    push_to(&scene, codes::COURT, None).await;
     let mut pulled = BTreeSet::new();
     let pulling = async {
         while pulled.len() < 3 {
@@ -302,7 +302,7 @@ async fn an_agency_goes_from_push_to_pull_and_back_and_misses_nothing() {
     tokio::time::timeout(DEADLINE, pulling).await.unwrap();
     assert_eq!(pulled, sent);
     let mut inbox = open(&scene, "court", address, []).await;
-    push_to(&scene, codes::COURT, Some(address));
+    push_to(&scene, codes::COURT, Some(address)).await;
     let mut pushed = BTreeSet::new();
     while pushed.len() < 2 {
         assert!(pushed.insert(inbox.taken.recv().await.unwrap().exchange_id));
@@ -382,14 +382,16 @@ fn patient(text: &str) -> String {
     with(&with(text, "first_retry", "1s", "20m"), "longest_retry", "15m", "1h")
 }
 
-fn push_to(scene: &Scene, code: &str, listen: Option<SocketAddr>) {
-    scene.edit_directory(|file| {
-        let agency = file.agencies.iter_mut().find(|agency| agency.code.as_str() == code).unwrap();
-        agency.endpoint = listen.map(|address| AgencyEndpoint {
-            address: address.to_string(),
-            server_name: "localhost".to_owned(),
-        });
-    });
+async fn push_to(scene: &Scene, code: &str, listen: Option<SocketAddr>) {
+    scene
+        .edit_directory(|file| {
+            let agency = file.agencies.iter_mut().find(|agency| agency.code.as_str() == code).unwrap();
+            agency.endpoint = listen.map(|address| AgencyEndpoint {
+                address: address.to_string(),
+                server_name: "localhost".to_owned(),
+            });
+        })
+        .await;
 }
 
 fn context(client: &AgencyClient) -> Option<proto::CallContext> {

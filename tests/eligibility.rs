@@ -229,10 +229,12 @@ async fn a_register_is_asked_only_where_it_can_matter_and_once_for_one_request_i
 async fn without_an_agreement_for_the_question_it_is_not_asked_and_the_case_goes_on() {
     let mut scene = Scene::start().await;
     let registry = scene.count_queries().await;
-    scene.edit_directory(|file| {
-        let agreement = district::agreement(file, "DEV-VERIFY");
-        agreement.methods.retain(|method| *method != Method::VerifyLowIncome);
-    });
+    scene
+        .edit_directory(|file| {
+            let agreement = district::agreement(file, "DEV-VERIFY");
+            agreement.methods.retain(|method| *method != Method::VerifyLowIncome);
+        })
+        .await;
     let response = assess(&scene, &example(&scene)).await;
     assert_eq!(outcome(&response), "WITHIN_LINE");
     let register = &response.registers[0];
@@ -359,10 +361,10 @@ async fn an_operator_adds_rule_sets_by_configuration_and_changes_them_while_it_r
     };
     assert_eq!(line(&mut asked).await, ("REFER_TO_PERSON", "100000".to_owned()));
     std::fs::write(&own, OWN_RULES.replace("50000", "200000")).unwrap();
-    gateway.reload().unwrap();
+    gateway.reload().await.unwrap();
     assert_eq!(line(&mut asked).await, ("WITHIN_LINE", "400000".to_owned()));
     std::fs::write(&own, OWN_RULES.replace("331004", "3310")).unwrap();
-    assert!(gateway.reload().unwrap_err().to_string().contains("own.toml:4: unknown region"));
+    assert!(gateway.reload().await.unwrap_err().to_string().contains("own.toml:4: unknown region"));
     assert_eq!(line(&mut asked).await.1, "400000", "the old rules stay in force");
     gateway.stop().await;
 }

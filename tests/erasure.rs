@@ -436,6 +436,9 @@ fn bring_forward(old: &Path, new: &Path) {
     for name in ["gateway.db", "checkpoint", "keys/log.key", "keys/body.key", "keys/pseudonym.key"] {
         std::fs::copy(old.join(name), new.join(name)).unwrap();
     }
+    // The new folder's agreements are of other days than those that the database knows.
+    let directory = std::fs::read_to_string(new.join("directory.toml")).unwrap();
+    std::fs::write(new.join("directory.toml"), directory.replace("version = 1", "version = 2")).unwrap();
 }
 
 async fn upload_paper(centre: &AgencyClient) -> proto::Attachment {

@@ -102,7 +102,7 @@ async fn an_auditor_gets_all_entries_of_an_exchange_and_a_party_those_that_are_i
 #[tokio::test]
 async fn others_cannot_tell_a_foreign_exchange_from_none_and_each_export_is_an_entry() {
     let scene = Scene::start().await;
-    let other = scene.enrol_another_centre();
+    let other = scene.enrol_another_centre().await;
     let exchange = received(&scene).await;
     let none = "0198e2b4-7c00-7000-8000-000000000001";
     for id in [exchange.exchange_id.as_str(), none] {

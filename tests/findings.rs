@@ -29,11 +29,11 @@ fn monday() -> Clock {
     Clock::moved_by_hand("2026-11-02T02:00:00Z".parse::<Timestamp>().unwrap())
 }
 
-/// A district whose rules speak early.
+/// A district whose rules speak early. Thirteen entries are there from the beginning, one for each agreement.
 async fn strict(clock: &Clock) -> Scene {
     let rules = "[findings]\nbulk_look_ups = { threshold = 3 }\nout_of_hours = { threshold = 1 }\n\
                  no_matter = { threshold = 2 }\nsubject_asked_by_many = { threshold = 2 }\n\
-                 denial_burst = { threshold = 3 }\ntraffic = 4\n";
+                 denial_burst = { threshold = 3 }\ntraffic = 17\n";
     Scene::start_configured_at(clock.clone(), |text| text.replacen("[findings]", rules, 1)).await
 }
 

@@ -160,10 +160,12 @@ async fn every_answer_is_sent_from_a_file() {
 #[tokio::test]
 async fn the_police_give_notice_in_the_investigation_and_not_at_the_trial() {
     let scene = Scene::start().await;
-    scene.edit_directory(|file| {
-        let court = file.agencies.iter_mut().find(|agency| agency.code.as_str() == codes::COURT);
-        court.unwrap().kind = AgencyKind::PublicSecurityOrgan;
-    });
+    scene
+        .edit_directory(|file| {
+            let court = file.agencies.iter_mut().find(|agency| agency.code.as_str() == codes::COURT);
+            court.unwrap().kind = AgencyKind::PublicSecurityOrgan;
+        })
+        .await;
     let refused = Refused::of(&submit(&scene.court, &example(NOTICE, &scene.court)).await.err().unwrap());
     assert_refused(&refused, "content.counsel_notice.stage", "SENDER_FITS_CONTENT", "法律援助法 art 36");
     let mut request = example(NOTICE, &scene.court);

@@ -94,11 +94,13 @@ async fn every_metric_of_the_dashboard_and_the_alerts_is_there_and_explained() {
 #[tokio::test]
 async fn an_agency_that_calls_faster_than_agreed_is_told_when_to_come_again_and_others_do_not_notice() {
     let scene = Scene::start().await;
-    scene.edit_directory(|file| {
-        for id in ["DEV-CENTRE-COURT", "DEV-CENTRE-PROCURATORATE", "DEV-CENTRE-COOPERATION"] {
-            agreement(file, id).rate = Some(RateTerms { per_second: 1, burst: 1 });
-        }
-    });
+    scene
+        .edit_directory(|file| {
+            for id in ["DEV-CENTRE-COURT", "DEV-CENTRE-PROCURATORATE", "DEV-CENTRE-COOPERATION"] {
+                agreement(file, id).rate = Some(RateTerms { per_second: 1, burst: 1 });
+            }
+        })
+        .await;
     // One under each, and what else the time of the calls lets pass.
     let mut refused = None;
     for _ in 0..20 {

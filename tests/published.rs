@@ -290,10 +290,12 @@ async fn a_suspended_auditor_fetches_nothing_more_on_an_open_connection() {
     let scene = start().await;
     let mut auditor = Fetcher::connect(&scene, "auditor", &[b"h2"]).await;
     assert_eq!(auditor.get("/checkpoint").await.status, StatusCode::OK);
-    scene.edit_directory(|file| {
-        let auditor = file.agencies.iter_mut().find(|agency| agency.code.as_str() == codes::AUDITOR);
-        auditor.unwrap().status = AgencyStatus::Suspended;
-    });
+    scene
+        .edit_directory(|file| {
+            let auditor = file.agencies.iter_mut().find(|agency| agency.code.as_str() == codes::AUDITOR);
+            auditor.unwrap().status = AgencyStatus::Suspended;
+        })
+        .await;
     assert_eq!(auditor.get("/checkpoint").await.status, StatusCode::FORBIDDEN);
     scene.stop().await;
 }

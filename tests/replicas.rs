@@ -17,6 +17,7 @@ use legal_aid_gateway::simulator::court::Script;
 use support::province::Province;
 use support::{DEADLINE, PATIENCE, postgres};
 use tokio::task::JoinSet;
+use tonic_types::StatusExt as _;
 
 /// Questions to the gateways in turn, by several clerks at once, until it is told to end.
 struct Load {
@@ -79,6 +80,90 @@ async fn list(centre: &AgencyClient) -> Vec<proto::Exchange> {
     let request = proto::ListExchangesRequest { context, page_size: 200, ..Default::default() };
     let listed = centre.exchanges().list_exchanges(centre.request(request, DEADLINE)).await;
     listed.unwrap().into_inner().exchanges
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_agreed_at_one_gateway_holds_at_the_other_shortly_after_and_a_quota_is_one_for_both() {
+    let Some(province) = Province::prepare(Script::TakeOnly, 2) else { return };
+    let _registry = province.folders[0].registry().await;
+    let gateways = [province.start(0).await, province.start(1).await];
+    let key = gateways[0].log_key.clone();
+    let operator = province.folders[0].client("operator");
+    let context = || Some(operator.context(purposes::GATEWAY_OPERATION));
+    let ask = async |number: usize| {
+        let centre = province.centre(number);
+        let question = province.folders[number].question(&centre);
+        centre.verification().verify_low_income(centre.request(question, DEADLINE)).await.map(drop)
+    };
+    let reason = |status: &tonic::Status| status.get_error_details().error_info().unwrap().reason.clone();
+    // How long until the other gateway decides as it should.
+    let other_comes_to = async |wanted: &str| {
+        let begun = Instant::now();
+        loop {
+            let told = ask(1).await.err().map_or_else(|| "OK".to_owned(), |status| reason(&status));
+            if told == wanted {
+                return begun.elapsed();
+            }
+            assert!(begun.elapsed() < PATIENCE, "the other gateway still says {told}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    other_comes_to("OK").await;
+
+    let request = proto::GetAgreementRequest { context: context(), agreement_id: "DEV-VERIFY".to_owned() };
+    let shown = operator.agreements().get_agreement(operator.request(request, DEADLINE)).await.unwrap();
+    let first = shown.into_inner().versions.remove(0).agreement.unwrap();
+    let put = async |agreement: proto::Agreement| {
+        let request = proto::PutAgreementRequest { context: context(), agreement: Some(agreement) };
+        operator.agreements().put_agreement(operator.request(request, DEADLINE)).await.unwrap();
+    };
+    let mut slowest = Duration::ZERO;
+    for round in 0..4 {
+        let (version, purposes, wanted) = match round % 2 {
+            0 => (2 + round, vec!["STATISTICS".to_owned()], "PURPOSE_NOT_AGREED"),
+            _ => (2 + round, first.purposes.clone(), "OK"),
+        };
+        put(proto::Agreement { version, purposes, ..first.clone() }).await;
+        assert_eq!(ask(0).await.err().map_or_else(|| "OK".to_owned(), |status| reason(&status)), wanted);
+        slowest = slowest.max(other_comes_to(wanted).await);
+    }
+    println!("the other gateway followed within {slowest:?}");
+
+    // Twenty calls, at both at once, of which seven are allowed.
+    let quota = Some(proto::AgreementQuota { per_day: 7, ..Default::default() });
+    put(proto::Agreement { version: 6, quota, ..first.clone() }).await;
+    let elsewhere = province.folders[1].client("operator");
+    let explained = async || {
+        let request = proto::ExplainAgreementRequest {
+            context: context(),
+            caller: first.caller.as_ref().unwrap().agency.clone(),
+            method: "VerifyLowIncome".to_owned(),
+            ..Default::default()
+        };
+        let answer = elsewhere.agreements().explain_agreement(elsewhere.request(request, DEADLINE)).await;
+        answer.unwrap().into_inner().version
+    };
+    let begun = Instant::now();
+    while explained().await != 6 {
+        assert!(begun.elapsed() < PATIENCE, "the other gateway does not follow");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut asking = JoinSet::new();
+    for place in 0..20 {
+        let centre = province.centre(place % 2);
+        let question = province.folders[place % 2].question(&centre);
+        asking.spawn(async move {
+            centre.verification().verify_low_income(centre.request(question, DEADLINE)).await.map(drop)
+        });
+    }
+    let answers = asking.join_all().await;
+    let refused: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).map(reason).collect();
+    assert_eq!((answers.len() - refused.len(), refused.len()), (7, 13), "{refused:?}");
+    assert!(refused.iter().all(|reason| reason == "QUOTA_SPENT"), "{refused:?}");
+    for gateway in gateways {
+        gateway.stop().await;
+    }
+    province.all_ended(&key).await;
 }
 
 /// One log, and one outcome of a request id, on so many gateways.

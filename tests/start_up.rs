@@ -11,7 +11,7 @@ use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::setup::purposes;
 use legal_aid_gateway::simulator::court::Script;
 use sqlx::Connection as _;
-use support::{DEADLINE, Folder, Gateway, Refused, log};
+use support::{BEGINNING, DEADLINE, Folder, Gateway, Refused, log};
 
 /// Files of an SQLite database in write-ahead mode.
 const DATABASE_FILES: [&str; 3] = ["gateway.db", "gateway.db-wal", "gateway.db-shm"];
@@ -28,7 +28,14 @@ async fn a_database_older_than_the_checkpoint_kept_beside_it_is_refused_as_a_res
     fs::copy(folder.file("backup/gateway.db"), folder.database()).unwrap();
     let refused = refused(&folder).await;
     assert!(refused.said.contains("restored backup"), "{refused:?}");
-    assert!(refused.said.contains("covers 5 entries, the database has 3"), "{refused:?}");
+    assert!(
+        refused.said.contains(&format!(
+            "covers {} entries, the database has {}",
+            BEGINNING + 5,
+            BEGINNING + 3
+        )),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -38,7 +45,10 @@ async fn a_lost_database_is_refused_as_a_restored_backup_and_not_begun_anew() {
         let _ = fs::remove_file(folder.file(name));
     }
     let refused = refused(&folder).await;
-    assert!(refused.said.contains("covers 3 entries, the database has 0"), "{refused:?}");
+    assert!(
+        refused.said.contains(&format!("covers {} entries, the database has 0", BEGINNING + 3)),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -47,27 +57,28 @@ async fn a_changed_byte_in_an_entry_near_the_end_is_refused_with_its_index() {
     tamper(
         &folder,
         "UPDATE audit_entries SET entry = CAST(replace(CAST(entry AS TEXT), '\"OK\"', '\"Ok\"') AS BLOB) \
-         WHERE idx = 3",
+         WHERE idx = 16",
     )
     .await;
     let refused = refused(&folder).await;
-    assert!(refused.said.contains("entry 3 is not the one that was signed"), "{refused:?}");
+    assert!(refused.said.contains("entry 16 is not the one that was signed"), "{refused:?}");
 }
 
 #[tokio::test]
 async fn a_log_without_its_last_entry_is_refused() {
     let folder = folder_with_a_log(5).await;
-    tamper(&folder, "DELETE FROM audit_entries WHERE idx = 4").await;
+    tamper(&folder, "DELETE FROM audit_entries WHERE idx = 17").await;
     let refused = refused(&folder).await;
-    assert!(refused.said.contains("entry 4 is missing"), "{refused:?}");
+    assert!(refused.said.contains("entry 17 is missing"), "{refused:?}");
 }
 
 #[tokio::test]
 async fn a_log_with_an_entry_too_many_is_refused() {
     let folder = folder_with_a_log(5).await;
-    tamper(&folder, "INSERT INTO audit_entries SELECT 5, entry, salt FROM audit_entries WHERE idx = 4").await;
+    tamper(&folder, "INSERT INTO audit_entries SELECT 18, entry, salt FROM audit_entries WHERE idx = 17")
+        .await;
     let refused = refused(&folder).await;
-    assert!(refused.said.contains("entry 5 lies beyond the signed size 5"), "{refused:?}");
+    assert!(refused.said.contains("entry 18 lies beyond the signed size 18"), "{refused:?}");
 }
 
 #[tokio::test]

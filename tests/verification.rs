@@ -160,8 +160,8 @@ async fn a_registry_that_comes_back_is_asked_again_and_its_answer_is_delivered()
     // The same request again names the same verification.
     assert_eq!(scene.verify(&request).await.unwrap().verification_id, id);
     // Another's verification is not there.
-    let another = scene.enrol_another_centre();
-    allow_verification(&scene, codes::STRANGER);
+    let another = scene.enrol_another_centre().await;
+    allow_verification(&scene, codes::STRANGER).await;
     assert_eq!(verification(&another, &id).await.err().unwrap().code(), Code::NotFound);
 
     scene.district.start_registry().await.unwrap();
@@ -276,11 +276,13 @@ async fn nothing_is_asked_again_under_an_agreement_that_ended() {
     let mut request = scene.question();
     request.complete_later = true;
     let id = scene.verify(&request).await.unwrap().verification_id;
-    scene.edit_directory(|file| {
-        use legal_aid_gateway::access::Method;
-        let agreement = district::agreement(file, "DEV-VERIFY");
-        agreement.methods.retain(|method| *method != Method::VerifyLowIncome);
-    });
+    scene
+        .edit_directory(|file| {
+            use legal_aid_gateway::access::Method;
+            let agreement = district::agreement(file, "DEV-VERIFY");
+            agreement.methods.retain(|method| *method != Method::VerifyLowIncome);
+        })
+        .await;
     let filter = proto::EntryFilter { exchange_id: id.clone(), ..Default::default() };
     scene.await_entry(filter, |entry| entry.reason.as_deref() == Some("NO_AGREEMENT")).await;
     let given_up = verification(&scene.centre, &id).await.unwrap();
@@ -387,10 +389,12 @@ async fn a_batch_that_is_broken_off_and_begun_again_asks_each_question_once() {
 #[tokio::test]
 async fn a_batch_goes_as_fast_as_the_agreement_says() {
     let scene = Scene::start().await;
-    scene.edit_directory(|file| {
-        let terms = legal_aid_gateway::access::BatchTerms { at_once: 4, per_second: 50 };
-        district::agreement(file, "DEV-VERIFY").batch = Some(terms);
-    });
+    scene
+        .edit_directory(|file| {
+            let terms = legal_aid_gateway::access::BatchTerms { at_once: 4, per_second: 50 };
+            district::agreement(file, "DEV-VERIFY").batch = Some(terms);
+        })
+        .await;
     let questions = (0..30).map(|place| low_income(about(&scene, place))).collect();
     let started = std::time::Instant::now();
     assert_eq!(batch(&scene.centre, questions).await.unwrap().len(), 30);
@@ -401,21 +405,23 @@ async fn a_batch_goes_as_fast_as_the_agreement_says() {
 #[tokio::test]
 async fn a_question_of_a_batch_goes_as_fast_as_its_own_agreement_says() {
     let scene = Scene::start().await;
-    scene.edit_directory(|file| {
-        let terms = legal_aid_gateway::access::BatchTerms { at_once: 4, per_second: 50 };
-        let slow = district::agreement(file, "DEV-VERIFY");
-        slow.batch = Some(terms);
-        slow.purposes = vec![purposes::AID_ELIGIBILITY.parse().unwrap()];
-        // A stream may be begun under another agreement, which lets batches go faster.
-        let fast = legal_aid_gateway::access::Agreement {
-            id: "DEV-FAST".to_owned(),
-            methods: vec![legal_aid_gateway::access::Method::BatchVerify],
-            purposes: vec![purposes::FEE_WAIVER.parse().unwrap()],
-            batch: Some(legal_aid_gateway::access::BatchTerms { at_once: 64, per_second: 5_000 }),
-            ..slow.clone()
-        };
-        file.agreements.push(fast);
-    });
+    scene
+        .edit_directory(|file| {
+            let terms = legal_aid_gateway::access::BatchTerms { at_once: 4, per_second: 50 };
+            let slow = district::agreement(file, "DEV-VERIFY");
+            slow.batch = Some(terms);
+            slow.purposes = vec![purposes::AID_ELIGIBILITY.parse().unwrap()];
+            // A stream may be begun under another agreement, which lets batches go faster.
+            let fast = legal_aid_gateway::access::Agreement {
+                id: "DEV-FAST".to_owned(),
+                methods: vec![legal_aid_gateway::access::Method::BatchVerify],
+                purposes: vec![purposes::FEE_WAIVER.parse().unwrap()],
+                batch: Some(legal_aid_gateway::access::BatchTerms { at_once: 64, per_second: 5_000 }),
+                ..slow.clone()
+            };
+            file.agreements.push(fast);
+        })
+        .await;
     let questions = (0..30).map(|place| low_income(about(&scene, place))).collect();
     let started = std::time::Instant::now();
     let mut stream = begin_for(&scene.centre, purposes::FEE_WAIVER, questions).await.unwrap();
@@ -591,13 +597,15 @@ async fn change_registry(scene: &mut Scene, more: &str) {
     scene.district.start_registry().await.unwrap();
 }
 
-fn allow_verification(scene: &Scene, code: &str) {
-    scene.edit_directory(|file| {
-        let like = district::agreement(file, "DEV-VERIFY").clone();
-        let caller = code.parse().unwrap();
-        let id = "DEV-OTHER-VERIFY".to_owned();
-        file.agreements.push(legal_aid_gateway::access::Agreement { id, caller, ..like });
-    });
+async fn allow_verification(scene: &Scene, code: &str) {
+    scene
+        .edit_directory(|file| {
+            let like = district::agreement(file, "DEV-VERIFY").clone();
+            let caller = code.parse::<legal_aid_gateway::domain::agency::CreditCode>().unwrap().into();
+            let id = "DEV-OTHER-VERIFY".to_owned();
+            file.agreements.push(legal_aid_gateway::access::Agreement { id, caller, ..like });
+        })
+        .await;
 }
 
 async fn verification(client: &AgencyClient, id: &str) -> Result<proto::Verification, Status> {

@@ -53,7 +53,7 @@ async fn reconnecting_at_random_points_under_load_shows_exactly_the_sequence() {
 #[tokio::test]
 async fn a_third_agency_sees_nothing_and_cannot_use_anothers_cursor() {
     let scene = Scene::start().await;
-    let other = scene.enrol_another_centre();
+    let other = scene.enrol_another_centre().await;
     submit(&scene.centre, &scene.fee_waiver()).await.unwrap();
     let mut own = watch(&scene.centre, "").await.unwrap();
     let first = own.message().await.unwrap().unwrap();
@@ -92,11 +92,13 @@ async fn an_agency_without_an_agreement_any_more_is_shown_no_more() {
     let request = scene.fee_waiver();
     submit(&scene.centre, &request).await.unwrap();
     assert!(items.message().await.unwrap().unwrap().event.is_some());
-    scene.edit_directory(|file| {
-        for agreement in &mut file.agreements {
-            agreement.methods.retain(|method| *method != Method::WatchExchanges);
-        }
-    });
+    scene
+        .edit_directory(|file| {
+            for agreement in &mut file.agreements {
+                agreement.methods.retain(|method| *method != Method::WatchExchanges);
+            }
+        })
+        .await;
     submit(&scene.centre, &scene.fee_waiver()).await.unwrap();
     let status = loop {
         match items.message().await {
@@ -115,11 +117,15 @@ async fn a_watch_does_not_outlive_the_last_day_of_its_agreement() {
     let clock = Clock::moved_by_hand(Clock::system().now());
     let scene = Scene::start_with(Script::TakeOnly, clock.clone()).await;
     let today = day_from_today(&clock, 0);
-    scene.edit_directory(|file| {
-        for agreement in file.agreements.iter_mut().filter(|own| own.caller.as_str() == codes::CENTRE) {
-            agreement.until = today;
-        }
-    });
+    scene
+        .edit_directory(|file| {
+            for agreement in
+                file.agreements.iter_mut().filter(|own| own.caller.is(&codes::CENTRE.parse().unwrap()))
+            {
+                agreement.until = today;
+            }
+        })
+        .await;
     let exchange = submit(&scene.centre, &scene.fee_waiver()).await.unwrap().exchange.unwrap();
     scene.await_state(&exchange.exchange_id, proto::ExchangeState::Delivered).await;
     let mut items = watch(&scene.centre, "").await.unwrap();

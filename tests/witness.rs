@@ -26,7 +26,7 @@ use legal_aid_gateway::simulator::district::free_address;
 use legal_aid_gateway::witness::Witness;
 use legal_aid_gateway::witness::client::{Answer, WitnessClient};
 use sqlx::Connection as _;
-use support::{DEADLINE, Folder, Gateway, PATIENCE, log};
+use support::{BEGINNING, DEADLINE, Folder, Gateway, PATIENCE, log};
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -193,9 +193,9 @@ async fn checkpoints_with_a_quorum_are_served_and_verified_although_one_witness_
     configure(&folder, "quorum = 2", &[&first, &second, &dead]);
     let gateway = Gateway::start(&folder).await;
     write_entries(&folder, 5).await;
-    first.comes_to(5).await;
-    second.comes_to(5).await;
-    let (mut entries, mut answer) = (6, write_entries(&folder, 1).await);
+    first.comes_to(BEGINNING + 5).await;
+    second.comes_to(BEGINNING + 5).await;
+    let (mut entries, mut answer) = (BEGINNING + 6, write_entries(&folder, 1).await);
     let size = |note: &str| Checkpoint::open(note, &log_key(&folder)).unwrap().size;
     while size(&answer.cosigned_checkpoint) < 5 {
         (entries, answer) = (entries + 1, write_entries(&folder, 1).await);
@@ -321,7 +321,7 @@ async fn cosigned() -> (Folder, Stand) {
     configure(&folder, "", &[&witness]);
     let gateway = Gateway::start(&folder).await;
     write_entries(&folder, 3).await;
-    witness.comes_to(3).await;
+    witness.comes_to(BEGINNING + 3).await;
     gateway.stop().await;
     (folder, witness)
 }
@@ -341,27 +341,34 @@ async fn a_restored_backup_is_refused_at_start_by_what_a_witness_knows_and_goes_
     back_up(&folder, "backup");
     let gateway = Gateway::start(&folder).await;
     write_entries(&folder, 2).await;
-    witness.comes_to(5).await;
+    witness.comes_to(BEGINNING + 5).await;
     gateway.stop().await;
 
     // The checkpoint beside the database is restored with it: only the witness still knows.
     restore(&folder, "backup");
     let said = refused(&folder).await;
-    assert!(said.contains("has cosigned 5 entries of this log, the database has 3"), "{said}");
+    assert!(
+        said.contains(&format!(
+            "has cosigned {} entries of this log, the database has {}",
+            BEGINNING + 5,
+            BEGINNING + 3
+        )),
+        "{said}"
+    );
     assert!(said.contains("restored backup") && said.contains("docs/witnesses.md"), "{said}");
 
     // A wrong number is no acceptance; the right one is, once, and stands in the log.
     let accept = |entries: &'static str| [("LEGAL_AID_GATEWAY__AUDIT__ACCEPT_ROLLBACK", entries)];
-    assert!(Gateway::try_start(&folder, &accept("4")).await.is_err());
-    let gateway = Gateway::start_with(&folder, &accept("3")).await;
+    assert!(Gateway::try_start(&folder, &accept("17")).await.is_err());
+    let gateway = Gateway::start_with(&folder, &accept("16")).await;
     assert!(gateway.said().contains("ROLLBACK ACCEPTED"), "{}", gateway.said());
     let key = gateway.log_key.clone();
     gateway.stop().await;
-    assert!(folder.file("checkpoint.before-rollback-to-3").exists(), "the old checkpoint is evidence");
+    assert!(folder.file("checkpoint.before-rollback-to-16").exists(), "the old checkpoint is evidence");
     let written = log::read(&folder.database(), &key, &[]).await;
     assert!(written.report.is_sound());
-    assert_eq!(written.entries[3].reason.as_deref(), Some("ROLLBACK_ACCEPTED"));
-    assert!(Gateway::try_start(&folder, &accept("3")).await.is_err(), "it holds for one start");
+    assert_eq!(written.entries[16].reason.as_deref(), Some("ROLLBACK_ACCEPTED"));
+    assert!(Gateway::try_start(&folder, &accept("16")).await.is_err(), "it holds for one start");
 }
 
 #[tokio::test]
@@ -371,7 +378,10 @@ async fn a_database_replaced_by_a_new_one_is_refused_at_start_under_the_same_key
 
     remove_database(&folder);
     let said = refused(&folder).await;
-    assert!(said.contains("has cosigned 3 entries of this log, the database has 0"), "{said}");
+    assert!(
+        said.contains(&format!("has cosigned {} entries of this log, the database has 0", BEGINNING + 3)),
+        "{said}"
+    );
 
     // Another key under the same origin: the witness does not know it, and the old log does not verify under it.
     restore(&folder, "real");
@@ -390,7 +400,7 @@ async fn a_truncated_log_is_refused_at_start_by_what_the_database_itself_still_h
     back_up(&folder, "shorter");
     let gateway = Gateway::start(&folder).await;
     write_entries(&folder, 2).await;
-    witness.comes_to(5).await;
+    witness.comes_to(BEGINNING + 5).await;
     while log_keeps(&folder).await < 5 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -401,9 +411,9 @@ async fn a_truncated_log_is_refused_at_start_by_what_the_database_itself_still_h
 
     // Only the entries.
     let _ = fs::remove_file(folder.file("checkpoint"));
-    tamper(&folder, "DELETE FROM audit_entries WHERE idx >= 3").await;
+    tamper(&folder, "DELETE FROM audit_entries WHERE idx >= 16").await;
     let said = refused(&folder).await;
-    assert!(said.contains("entry 3 is missing"), "{said}");
+    assert!(said.contains("entry 16 is missing"), "{said}");
 
     // All of the log's tables, put back to where they were; the cosignatures stay.
     restore(&folder, "whole");
@@ -421,7 +431,10 @@ async fn a_truncated_log_is_refused_at_start_by_what_the_database_itself_still_h
     )
     .await;
     let said = refused(&folder).await;
-    assert!(said.contains("covers 5 entries, the database has 3"), "{said}");
+    assert!(
+        said.contains(&format!("covers {} entries, the database has {}", BEGINNING + 5, BEGINNING + 3)),
+        "{said}"
+    );
 }
 
 /// Entries of the largest cosigned checkpoint in the database.
@@ -447,7 +460,7 @@ async fn a_second_history_under_one_key_is_refused_by_the_witness_and_proven_by_
     configure(&folder, "", &[&witness]);
     let first = Gateway::start(&folder).await;
     write_entries(&folder, 5).await;
-    witness.comes_to(5).await;
+    witness.comes_to(BEGINNING + 5).await;
     first.stop().await;
 
     // The second gateway has the same key and origin, and a history of its own from before it met the witness.
@@ -462,7 +475,7 @@ async fn a_second_history_under_one_key_is_refused_by_the_witness_and_proven_by_
     let said_at_start = refused(&folder).await;
     assert!(said_at_start.contains("holds another history of this log"), "{said_at_start}");
     assert!(said_at_start.contains("second gateway"), "{said_at_start}");
-    assert_eq!(witness.size(), 5, "the witness keeps what it signed");
+    assert_eq!(witness.size(), BEGINNING + 5, "the witness keeps what it signed");
 
     // Met while it runs, it is shown as well.
     witness.stop().await;
@@ -491,10 +504,10 @@ async fn a_second_history_under_one_key_is_refused_by_the_witness_and_proven_by_
     // At one size no proof is needed.
     let key = signing_key(&folder);
     let (origin, root) = (key.name().to_owned(), empty_root());
-    let forged = Checkpoint { origin, size: 5, root, extensions: Vec::new() }.sign(&key).unwrap();
+    let forged = Checkpoint { origin, size: BEGINNING + 5, root, extensions: Vec::new() }.sign(&key).unwrap();
     fs::write(folder.file("forged"), forged).unwrap();
     let proven = verify_fork(&folder, held, Path::new("forged"), &log_key(&folder).to_string()).await;
-    assert!(proven.status.success() && said(&proven).contains("at 5 entries"), "{}", said(&proven));
+    assert!(proven.status.success() && said(&proven).contains("at 18 entries"), "{}", said(&proven));
 }
 
 async fn verify_fork(folder: &Folder, one: &Path, other: &Path, key: &str) -> std::process::Output {

@@ -108,6 +108,20 @@ methods! {
         /// Has a delivery that waits tried now.
         RetryDelivery,
     }
+    AgreementService {
+        /// Puts in an agreement, or a version of one.
+        PutAgreement,
+        /// Approves what another operator put in.
+        ApproveAgreement,
+        /// Ends an agreement.
+        EndAgreement,
+        /// Reads the versions of an agreement.
+        GetAgreement,
+        /// Lists agreements.
+        ListAgreements,
+        /// Says what an agreement makes of a call.
+        ExplainAgreement,
+    }
     AttachmentService {
         /// Takes in an attachment.
         UploadAttachment: ClientStream,
@@ -162,6 +176,12 @@ impl Method {
                 | Self::EraseRecords
                 | Self::PruneLog
                 | Self::GetRemoval
+                | Self::PutAgreement
+                | Self::ApproveAgreement
+                | Self::EndAgreement
+                | Self::GetAgreement
+                | Self::ListAgreements
+                | Self::ExplainAgreement
         )
     }
 

@@ -26,6 +26,9 @@ pub struct Entry {
     /// The agreement that allowed the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<AgreementReference>,
+    /// What becomes of an agreement by the call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement_change: Option<Box<AgreementChange>>,
     /// Unified social credit code of the calling agency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caller: Option<String>,
@@ -35,6 +38,10 @@ pub struct Entry {
     /// gRPC code by name, such as `OK`; absent in a REQUEST.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<Cow<'static, str>>,
+    /// The agreements that name caller and method but do not allow the call, each with the condition that failed, such as
+    /// `LQ-VERIFY/3 PURPOSE_NOT_AGREED`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub considered: Vec<String>,
     /// Credit code of the agency that is asked or written to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counterpart: Option<String>,
@@ -84,7 +91,8 @@ pub struct Entry {
     /// Purpose code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
-    /// Reason in UPPER_SNAKE, as the caller sees it in `google.rpc.ErrorInfo`, or of an odd answer.
+    /// Reason in UPPER_SNAKE, as the caller sees it in `google.rpc.ErrorInfo`, or of an odd answer. Where a denial would tell that
+    /// something exists, the caller sees NOT_FOUND, and the reason stands here alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Cow<'static, str>>,
     /// When the log accepted the entry; set by the log itself.
@@ -126,6 +134,9 @@ pub struct Entry {
     /// Unit of the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
+    /// Fields of a register's answer that the agreement does not disclose, and that were left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withheld: Vec<Cow<'static, str>>,
 }
 
 /// What an entry witnesses.
@@ -193,6 +204,25 @@ pub struct AgreementReference {
     pub version: String,
 }
 
+/// What becomes of an agreement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgreementChange {
+    /// `PUT`, `APPROVE` or `END`.
+    pub act: Cow<'static, str>,
+    /// Its id.
+    pub id: String,
+    /// Who put in what is approved: credit code, unit and staff number; `directory file` where that did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub put_by: Option<String>,
+    /// SHA-256 of its terms as canonical JSON, lower-case hex.
+    pub sha256: String,
+    /// Where the version stands afterwards, such as `EFFECTIVE`.
+    pub state: Cow<'static, str>,
+    /// The version, a decimal string.
+    pub version: String,
+}
+
 /// HMAC-SHA256 of a value under the salt of its field, as lower-case hex. With the salt gone, it says nothing about
 /// the value; with it, it proves the value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,6 +267,9 @@ impl Entry {
             purpose: None,
             legal_basis: Vec::new(),
             agreement: None,
+            agreement_change: None,
+            considered: Vec::new(),
+            withheld: Vec::new(),
             decision: None,
             request: None,
             exchange: None,
@@ -355,9 +388,18 @@ mod tests {
         let some = || Some(text.to_owned());
         let full = Entry {
             agreement: Some(AgreementReference { id: text.to_owned(), version: "1".to_owned() }),
+            agreement_change: Some(Box::new(AgreementChange {
+                act: text.into(),
+                id: text.to_owned(),
+                put_by: some(),
+                sha256: text.to_owned(),
+                state: text.into(),
+                version: text.to_owned(),
+            })),
             caller: some(),
             certificate: some(),
             code: Some(text.into()),
+            considered: vec![text.to_owned()],
             counterpart: some(),
             decision: Some(Decision::Allow),
             delivery: Some(Uuid::from_u128(1)),
@@ -389,6 +431,7 @@ mod tests {
             trace: some(),
             traces: vec![text.to_owned(), text.to_owned()],
             unit: some(),
+            withheld: vec![text.into()],
             ..sample()
         };
         for entry in [full, sample()] {

@@ -101,7 +101,7 @@ fn hint(reason: &str) -> Option<&'static str> {
         "PURPOSE_NOT_AGREED" => {
             "--purpose takes the purpose of the agreement, such as COOPERATION; a submitted file names it in its envelope"
         }
-        "NO_AGREEMENT" => "the gateway's operator enters agreements into directory.toml",
+        "NO_AGREEMENT" => "the gateway's operator puts agreements in: `agreement put`, or directory.toml",
         "NOT_FOUND" => "check the id and --purpose; an agency sees only what it is party to",
         _ => return None,
     })

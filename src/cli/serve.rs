@@ -53,7 +53,7 @@ impl Serve {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hang_up.recv() => match gateway.reload() {
+                _ = hang_up.recv() => match gateway.reload().await {
                     Ok(()) => tracing::info!("certificates and directory read again"),
                     Err(error) => tracing::error!(%error, "nothing was read again; the old files stay in force"),
                 },

@@ -15,12 +15,12 @@ use tokio::task::JoinSet;
 use super::courier::backoff;
 use super::peers::Peers;
 use super::registry::{self, LowIncome, PovertyHousehold, Register};
-use crate::access::{Directory, Method};
-use crate::audit::entry::{AgreementReference, Decision, Entry, Field, Phase, PseudonymKey, Salt};
+use crate::access::{Agreement, Directory, Method, Question};
+use crate::audit::entry::{Decision, Entry, Field, Phase, PseudonymKey, Salt};
 use crate::audit::log::{AppendError, LONGEST_WAIT};
 use crate::audit::secret::subject_bytes;
 use crate::clock::Clock;
-use crate::domain::agency::PurposeCode;
+use crate::domain::agency::{PurposeCode, StaffNumber, UnitCode};
 use crate::domain::envelope::auditable;
 use crate::domain::exchange::{DeliveryId, Kind};
 use crate::domain::law::LegalBasis;
@@ -189,13 +189,12 @@ impl Enquirer {
         let subject = subject_bytes(id.kind().as_str(), id.reveal());
         entry.subject_commitment = Some(salt.commit(Field::Subject, &subject));
         entry.request_commitment = Some(salt.commit(Field::Request, &kept.bytes));
-        match self.may_ask(record, method, &kept.envelope, started) {
-            Ok(agreement) => {
-                entry.agreement = Some(agreement);
-                entry.decision = Some(Decision::Allow);
-            }
+        let agreement = match self.may_ask::<R>(record, method, &kept, started) {
+            Ok(agreement) => agreement,
             Err(reason) => return Ok(self.give_up(entry, salt, record, kept, reason).await),
-        }
+        };
+        entry.agreement = Some(agreement.reference());
+        entry.decision = Some(Decision::Allow);
         let until = started.checked_add(self.patience.attempt + SLACK).unwrap_or(Timestamp::MAX);
         let (verification_id, attempts) = (record.verification_id, record.attempts);
         let take = Effect::AskAgain { verification_id, attempts, until };
@@ -205,7 +204,7 @@ impl Enquirer {
             Err(_) => return Ok(false),
         };
         let answer = self.ask::<R>(record, &kept, started, &trace).await;
-        self.settle::<R>(record, method, request_index, started, &kept.envelope, answer).await;
+        self.settle::<R>(record, method, request_index, started, (&kept.envelope, &agreement), answer).await;
         Ok(true)
     }
 
@@ -225,21 +224,35 @@ impl Enquirer {
     }
 
     /// The agreement that allows the question today, or why none does.
-    fn may_ask(
+    fn may_ask<R: Register>(
         &self,
         record: &VerificationRecord,
         method: Method,
-        envelope: &proto::Envelope,
+        kept: &Kept<R>,
         now: Timestamp,
-    ) -> Result<AgreementReference, &'static str> {
+    ) -> Result<Arc<Agreement>, &'static str> {
         let directory = self.directory.load();
         if !directory.is_active(&record.caller) {
             return Err("AGENCY_NOT_ACTIVE");
         }
+        let envelope = &kept.envelope;
         let purpose = PurposeCode::parse(&envelope.purpose).map_err(|_| "PURPOSE_NOT_AGREED")?;
-        let decision =
-            directory.decide(&record.caller, method, Some(&record.registry), &purpose, shanghai_day(now));
-        decision.map_err(crate::access::Denial::reason)
+        let operator = envelope.operator.as_ref();
+        let unit = operator.and_then(|operator| UnitCode::parse(&operator.unit).ok());
+        let staff_number = operator.and_then(|operator| StaffNumber::parse(&operator.staff_number).ok());
+        let bases = envelope.legal_basis.iter();
+        let legal_basis: Vec<_> =
+            bases.filter_map(|basis| LegalBasis::parse(&basis.law, &basis.article).ok()).collect();
+        let question = Question {
+            unit: unit.as_ref(),
+            operator: staff_number.as_ref(),
+            kind: Some(record.kind),
+            counterpart: Some(&record.registry),
+            legal_basis: Some(&legal_basis),
+            programmes: &R::programmes(&kept.query),
+            ..Question::new(&record.caller, method, Some(&purpose), shanghai_day(now))
+        };
+        directory.decide(&question).map(Arc::clone).map_err(|denial| denial.reason())
     }
 
     async fn ask<R: Register>(
@@ -271,13 +284,15 @@ impl Enquirer {
         method: Method,
         request_index: u64,
         started: Timestamp,
-        envelope: &proto::Envelope,
+        (envelope, agreement): (&proto::Envelope, &Agreement),
         answer: Result<R::Answer, NoAnswer>,
     ) {
-        let (answer, mut reason) = match answer {
+        let (mut answer, mut reason) = match answer {
             Ok(answer) => (answer, None),
             Err(why) => (R::Answer::none(why), Some(why.as_str())),
         };
+        let withheld = registry::withhold::<R>(&mut answer, agreement);
+        let withheld: Vec<_> = withheld.iter().map(|field| field.as_str().into()).collect();
         let answer_bytes = answer.encode_to_vec();
         let unavailable = answer.outline().result == proto::VerificationResult::Unavailable;
         let ending = match (unavailable, self.is_too_old(record)) {
@@ -294,6 +309,7 @@ impl Enquirer {
             entry.request_index = Some(request_index);
             entry.code = Some("OK".into());
             entry.reason = reason.map(Into::into);
+            entry.withheld.clone_from(&withheld);
             entry.duration_us = u64::try_from(now.duration_since(started).as_micros()).ok();
             entry.response_commitment = Some(salt.commit(Field::Response, &answer_bytes));
             let effects = if lost { Vec::new() } else { vec![self.step(record, message.clone(), now)] };

@@ -1,5 +1,6 @@
 //! Asking a registry. Whatever goes wrong with it is a result, never an error: a machine does not refuse.
 
+mod disclosure;
 mod registers;
 
 use std::time::{Duration, Instant};
@@ -9,12 +10,14 @@ use jiff::civil::Date;
 use prost::Message;
 use tonic::transport::Channel;
 
+pub(crate) use self::disclosure::withhold;
 pub(crate) use self::registers::{LowIncome, PovertyHousehold};
 use crate::access::Agency;
 use crate::audit::entry::keyed_digest;
 use crate::delivery::peers::{self, Peers};
 use crate::domain::agency::{AgencyKind, CreditCode};
-use crate::domain::verification::{HouseholdQuery, NoAnswer};
+use crate::domain::eligibility::Programme;
+use crate::domain::verification::{AnswerField, HouseholdQuery, NoAnswer};
 use crate::domain::violation::Violations;
 use crate::entropy;
 use crate::grpc::proto;
@@ -53,6 +56,15 @@ pub(crate) trait Register: Send + Sync + 'static {
         now: Timestamp,
     ) -> Option<HouseholdQuery>;
 
+    /// The programmes that a query asks about.
+    fn programmes(query: &Self::Query) -> Vec<Programme>;
+
+    /// The programmes that an answer tells of beside those that an agreement covers, taken out of it. Whether there were any.
+    fn leave_out_programmes(answer: &mut Self::Answer, covers: &dyn Fn(Programme) -> bool) -> bool;
+
+    /// The fields that an agreement may withhold of an answer, each with how it is taken out; that says whether it was there.
+    fn withholdable() -> &'static [Withholdable<Self::Answer>];
+
     /// The person in a query.
     fn subject(query: &mut Self::Query) -> Option<&mut proto::Subject>;
 
@@ -83,6 +95,9 @@ pub(crate) trait Register: Send + Sync + 'static {
     /// The answer in the message that brings it later.
     fn outcome(answer: Self::Answer) -> verification_outcome::Answer;
 }
+
+/// A field of an answer, and what takes it out and says whether it was there.
+pub(crate) type Withholdable<A> = (AnswerField, fn(&mut A) -> bool);
 
 /// An answer, and whom it is about by the registry's own word.
 pub(crate) struct Echoed<A> {

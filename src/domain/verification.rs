@@ -53,6 +53,36 @@ vocabulary! {
     }
 }
 
+vocabulary! {
+    /// What a register's answer may tell beside its result, as an agreement names it: the paths of its fields in the contract.
+    pub enum AnswerField {
+        /// How the household stands in each programme asked about.
+        Programmes => "programmes",
+        /// Number of a programme's certificate.
+        CertificateNumber => "programmes.certificate_number",
+        /// From when a certificate is valid.
+        CertificateFrom => "programmes.valid_from",
+        /// Until when.
+        CertificateTo => "programmes.valid_to",
+        /// The organ that granted a programme.
+        Organ => "programmes.organ",
+        /// Members of the household.
+        HouseholdSize => "household_size",
+        /// Income as a band against the line, with the line.
+        IncomeBand => "income_band",
+        /// As what the household is registered.
+        Kind => "kind",
+        /// Whether the risk of falling back stands.
+        Risk => "risk",
+        /// When the household was identified.
+        IdentifiedOn => "identified_on",
+        /// When the risk was removed.
+        RemovedOn => "removed_on",
+        /// The household's village.
+        VillageCode => "village_code",
+    }
+}
+
 /// What the centre may do next.
 #[derive(Clone, Copy, Debug)]
 pub struct NextStep {

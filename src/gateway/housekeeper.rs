@@ -1,7 +1,9 @@
-//! What is done beside the calls once a second: the checkpoint outside the database, and forgetting what is past its time.
+//! What is done from time to time: the checkpoint outside the database, forgetting, room made ahead.
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+use jiff::SignedDuration;
 
 use super::checkpoint_file;
 use crate::clock::Clock;
@@ -18,6 +20,9 @@ const ROUNDS_BETWEEN_LOOKS_AHEAD: u64 = 30;
 
 /// Outcomes forgotten in one transaction.
 const FORGOTTEN_AT_ONCE: u32 = 500;
+
+/// How long it is kept what was counted under a quota: longer than a day, by which the longest counts.
+const KEEP_QUOTA_USE: SignedDuration = SignedDuration::from_hours(72);
 
 /// Keeps the newest checkpoint outside the database, and forgets outcomes and unfinished uploads past their time.
 pub(super) async fn keep_house(
@@ -59,6 +64,12 @@ pub(super) async fn keep_house(
             if let Err(error) = forgotten {
                 tracing::warn!(%error, "old outcomes cannot be forgotten");
             }
+        }
+        if round % ROUNDS_BETWEEN_FORGETTING == 0
+            && let Ok(before) = clock.now().checked_sub(KEEP_QUOTA_USE)
+            && let Err(error) = store.forget_quota_use(before).await
+        {
+            tracing::warn!(%error, "what was counted under quotas cannot be forgotten");
         }
         if round % ROUNDS_BETWEEN_LOOKS_AHEAD == 0
             && let Err(error) = store.make_room_ahead().await

@@ -18,7 +18,7 @@ use crate::access::Method;
 use crate::delivery::registry::{self, LowIncome, PovertyHousehold, Register};
 use crate::domain::eligibility::{Programme, Registers, Standing, assess, programmes_to_ask};
 use crate::domain::exchange::Kind;
-use crate::domain::verification::{HouseholdQuery, Subject};
+use crate::domain::verification::{AnswerField, HouseholdQuery, Subject};
 
 /// Implements the service.
 #[derive(Clone)]
@@ -154,11 +154,16 @@ async fn ask_low_income(
         as_of: Some(date(task.application.case.applied_on)),
         authority: task.authority.clone(),
     };
-    let (answer, register) =
+    let (told, register) =
         ask::<LowIncome>(intake, call, task, Method::VerifyLowIncome, proto::Kind::LowIncomeQuery, query)
             .await?;
     let register = proto::RegisterAsked { programmes: programmes_on_wire, ..register };
-    Ok(Some((answer.map(|answer| standings(programmes, &answer)).unwrap_or_default(), register)))
+    let standings = told.map(|told| match told.is_withheld(AnswerField::Programmes) {
+        // That a programme is not told of does not mean that the household has none.
+        true => programmes.iter().map(|programme| (*programme, Standing::Unknown)).collect(),
+        false => standings(programmes, &told.answer),
+    });
+    Ok(Some((standings.unwrap_or_default(), register)))
 }
 
 async fn ask_poverty(
@@ -178,9 +183,35 @@ async fn ask_poverty(
         authority: task.authority.clone(),
     };
     let (method, kind) = (Method::VerifyPovertyHousehold, proto::Kind::PovertyHouseholdQuery);
-    let (answer, register) = ask::<PovertyHousehold>(intake, call, task, method, kind, query).await?;
-    let standing = answer.map(|answer| (Programme::PovertyHousehold, standing_of_poverty(&answer)));
-    Ok(Some((standing.into_iter().collect(), register)))
+    let (told, register) = ask::<PovertyHousehold>(intake, call, task, method, kind, query).await?;
+    let standing = told.map(|told| match told.is_withheld(AnswerField::Risk) {
+        true => Standing::Unknown,
+        false => standing_of_poverty(&told.answer),
+    });
+    Ok(Some((
+        standing.map(|standing| (Programme::PovertyHousehold, standing)).into_iter().collect(),
+        register,
+    )))
+}
+
+/// What a register said, as far as the agreement discloses it.
+struct Told<A> {
+    answer: A,
+    withheld: Vec<AnswerField>,
+}
+
+impl<A> Told<A> {
+    fn is_withheld(&self, field: AnswerField) -> bool {
+        self.withheld.contains(&field)
+    }
+}
+
+/// The kind of a question that is asked within an assessment.
+fn kind_of_question(method: Method) -> Option<Kind> {
+    match method {
+        Method::VerifyPovertyHousehold => Some(Kind::PovertyHouseholdQuery),
+        _ => Some(Kind::LowIncomeQuery),
+    }
 }
 
 /// Asks the register of the household's region. That there is none, or that no agreement allows the question, is an
@@ -192,7 +223,7 @@ async fn ask<R: Register>(
     method: Method,
     kind: proto::Kind,
     query: R::Query,
-) -> Result<(Option<R::Answer>, proto::RegisterAsked), Refusal> {
+) -> Result<(Option<Told<R::Answer>>, proto::RegisterAsked), Refusal> {
     let Application { applicant, case } = &task.application;
     let directory = intake.directory.load_full();
     let not_asked = |registry: String, reason: &str| proto::RegisterAsked {
@@ -206,13 +237,23 @@ async fn ask<R: Register>(
     let Some(registry) = directory.responsible(R::KEEPER, applicant.household_region) else {
         return Ok((None, not_asked(String::new(), Refusal::NoRegistry.reason())));
     };
-    let Some(purpose) = &task.facts.purpose else { return Err(Refusal::Internal) };
-    let today = shanghai_day(call.arrived());
-    let agreement = match directory.decide(&call.caller(), method, Some(&registry.code), purpose, today) {
-        Ok(agreement) => agreement,
+    if task.facts.purpose.is_none() {
+        return Err(Refusal::Internal);
+    }
+    let facts = Facts {
+        counterpart: Some(registry.code),
+        programmes: R::programmes(&query),
+        kind: kind_of_question(method),
+        ..task.facts.clone()
+    };
+    let caller = call.caller();
+    let question = facts.question(&caller, method, shanghai_day(call.arrived()));
+    let agreement = match directory.decide(&question) {
+        Ok(agreement) => Arc::clone(agreement),
         Err(denial) => return Ok((None, not_asked(registry.code.to_string(), denial.reason()))),
     };
-    let facts = Facts { counterpart: Some(registry.code), agreement: Some(agreement), ..task.facts.clone() };
+    let facts =
+        Facts { agreement: Some(agreement.reference()), allowed_by: Some(Arc::clone(&agreement)), ..facts };
     let asked = HouseholdQuery {
         subject: Subject {
             name: applicant.name.clone(),
@@ -223,7 +264,13 @@ async fn ask<R: Register>(
     };
     let envelope = proto::Envelope { kind: kind.into(), ..task.envelope.clone() };
     let question = registry::question::<R>(envelope, query, &asked);
-    let answered = intake.ask::<R>(call, method, facts, registry.clone(), question, asked).await?;
+    let answered = match intake.ask::<R>(call, method, facts, registry.clone(), question, asked).await {
+        Err(Refusal::QuotaSpent(_)) => {
+            return Ok((None, not_asked(registry.code.to_string(), "QUOTA_SPENT")));
+        }
+        answered => answered?,
+    };
+    let withheld = answered.withheld;
     let answer = answered.answer.unwrap_or_else(R::Answer::none);
     let outline = answer.outline();
     let register = proto::RegisterAsked {
@@ -231,5 +278,5 @@ async fn ask<R: Register>(
         log_index: Some(answered.log_index),
         ..not_asked(registry.code.to_string(), outline.reason)
     };
-    Ok((Some(answer), register))
+    Ok((Some(Told { answer, withheld }), register))
 }

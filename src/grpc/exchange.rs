@@ -303,7 +303,7 @@ impl Effectful for RespondToExchange {
         } else {
             (Party::Recipient, record.sender)
         };
-        facts.counterpart = Some(other);
+        facts.of_found(other);
         if record.erased.is_some() {
             return Err(Refusal::Erased);
         }

@@ -42,8 +42,7 @@ impl Lookup for GetExchange {
         let found = intake.store.exchange(&id, &call.caller()).await;
         let record = found.map_err(|error| store_refusal(&error))?.ok_or(Refusal::NotFound)?;
         facts.kind = Some(record.kind);
-        facts.counterpart =
-            Some(if record.sender == call.caller() { record.recipient } else { record.sender });
+        facts.of_found(if record.sender == call.caller() { record.recipient } else { record.sender });
         let thread = if record.erased.is_some() { Vec::new() } else { thread_of(intake, &id).await? };
         let clocks = clocks_of(intake, &[id]).await?.remove(&id).unwrap_or_default();
         let exchange = proto::Exchange { thread, clocks, ..exchange_of(&record) };

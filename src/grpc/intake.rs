@@ -3,6 +3,7 @@
 //! No answer leaves before its entry is durable. A call with effect has two entries, REQUEST before anything is
 //! dispatched and RESPONSE before the answer; a local read or a refusal has one.
 
+mod access;
 mod entries;
 pub(super) mod streams;
 
@@ -10,22 +11,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use jiff::civil::Date;
 use prost::Message;
 use tokio::time::timeout;
 use tonic::metadata::MetadataValue;
 use tonic::{Response, Status};
 
+use super::agreement::AgreementBook;
 use super::attachment::AttachmentLimits;
 use super::audit::FindingRules;
 use super::call::Call;
 use super::capacity::Turns;
 use super::code_name;
-use super::operation::{Done, Effectful, Facts, Lookup, Operation, Reading, Witnessed};
+use super::operation::{Done, Effectful, Facts, Lookup, Operation, Witnessed};
 use super::proto;
 use super::status::{LOG_INDEX_HEADER, Refusal};
-use super::wire::shanghai_day;
-use crate::access::{Directory, Method};
+use crate::access::{Denial, Directory, Method};
 use crate::audit::entry::{Decision, Entry, Field, Phase, PseudonymKey, Salt};
 use crate::audit::log::{AppendError, LONGEST_WAIT};
 use crate::audit::witnessed::Standing;
@@ -35,8 +35,7 @@ use crate::domain::agency::CreditCode;
 use crate::domain::clocks::Clocks;
 use crate::domain::eligibility::RuleSets;
 use crate::domain::exchange::RequestId;
-use crate::domain::violation::Violations;
-use crate::store::{AuditLog, Effect, SearchIndex, Store, StoreError};
+use crate::store::{AuditLog, Effect, Rejection, SearchIndex, Store, StoreError};
 use crate::{entropy, fault};
 
 /// Everything that calls are carried out with.
@@ -49,6 +48,8 @@ pub struct Intake {
     pub log: AuditLog,
     /// Agencies and agreements.
     pub directory: Arc<ArcSwap<Directory>>,
+    /// Keeps the directory's agreements as the database has them.
+    pub agreements: AgreementBook,
     /// Registries and inboxes.
     pub peers: Peers,
     /// Rules of eligibility.
@@ -174,7 +175,11 @@ impl Intake {
             }
         };
         complete(&mut task);
+        if let Err(refusal) = self.has_quota_left::<O>(call, &mut facts).await {
+            return Box::pin(self.refuse_unless_answered::<O>(call, facts, digest, refusal)).await;
+        }
         if let Err(refusal) = O::prepare(self, call, &mut task, &mut facts).await {
+            let refusal = self.unless_untold::<O>(call, &mut facts, refusal);
             return Box::pin(self.refuse_unless_answered::<O>(call, facts, digest, refusal)).await;
         }
         if let Err(refusal) = self.allow::<O>(call, &mut facts) {
@@ -193,8 +198,15 @@ impl Intake {
             entry.decision = Some(Decision::Allow);
             entry.request_commitment = Some(salt.commit(Field::Request, &request));
             let claim = Effect::Claim { caller: call.caller(), request_id, digest };
-            match self.log.append(entry, salt, vec![claim]).await {
+            let effects = std::iter::once(claim).chain(self.counting(call, &facts)).collect();
+            match self.log.append(entry, salt, effects).await {
                 Ok(index) => break index,
+                Err(AppendError::Rejected(Rejection::QuotaSpent)) => {
+                    if let Err(spent) = self.allow_by_another::<O>(call, &mut facts).await {
+                        return Box::pin(self.refuse_unless_answered::<O>(call, facts, digest, spent)).await;
+                    }
+                    continue;
+                }
                 Err(AppendError::Rejected(_)) => {}
                 Err(error) => return Err(self.unwitnessed(call, &error)),
             }
@@ -209,6 +221,9 @@ impl Intake {
         };
         call.opened(request_index, request_id, facts.named());
         fault::end_point("request.durable");
+        if let Some(agreement) = &facts.allowed_by {
+            O::allowed(&mut task, agreement);
+        }
         let mut attempt = 1;
         loop {
             let outcome = match timeout(call.time_left(), O::act(self, call, &mut task)).await {
@@ -221,6 +236,7 @@ impl Intake {
                     return Box::pin(self.fail(call, facts, request_id, request_index, refusal)).await;
                 }
             };
+            facts.withheld = O::withheld(&task);
             match self.answer(call, &facts, request_id, request_index, done).await {
                 Answered::Given(answer) => return answer,
                 Answered::Conflict if attempt < MOST_ATTEMPTS => attempt += 1,
@@ -247,19 +263,21 @@ impl Intake {
             Ok(task) => task,
             Err(refusal) => return Err(self.refuse(call, &facts, refusal).await),
         };
-        if let Err(refusal) = self.allow::<O>(call, &mut facts) {
+        let allowed = match self.allow::<O>(call, &mut facts) {
+            Ok(()) => self.has_quota_left::<O>(call, &mut facts).await,
+            refused => refused,
+        };
+        if let Err(refusal) = allowed {
             return Err(self.refuse(call, &facts, refusal).await);
         }
         let found = match timeout(call.time_left(), O::look_up(self, call, task, &mut facts)).await {
             Ok(found) => found,
             Err(_) => Err(Refusal::DeadlineExceeded),
         };
-        // Access is decided again where looking it up has told the counterpart.
+        // Access is decided again: looking it up may have told the counterpart, and nothing may be left of an agreement.
         let found = match found {
-            Ok(response) if facts.counterpart.is_some() => {
-                self.allow::<O>(call, &mut facts).map(|()| response)
-            }
-            other => other,
+            Ok(response) => self.allow::<O>(call, &mut facts).map(|()| response),
+            Err(refusal) => Err(self.unless_untold::<O>(call, &mut facts, refusal)),
         };
         let mut response = match found {
             Ok(response) => response,
@@ -269,74 +287,49 @@ impl Intake {
         if !call.has_room_for_answer(answer.len()) {
             return Err(self.refuse(call, &facts, Refusal::NoRoom).await);
         }
-        let salt = Salt(entropy::bytes());
-        let mut entry = self.entry(call, Phase::Read, &facts, &salt);
-        entry.decision = Some(Decision::Allow);
-        entry.code = Some("OK".into());
-        entry.request_commitment = Some(salt.commit(Field::Request, &request));
-        entry.response_commitment = Some(salt.commit(Field::Response, &answer));
+        let index = loop {
+            let salt = Salt(entropy::bytes());
+            let mut entry = self.entry(call, Phase::Read, &facts, &salt);
+            entry.decision = Some(Decision::Allow);
+            entry.code = Some("OK".into());
+            entry.request_commitment = Some(salt.commit(Field::Request, &request));
+            entry.response_commitment = Some(salt.commit(Field::Response, &answer));
+            let effects = self.counting(call, &facts).into_iter().collect();
+            match self.log.append(entry, salt, effects).await {
+                Ok(index) => break index,
+                Err(AppendError::Rejected(Rejection::QuotaSpent)) => {
+                    if let Err(spent) = self.allow_by_another::<O>(call, &mut facts).await {
+                        return Err(self.refuse(call, &facts, spent).await);
+                    }
+                }
+                Err(error) => return Err(self.unwitnessed(call, &error)),
+            }
+        };
         drop(answer);
-        let index =
-            self.log.append(entry, salt, Vec::new()).await.map_err(|error| self.unwitnessed(call, &error))?;
         call.mark_witnessed();
         response.witness(proto::AuditReceipt { log_index: index });
         Ok(answer_with_index(response, index))
-    }
-
-    /// What the caller asks, and whether it may call at all.
-    fn admit<O: Operation>(&self, call: &Call, message: O::Request) -> (Facts, Result<O::Task, Refusal>) {
-        let mut reading = Reading {
-            caller: call.caller(),
-            now: call.arrived(),
-            violations: Violations::new(),
-            facts: Facts::default(),
-        };
-        let task = O::read(message, &mut reading);
-        let Reading { violations, facts, .. } = reading;
-        // Before its violations: who may not call is told nothing about what would be right.
-        let admitted = match self.directory.load().may_call(&call.caller(), O::METHOD) {
-            Err(denial) => Err(Refusal::Denied(denial)),
-            Ok(()) if !violations.is_empty() => Err(Refusal::Invalid(violations.into_vec())),
-            Ok(()) if call.time_left().is_zero() => Err(Refusal::DeadlineExceeded),
-            Ok(()) => task.ok_or(Refusal::Internal),
-        };
-        (facts, admitted)
-    }
-
-    /// Whether an agreement in force allows the call.
-    pub(crate) fn allow<O: Operation>(&self, call: &Call, facts: &mut Facts) -> Result<(), Refusal> {
-        self.allow_on::<O>(call, facts, shanghai_day(call.arrived()))
-    }
-
-    /// Whether an agreement in force on `today` allows the call: a stream may live longer than the day on which it began.
-    fn allow_on<O: Operation>(&self, call: &Call, facts: &mut Facts, today: Date) -> Result<(), Refusal> {
-        let Some(purpose) = &facts.purpose else { return Err(Refusal::Internal) };
-        let decision = self.directory.load().decide(
-            &call.caller(),
-            O::METHOD,
-            facts.counterpart.as_ref(),
-            purpose,
-            today,
-        );
-        facts.agreement = Some(decision.map_err(Refusal::Denied)?);
-        Ok(())
     }
 
     /// Refuses a call before anything was dispatched: one entry, then the answer.
     pub(crate) async fn refuse(&self, call: &Call, facts: &Facts, refusal: Refusal) -> Status {
         let salt = Salt(entropy::bytes());
         let mut entry = self.entry(call, Phase::Refused, facts, &salt);
-        entry.decision =
-            matches!(refusal, Refusal::Denied(_) | Refusal::AgencyNotActive).then_some(Decision::Deny);
+        let denial = refusal.denial();
+        let is_denied =
+            denial.is_some() || matches!(refusal, Refusal::AgencyNotActive | Refusal::QuotaSpent(_));
+        entry.decision = is_denied.then_some(Decision::Deny);
         entry.code = Some(code_name(refusal.code()).into());
-        entry.reason = Some(refusal.reason().into());
+        entry.reason = Some(denial.map_or(refusal.reason(), Denial::reason).into());
+        entry.considered = denial.iter().flat_map(|denial| denial.considered()).collect();
         match self.log.append(entry, salt, Vec::new()).await {
             Ok(index) => {
                 call.mark_witnessed();
                 tracing::info!(
                     method = call.method_name(),
                     caller = %call.caller(),
-                    reason = refusal.reason(),
+                    reason = denial.map_or(refusal.reason(), Denial::reason),
+                    considered = denial.map(|denial| denial.considered().collect::<Vec<_>>().join("; ")),
                     log_index = index,
                     "refused"
                 );
@@ -363,10 +356,14 @@ impl Intake {
                 | Refusal::NotWaiting(_)
                 | Refusal::NothingGivenUp
                 | Refusal::WitnessLag
+                | Refusal::AgreementStands(_)
+                | Refusal::QuotaSpent(_)
         );
         if let (true, Some(request_id)) = (may_be_its_own, facts.request_id) {
             let claim = self.store.claim(&call.caller(), &request_id).await.ok().flatten();
             let same = claim.is_some_and(|claim| claim.digest == digest);
+            // It was counted the first time.
+            facts.spent.clear();
             if same
                 && self.allow::<O>(call, &mut facts).is_ok()
                 && let Some(replayed) = self.replay::<O>(call, &facts, request_id, digest).await

@@ -1,6 +1,7 @@
 //! What a method is to the intake: how its request is read, what it does, and what the audit log says of it.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use prost::Message;
@@ -10,14 +11,17 @@ use super::intake::Intake;
 use super::proto;
 use super::status::Refusal;
 use super::wire::{ContextFields, EnvelopeFields};
-use crate::access::Method;
-use crate::audit::entry::AgreementReference;
+use crate::access::{Agreement, Method};
+use crate::audit::entry::{AgreementChange, AgreementReference};
 use crate::audit::findings::FindingId;
 use crate::audit::removal::Removal;
 use crate::domain::agency::{CreditCode, MatterId, PurposeCode};
+use crate::domain::eligibility::Programme;
 use crate::domain::envelope::{Operator, auditable};
 use crate::domain::exchange::{DeliveryId, ExchangeId, Kind, RequestId};
+use crate::domain::law::LegalBasis;
 use crate::domain::person::IdDocument;
+use crate::domain::verification::AnswerField;
 use crate::domain::violation::Violations;
 use crate::store::Effect;
 
@@ -53,6 +57,14 @@ pub(crate) trait Effectful: Operation {
         call: &Call,
         task: &mut Self::Task,
     ) -> impl Future<Output = Result<Done<Self::Response>, Refusal>> + Send;
+
+    /// Tells the task which agreement allows it, before it is carried out.
+    fn allowed(_task: &mut Self::Task, _by: &Arc<Agreement>) {}
+
+    /// What of the answer the agreement does not disclose, and was left out.
+    fn withheld(_task: &Self::Task) -> Vec<AnswerField> {
+        Vec::new()
+    }
 }
 
 /// A method that only reads locally: one entry.
@@ -129,6 +141,12 @@ witnessed!(
     GetRemovalResponse,
     ListFindingsResponse,
     MarkFindingResponse,
+    PutAgreementResponse,
+    ApproveAgreementResponse,
+    EndAgreementResponse,
+    GetAgreementResponse,
+    ListAgreementsResponse,
+    ExplainAgreementResponse,
 );
 
 /// Reading one request.
@@ -167,6 +185,20 @@ pub(crate) struct Facts {
     /// What a search was by: names of keys.
     pub(crate) search: Option<String>,
     pub(crate) agreement: Option<AgreementReference>,
+    /// The same agreement, with its terms.
+    pub(crate) allowed_by: Option<Arc<Agreement>>,
+    /// Agreements of whose quota nothing is left.
+    pub(crate) spent: Vec<String>,
+    /// The articles of a message's envelope; `None` where the call carries none.
+    pub(crate) relied_on: Option<Vec<LegalBasis>>,
+    /// The programmes asked about.
+    pub(crate) programmes: Vec<Programme>,
+    /// Whether the counterpart is the other party of something that was looked up, and not named by the caller.
+    pub(crate) found_counterpart: bool,
+    /// What becomes of an agreement.
+    pub(crate) agreement_change: Option<Box<AgreementChange>>,
+    /// What of the answer is not disclosed.
+    pub(crate) withheld: Vec<AnswerField>,
 }
 
 impl Facts {
@@ -179,8 +211,15 @@ impl Facts {
             delivery: self.delivery,
             kind: self.kind,
             finding: self.finding,
+            agreement_change: self.agreement_change.clone(),
             ..Self::default()
         }
+    }
+
+    /// Takes the other party of something that was looked up.
+    pub(crate) fn of_found(&mut self, counterpart: CreditCode) {
+        self.counterpart = Some(counterpart);
+        self.found_counterpart = true;
     }
 
     /// Takes what could be read of an envelope.
@@ -189,6 +228,7 @@ impl Facts {
         self.operator.clone_from(&envelope.operator);
         self.purpose.clone_from(&envelope.purpose);
         self.legal_basis = envelope.legal_basis.iter().map(auditable).collect();
+        self.relied_on = Some(envelope.legal_basis.clone());
         self.matter.clone_from(&envelope.matter_id);
         self.counterpart = envelope.recipient.flatten();
         self.exchange = envelope.in_reply_to.flatten();

@@ -140,7 +140,7 @@ impl PublishedLog {
             _ if !directory.is_active(&agency) => Err(Refusal::AgencyNotActive),
             _ if !is_fetch(&request) => Err(Refusal::NotAFetch),
             (Some(refusal), _) => Err(refusal),
-            (None, Err(denial)) => Err(Refusal::Denied(denial)),
+            (None, Err(denial)) => Err(Refusal::Denied(Box::new(denial))),
             (None, Ok(purpose)) => Ok(purpose.as_str().to_owned()),
         };
         let path = request.uri().path().strip_prefix('/').unwrap_or_default();

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::{
-    BadRequest, ErrorDetail, ErrorInfo, FieldViolation, LocalizedMessage, RetryInfo, StatusExt,
+    BadRequest, ErrorDetail, ErrorInfo, FieldViolation, LocalizedMessage, QuotaFailure, QuotaViolation,
+    RetryInfo, StatusExt,
 };
 
+use super::quota::QuotaSpent;
 use crate::access::Denial;
 use crate::domain::exchange::{DeliveryState, IllegalTransition};
 use crate::domain::violation::Violation;
+use crate::store::AgreementState;
 
 /// The `domain` of every `google.rpc.ErrorInfo`.
 pub const ERROR_DOMAIN: &str = "exchange.legalaid";
@@ -27,7 +30,15 @@ pub(crate) enum Refusal {
     /// Everything that is wrong with the request.
     Invalid(Vec<Violation>),
     /// No agreement allows it.
-    Denied(Denial),
+    Denied(Box<Denial>),
+    /// No agreement allows it, and to say so would tell that it exists: the caller is told what it is told of nothing.
+    DeniedUntold(Box<Denial>),
+    /// Nothing is left of the quota of the agreement that allows it.
+    QuotaSpent(Box<QuotaSpent>),
+    /// The version of the agreement stands so that the change cannot be made.
+    AgreementStands(AgreementState),
+    /// Who put the version in cannot approve it.
+    ApprovalBySamePerson,
     /// Nothing of that id that the caller may see.
     NotFound,
     /// The entry, or one of those asked for together, was pruned.
@@ -114,11 +125,17 @@ impl Refusal {
     /// The answer, with the index of its audit entry where there is one.
     pub(crate) fn into_status(self, log_index: Option<u64>) -> Status {
         let Wording(code, reason, english, chinese, retry) = self.wording();
-        let metadata: HashMap<_, _> =
+        let mut metadata: HashMap<_, _> =
             log_index.map(|index| ("log_index".to_owned(), index.to_string())).into_iter().collect();
+        if let Self::Denied(denial) = &self {
+            metadata.extend(named_in(denial));
+        }
         let mut details: Vec<ErrorDetail> = vec![ErrorInfo::new(reason, ERROR_DOMAIN, metadata).into()];
         if let Self::Invalid(violations) = &self {
             details.push(BadRequest::new(field_violations(violations)).into());
+        }
+        if let Self::QuotaSpent(spent) = &self {
+            details.push(quota_failure(spent, &english).into());
         }
         if let Some(delay) = retry {
             details.push(RetryInfo::new(Some(delay)).into());
@@ -150,10 +167,26 @@ impl Refusal {
                 Code::PermissionDenied,
                 denial.reason(),
                 denial.to_string(),
-                denial.description_zh().to_owned(),
+                denial.description_zh(),
                 None,
             ),
-            Self::NotFound => say(
+            Self::QuotaSpent(spent) => retry(
+                say(Code::ResourceExhausted, "QUOTA_SPENT", &spent.description(), &spent.description_zh()),
+                spent.retry_after,
+            ),
+            Self::AgreementStands(state) => say(
+                Code::FailedPrecondition,
+                "AGREEMENT_STANDS_OTHERWISE",
+                &format!("the version is {state}: approve what is PENDING, end what is PENDING or EFFECTIVE"),
+                &format!("该版本状态为{state}：仅可批准待批版本，或者终止待批、生效版本"),
+            ),
+            Self::ApprovalBySamePerson => say(
+                Code::FailedPrecondition,
+                "APPROVAL_BY_ANOTHER",
+                "whoever put the version in cannot approve it; another operator must",
+                "提交人不得自行批准，须由另一经办人员批准",
+            ),
+            Self::NotFound | Self::DeniedUntold(_) => say(
                 Code::NotFound,
                 "NOT_FOUND",
                 "there is no such thing that this agency may see",
@@ -405,6 +438,36 @@ impl Refusal {
             ),
         }
     }
+}
+
+impl Refusal {
+    /// The denial behind a refusal, whether the caller is told of it or not.
+    pub(crate) fn denial(&self) -> Option<&Denial> {
+        match self {
+            Self::Denied(denial) | Self::DeniedUntold(denial) => Some(denial),
+            _ => None,
+        }
+    }
+}
+
+/// The agreement that would have allowed a call, and the condition of it that failed.
+fn named_in(denial: &Denial) -> Vec<(String, String)> {
+    let mut named = vec![("condition".to_owned(), denial.reason().to_owned())];
+    if let Some(nearest) = denial.nearest() {
+        named.push(("agreement".to_owned(), nearest.agreement.id.clone()));
+        named.push(("agreement_version".to_owned(), nearest.agreement.version.clone()));
+        named.push(("in_force_from".to_owned(), nearest.in_force.0.to_string()));
+        named.push(("in_force_until".to_owned(), nearest.in_force.1.to_string()));
+    }
+    named
+}
+
+fn quota_failure(spent: &QuotaSpent, description: &str) -> QuotaFailure {
+    QuotaFailure::new([QuotaViolation {
+        subject: format!("agreement:{}", spent.agreement_id),
+        description: description.to_owned(),
+        ..Default::default()
+    }])
 }
 
 fn field_violations(violations: &[Violation]) -> Vec<FieldViolation> {

@@ -23,12 +23,12 @@ use super::proto;
 use super::proto::verification_service_server::VerificationService;
 use super::status::Refusal;
 use super::wire::{Expectation, RegisterAnswer as _, check_minor, envelope, shanghai_day};
-use crate::access::{Agency, Method};
+use crate::access::{Agency, Agreement, Method};
 use crate::delivery::registry::{self, LowIncome, PovertyHousehold};
 use crate::domain::agency::CreditCode;
 use crate::domain::envelope::Envelope;
 use crate::domain::exchange::VerificationId;
-use crate::domain::verification::HouseholdQuery;
+use crate::domain::verification::{AnswerField, HouseholdQuery};
 use crate::domain::violation::Violations;
 use crate::entropy;
 use crate::store::{Effect, NewVerification};
@@ -81,6 +81,9 @@ struct Asked<V: Verifiable> {
     envelope: Envelope,
     registry: Option<Agency>,
     complete_later: bool,
+    /// By which it is asked, and what of the answer that does not disclose.
+    allowed_by: Option<Arc<Agreement>>,
+    withheld: Vec<AnswerField>,
 }
 
 impl<V: Verifiable> Operation for Verify<V> {
@@ -100,12 +103,21 @@ impl<V: Verifiable> Operation for Verify<V> {
             violations.add("envelope.kind", "KIND_FITS_CONTENT", english, chinese);
         }
         let asked = V::read(violations, query.as_ref(), *now);
+        facts.programmes = query.as_ref().map(V::programmes).unwrap_or_default();
         facts.subject = asked.as_ref().map(|asked| asked.subject.id.clone());
         check_minor(violations, wire.as_ref(), facts.subject.as_ref(), shanghai_day(*now));
         let envelope = envelope.whole()?;
         let asked = asked?;
         let question = registry::question::<V>(wire?, query?, &asked);
-        Some(Asked { question: Some(question), asked, envelope, registry: None, complete_later })
+        Some(Asked {
+            question: Some(question),
+            asked,
+            envelope,
+            registry: None,
+            complete_later,
+            allowed_by: None,
+            withheld: Vec::new(),
+        })
     }
 }
 
@@ -139,8 +151,9 @@ impl<V: Verifiable> Effectful for Verify<V> {
     }
 
     async fn act(intake: &Intake, call: &Call, task: &mut Asked<V>) -> Result<Done<Self::Response>, Refusal> {
-        let Asked { question, asked, envelope, registry, complete_later } = task;
-        let (Some(registry), Some(question)) = (registry, question.take()) else {
+        let Asked { question, asked, envelope, registry, complete_later, allowed_by, withheld } = task;
+        let (Some(registry), Some(question), Some(agreement)) = (registry, question.take(), allowed_by)
+        else {
             return Err(Refusal::Internal);
         };
         let kept = complete_later.then(|| question.encode_to_vec());
@@ -152,6 +165,7 @@ impl<V: Verifiable> Effectful for Verify<V> {
             Ok(answer) => (answer, None),
             Err(why) => (V::Answer::none(why), Some(why.as_str())),
         };
+        *withheld = registry::withhold::<V>(&mut answer, agreement);
         answer.advise();
         let unavailable = answer.outline().result == proto::VerificationResult::Unavailable;
         let put_off = kept
@@ -165,6 +179,14 @@ impl<V: Verifiable> Effectful for Verify<V> {
             reason,
             exchange: verification_id.map(VerificationId::thread),
         })
+    }
+
+    fn allowed(task: &mut Asked<V>, by: &Arc<Agreement>) {
+        task.allowed_by = Some(Arc::clone(by));
+    }
+
+    fn withheld(task: &Asked<V>) -> Vec<AnswerField> {
+        task.withheld.clone()
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) use self::eligibility::{
 };
 pub(crate) use self::envelope::{
     ContextFields, EnvelopeFields, Expectation, call_context, check_minor, delivery_id, envelope,
-    exchange_id, legal_basis, uuid, verification_id,
+    exchange_id, legal_basis, one_basis, uuid, verification_id,
 };
 pub(crate) use self::person::document;
 pub(crate) use self::response::{Answer, answer_fits, response};

@@ -4,10 +4,12 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use uuid::Uuid;
 
+use super::agreements::{self, AgreementChange};
 use super::clocks::{Move, is_due, move_clocks, raise_overdue, start_clocks};
 use super::database::{Connection, sql};
 use super::finding_marks::{self, NewMark};
 use super::outbox::{self, OutboxChange};
+use super::quotas::{self, QuotaUse};
 use super::removals::{self, NewRemoval, RemovalEnd, RemovalStep};
 use super::verifications::{self, NewVerification, VerificationStep};
 use super::{StoreError, attachments, events, signed};
@@ -149,6 +151,10 @@ pub enum Effect {
     MarkFinding(Box<NewMark>),
     /// Does what an operator asks of the outbox.
     Operate(OutboxChange),
+    /// Puts in, approves or ends a version of an agreement.
+    ChangeAgreement(Box<AgreementChange>),
+    /// Counts a call against the quota of its agreement.
+    CountUse(Box<QuotaUse>),
     /// Says that no REQUEST below an index waits any more, of a node whose place another has taken.
     Adopt {
         /// The node.
@@ -260,8 +266,10 @@ pub struct NewDelivery {
 pub enum Rejection {
     /// The request id is taken.
     Claimed,
-    /// The exchange or delivery changed meanwhile.
+    /// The exchange, delivery or agreement changed meanwhile.
     Conflict,
+    /// Nothing is left of the agreement's quota.
+    QuotaSpent,
 }
 
 /// Whether an effect is a row of a batch (see [`super::rows`]), written with its entries.
@@ -371,6 +379,8 @@ async fn apply_one(
         Effect::DeemWithdrawn(withdrawal) => deem_withdrawn(connection, clocks, withdrawal).await,
         Effect::MarkFinding(mark) => finding_marks::mark(connection, mark).await.map(Ok),
         Effect::Operate(change) => outbox::apply(connection, clocks, change).await,
+        Effect::ChangeAgreement(change) => agreements::change(connection, change, index).await,
+        Effect::CountUse(call) => quotas::count(connection, call).await,
         Effect::Adopt { node, epoch, open_from } => {
             let closed = sql("UPDATE audit_nodes SET open_from = $1 WHERE node = $2 AND epoch = $3")
                 .bind(signed(*open_from))

@@ -199,9 +199,8 @@ fn migrations() -> Migrator {
         let text = sqlx::SqlSafeStr::into_sql_str(text);
         Migration::new(version, name.into(), MigrationType::Simple, text, false)
     };
-    Migrator::with_migrations(vec![step(
-        15,
-        "gateway",
-        include_str!("../../migrations/postgres/0015_gateway.sql"),
-    )])
+    Migrator::with_migrations(vec![
+        step(15, "gateway", include_str!("../../migrations/postgres/0015_gateway.sql")),
+        step(16, "agreements", include_str!("../../migrations/postgres/0016_agreements.sql")),
+    ])
 }

@@ -139,5 +139,6 @@ fn migrations() -> Migrator {
         step(12, "lease_nodes", include_str!("../../migrations/sqlite/0012_lease_nodes.sql")),
         step(14, "tiles", include_str!("../../migrations/sqlite/0014_tiles.sql")),
         step(15, "removals_told", include_str!("../../migrations/sqlite/0015_removals_told.sql")),
+        step(16, "agreements", include_str!("../../migrations/sqlite/0016_agreements.sql")),
     ])
 }

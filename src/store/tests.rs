@@ -1,5 +1,6 @@
 //! What the store does, the same on each database.
 
+mod agreements;
 mod nodes;
 
 use jiff::{SignedDuration, Timestamp};

@@ -8,6 +8,7 @@ pub(crate) mod postgres;
 #[path = "../support/records.rs"]
 #[allow(clippy::duplicate_mod, reason = "a test may take this room and the one that it stands in")]
 pub(crate) mod records;
+pub(crate) mod samples;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -126,18 +127,24 @@ impl Scene {
         Profile::load(&self.folder.join(format!("{name}.toml"))).unwrap()
     }
 
-    /// Changes the directory file and has the gateway read it.
-    pub(crate) fn edit_directory(&self, edit: impl FnOnce(&mut DirectoryFile)) {
+    /// Changes the directory file and has the gateway read it. What changes of an agreement is a new version of it.
+    pub(crate) async fn edit_directory(&self, edit: impl FnOnce(&mut DirectoryFile)) {
         let path = self.folder.join("directory.toml");
-        let mut file: DirectoryFile = toml::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let before: DirectoryFile = toml::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let mut file = before.clone();
         edit(&mut file);
+        for agreement in &mut file.agreements {
+            if before.agreements.iter().any(|old| old.id == agreement.id && old != agreement) {
+                agreement.version += 1;
+            }
+        }
         std::fs::write(&path, toml::to_string(&file).unwrap()).unwrap();
-        self.district.gateway.reload().unwrap();
+        self.district.gateway.reload().await.unwrap();
     }
 
     /// Enrols the stranger as another legal-aid centre, with an agreement to do with the court all that the first
     /// may.
-    pub(crate) fn enrol_another_centre(&self) -> AgencyClient {
+    pub(crate) async fn enrol_another_centre(&self) -> AgencyClient {
         self.edit_directory(|file| {
             let code = CreditCode::parse(codes::STRANGER).unwrap();
             file.agencies.push(Agency {
@@ -149,8 +156,9 @@ impl Scene {
                 endpoint: None,
             });
             let like = agreement(file, "DEV-CENTRE-COURT").clone();
-            file.agreements.push(Agreement { id: "DEV-OTHER-COURT".to_owned(), caller: code, ..like });
-        });
+            file.agreements.push(Agreement { id: "DEV-OTHER-COURT".to_owned(), caller: code.into(), ..like });
+        })
+        .await;
         self.district.client("stranger").unwrap()
     }
 
@@ -196,7 +204,8 @@ impl Scene {
             let centre = file.agencies.iter_mut().find(|agency| agency.code.as_str() == codes::CENTRE);
             centre.unwrap().endpoint =
                 Some(AgencyEndpoint { address: listen.to_string(), server_name: "localhost".to_owned() });
-        });
+        })
+        .await;
         told
     }
 
@@ -640,6 +649,26 @@ impl Raw {
             .or_else(|| Status::from_header_map(&parts.headers))
             .expect("a gRPC status");
         Answered { http: parts.status, headers: parts.headers, body: body.to_bytes(), status }
+    }
+
+    /// Calls a method as gRPC does; nothing comes back where the connection was closed.
+    pub(crate) async fn try_call(&self, path: &str, message: &[u8]) -> Option<Answered> {
+        let request = Request::builder()
+            .method(http::Method::POST)
+            .uri(format!("https://{}{path}", self.authority))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Full::new(frame(message)))
+            .unwrap();
+        let mut sender = self.sender.clone();
+        sender.ready().await.ok()?;
+        let response = sender.send_request(request).await.ok()?;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.ok()?;
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        let status =
+            Status::from_header_map(&trailers).or_else(|| Status::from_header_map(&parts.headers))?;
+        Some(Answered { http: parts.status, headers: parts.headers, body: body.to_bytes(), status })
     }
 
     /// Calls a method as gRPC does.

@@ -27,7 +27,8 @@ use legal_aid_gateway::domain::findings::Settings;
 use legal_aid_gateway::grpc::proto::exchange_service_client::ExchangeServiceClient;
 use legal_aid_gateway::grpc::proto::exchange_service_server::ExchangeServiceServer;
 use legal_aid_gateway::grpc::{
-    AttachmentLimits, CallLimits, Exchanges, FindingRules, Front, Intake, Paces, Turns, call_counts,
+    AgreementBook, AttachmentLimits, CallLimits, Exchanges, FindingRules, Front, Intake, Paces, Turns,
+    call_counts,
 };
 use legal_aid_gateway::identity::certificate::PeerCertificate;
 use legal_aid_gateway::identity::credentials::Credentials;
@@ -139,6 +140,7 @@ impl Gateway {
             index: SearchIndex::at(folder.join("gateway.db.index"), store.clone()),
             log: opened.log.clone(),
             directory: Arc::clone(directory),
+            agreements: AgreementBook::new(store.clone(), Arc::clone(directory), false),
             peers: nobody(),
             rules: Arc::new(ArcSwap::from_pointee(RuleSets::load([]).unwrap())),
             clocks,

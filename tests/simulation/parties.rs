@@ -53,18 +53,14 @@ pub(crate) fn directory(push: &[Party]) -> Directory {
             server_name: "inbox.example".to_owned(),
         }),
     };
-    let agreement = |id: &str, caller, methods: &[Method], counterparts: &[Party], purpose: &str| Agreement {
-        id: id.to_owned(),
-        version: 1,
-        caller,
-        methods: methods.to_vec(),
-        counterparts: counterparts.iter().map(|party| party.code()).collect(),
-        purposes: vec![PurposeCode::parse(purpose).unwrap()],
-        from: jiff::civil::date(2026, 1, 1),
-        until: jiff::civil::date(2099, 12, 31),
-        batch: None,
-        rate: None,
-    };
+    let days = (jiff::civil::date(2026, 1, 1), jiff::civil::date(2099, 12, 31));
+    let agreement =
+        |id: &str, caller: CreditCode, methods: &[Method], counterparts: &[Party], purpose: &str| Agreement {
+            methods: methods.to_vec(),
+            counterparts: counterparts.iter().map(|party| party.code().into()).collect(),
+            purposes: vec![PurposeCode::parse(purpose).unwrap()],
+            ..Agreement::new(id, 1, caller, days)
+        };
     let working = [Method::RespondToExchange, Method::PullDeliveries, Method::AcknowledgeDelivery];
     let submitting = [&working[..], &[Method::SubmitExchange, Method::ListExchanges]].concat();
     let operating = [Method::RedeliverExchange, Method::RetryDelivery];
@@ -85,7 +81,7 @@ pub(crate) fn directory(push: &[Party]) -> Directory {
         let id = format!("{court:?}");
         agreements.push(agreement(&id, court.code(), &working, &[Party::Centre], purposes::FEE_WAIVER));
     }
-    Directory::build(DirectoryFile { agencies, agreements }).unwrap()
+    Directory::build(DirectoryFile { agencies, agreements, ..Default::default() }).unwrap()
 }
 
 /// What an agency has taken over.

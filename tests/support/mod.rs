@@ -34,6 +34,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Deadline of a call.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Entries with which a gateway begins a new log: one for each agreement that `init` writes.
+pub(crate) const BEGINNING: u64 = 13;
+
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_legal-aid-gateway");
 

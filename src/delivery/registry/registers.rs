@@ -4,15 +4,17 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use tonic::transport::Channel;
 
-use super::{Echoed, Register};
+use super::disclosure::{OF_LOW_INCOME, OF_POVERTY_HOUSEHOLDS};
+use super::{Echoed, Register, Withholdable};
 use crate::domain::agency::AgencyKind;
+use crate::domain::eligibility::Programme;
 use crate::domain::region::VillageCode;
 use crate::domain::verification::HouseholdQuery;
 use crate::domain::violation::Violations;
 use crate::grpc::proto;
 use crate::grpc::proto::registry_service_client::RegistryServiceClient;
 use crate::grpc::proto::verification_outcome;
-use crate::grpc::wire::{civil_date, low_income_query, poverty_household_query};
+use crate::grpc::wire::{civil_date, low_income_query, poverty_household_query, programme_on_wire};
 
 /// The low-income register of civil affairs.
 pub(crate) struct LowIncome;
@@ -80,6 +82,20 @@ impl Register for LowIncome {
         low_income_query(violations, query, now)
     }
 
+    fn programmes(query: &proto::LowIncomeQuery) -> Vec<Programme> {
+        query.programmes.iter().filter_map(|value| programme_of(*value)).collect()
+    }
+
+    fn leave_out_programmes(answer: &mut proto::LowIncomeAnswer, covers: &dyn Fn(Programme) -> bool) -> bool {
+        let before = answer.programmes.len();
+        answer.programmes.retain(|status| programme_of(status.programme).is_some_and(covers));
+        answer.programmes.len() < before
+    }
+
+    fn withholdable() -> &'static [Withholdable<proto::LowIncomeAnswer>] {
+        OF_LOW_INCOME
+    }
+
     fn terms(question: &proto::QueryLowIncomeRequest) -> (Vec<u8>, Vec<i32>) {
         let programmes = question.query.as_ref().map(|query| query.programmes.clone());
         (question.echo_key.clone(), programmes.unwrap_or_default())
@@ -101,6 +117,11 @@ impl Register for LowIncome {
             || answer.income_band != 0
             || answer.line_fen.is_some()
     }
+}
+
+/// The programme of a number on the wire. One that is not known is of no agreement.
+fn programme_of(value: i32) -> Option<Programme> {
+    Programme::ALL.iter().copied().find(|known| programme_on_wire(*known).map(i32::from) == Some(value))
 }
 
 /// Each programme is told once, and one that is active has a certificate that holds today, where it has days.
@@ -152,6 +173,19 @@ impl Register for PovertyHousehold {
         now: Timestamp,
     ) -> Option<HouseholdQuery> {
         poverty_household_query(violations, query, now)
+    }
+
+    fn programmes(_: &proto::PovertyHouseholdQuery) -> Vec<Programme> {
+        vec![Programme::PovertyHousehold]
+    }
+
+    /// It keeps one only, without which it is not asked.
+    fn leave_out_programmes(_: &mut proto::PovertyHouseholdAnswer, _: &dyn Fn(Programme) -> bool) -> bool {
+        false
+    }
+
+    fn withholdable() -> &'static [Withholdable<proto::PovertyHouseholdAnswer>] {
+        OF_POVERTY_HOUSEHOLDS
     }
 
     fn terms(question: &proto::QueryPovertyHouseholdRequest) -> (Vec<u8>, ()) {

@@ -52,7 +52,7 @@ impl Sending for DownloadAttachment {
         let found = intake.store.readable_attachment(&call.caller(), &keyed(intake, &task.sha256)).await;
         let found = found.map_err(|error| store_refusal(&error))?.ok_or(Refusal::NotFound)?;
         if found.owner != call.caller() {
-            facts.counterpart = Some(found.owner);
+            facts.of_found(found.owner);
         }
         if task.offset > found.size {
             let mut violations = Violations::new();

@@ -2,7 +2,7 @@
 
 use super::context;
 use super::proofs::prove;
-use crate::access::Method;
+use crate::access::{Method, Question};
 use crate::audit::entry::{Entry, Phase};
 use crate::audit::receipt::TlogProof;
 use crate::domain::agency::CreditCode;
@@ -61,7 +61,13 @@ impl Lookup for GetReceipt {
 pub(super) fn reads_any_entry(intake: &Intake, call: &Call, facts: &Facts) -> bool {
     facts.purpose.as_ref().is_some_and(|purpose| {
         let today = shanghai_day(call.arrived());
-        intake.directory.load().decide(&call.caller(), Method::GetEntry, None, purpose, today).is_ok()
+        let (caller, directory) = (call.caller(), intake.directory.load());
+        let question = Question {
+            counterpart: None,
+            purpose: Some(purpose),
+            ..facts.question(&caller, Method::GetEntry, today)
+        };
+        directory.decide(&question).is_ok()
     })
 }
 

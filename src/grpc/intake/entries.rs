@@ -67,5 +67,7 @@ impl Intake {
         entry.delivery = facts.delivery.map(|id| id.uuid());
         entry.kind = facts.kind.map(|kind| kind.as_str().into());
         entry.finding = facts.finding.map(FindingId::uuid);
+        entry.agreement_change.clone_from(&facts.agreement_change);
+        entry.withheld = facts.withheld.iter().map(|field| field.as_str().into()).collect();
     }
 }

@@ -16,6 +16,7 @@ use tonic::{Code, Response, Status, Streaming};
 
 use super::{Intake, answer_with_index};
 use crate::audit::entry::{Decision, Field, Phase, Salt};
+use crate::audit::log::AppendError;
 use crate::entropy;
 use crate::grpc::call::Call;
 use crate::grpc::code_name;
@@ -23,6 +24,7 @@ use crate::grpc::operation::{Effectful, Facts, Operation, Witnessed};
 use crate::grpc::proto;
 use crate::grpc::status::Refusal;
 use crate::grpc::wire::shanghai_day;
+use crate::store::Rejection;
 
 /// Items that wait for the peer to take them.
 pub(in crate::grpc) const WAITING_ITEMS: usize = 2;
@@ -191,7 +193,9 @@ impl Intake {
         if !self.directory.load().is_active(&call.caller()) {
             return Err(Refusal::AgencyNotActive);
         }
-        self.allow_on::<O>(call, &mut facts.clone(), shanghai_day(self.clock.now()))
+        // What it streams it was allowed to see: there is nothing that a denial could tell.
+        let mut facts = Facts { found_counterpart: false, ..facts.clone() };
+        self.allow_on::<O>(call, &mut facts, shanghai_day(self.clock.now()))
     }
 
     async fn first_message<M>(&self, call: &Call, stream: Streaming<M>) -> Result<(M, Incoming<M>), Status> {
@@ -284,19 +288,35 @@ impl Intake {
             Err(refusal) => return Err(self.refuse(call, &facts, refusal).await),
         };
         complete(&mut task);
-        let prepared = O::prepare(self, call, &mut task, &mut facts).await;
-        if let Err(refusal) = prepared.and_then(|()| self.allow::<O>(call, &mut facts)) {
+        if let Err(refusal) = self.has_quota_left::<O>(call, &mut facts).await {
+            return Err(self.refuse(call, &facts, refusal).await);
+        }
+        let allowed = match O::prepare(self, call, &mut task, &mut facts).await {
+            Ok(()) => self.allow::<O>(call, &mut facts),
+            Err(refusal) => Err(self.unless_untold::<O>(call, &mut facts, refusal)),
+        };
+        if let Err(refusal) = allowed {
             return Err(self.refuse(call, &facts, refusal).await);
         }
         let Some(request_id) = facts.request_id else {
             return Err(self.refuse(call, &facts, Refusal::Internal).await);
         };
-        let salt = Salt(entropy::bytes());
-        let mut entry = self.entry(call, Phase::Request, &facts, &salt);
-        entry.decision = Some(Decision::Allow);
-        entry.request_commitment = Some(salt.commit(Field::Request, &request));
-        let index = self.log.append(entry, salt, Vec::new()).await;
-        let index = index.map_err(|error| self.unwitnessed(call, &error))?;
+        let index = loop {
+            let salt = Salt(entropy::bytes());
+            let mut entry = self.entry(call, Phase::Request, &facts, &salt);
+            entry.decision = Some(Decision::Allow);
+            entry.request_commitment = Some(salt.commit(Field::Request, &request));
+            let effects = self.counting(call, &facts).into_iter().collect();
+            match self.log.append(entry, salt, effects).await {
+                Ok(index) => break index,
+                Err(AppendError::Rejected(Rejection::QuotaSpent)) => {
+                    if let Err(spent) = self.allow_by_another::<O>(call, &mut facts).await {
+                        return Err(self.refuse(call, &facts, spent).await);
+                    }
+                }
+                Err(error) => return Err(self.unwitnessed(call, &error)),
+            }
+        };
         call.opened(index, request_id, facts.named());
         Ok((task, facts, index))
     }

@@ -11,7 +11,7 @@ use tonic::{Response, Status};
 use tonic_types::StatusExt as _;
 
 use super::Verify;
-use crate::access::{BatchTerms, Method};
+use crate::access::{self, BatchTerms, Method};
 use crate::delivery::registry::{LowIncome, PovertyHousehold, Register as _};
 use crate::domain::agency::{CreditCode, PurposeCode};
 use crate::domain::region::RegionCode;
@@ -77,7 +77,7 @@ impl Sending for BatchVerify {
         let pace = {
             let directory = intake.directory.load();
             let agreement = facts.agreement.as_ref().ok_or(Refusal::Internal)?;
-            intake.paces.of(&agreement.id, directory.batch_terms(&call.caller(), &agreement.id))
+            intake.paces.of(&call.caller(), &agreement.id, directory.batch_terms(&agreement.id))
         };
         let mut items = JoinSet::new();
         let mut number = 0;
@@ -168,8 +168,13 @@ fn own_pace(intake: &Intake, stream: &Call, question: &Question) -> Option<Arc<P
     };
     let purpose = PurposeCode::parse(&envelope.purpose).ok()?;
     let today = shanghai_day(intake.clock.now());
-    let agreement = directory.decide(&caller, method, Some(&registry), &purpose, today).ok()?;
-    Some(intake.paces.of(&agreement.id, directory.batch_terms(&caller, &agreement.id)))
+    let question = access::Question {
+        counterpart: Some(&registry),
+        is_early: true,
+        ..access::Question::new(&caller, method, Some(&purpose), today)
+    };
+    let agreement = directory.decide(&question).ok()?;
+    Some(intake.paces.of(&caller, &agreement.id, agreement.batch.unwrap_or_default()))
 }
 
 /// A refusal as a result: what the status of a call alone would have said.
@@ -193,19 +198,20 @@ fn refused(status: &Status) -> proto::ItemRefusal {
     }
 }
 
-/// How fast each agreement lets batches go, over all streams under it.
+/// How fast each agreement lets the batches of each agency go, over all its streams under it.
 #[derive(Default)]
-pub struct Paces(Mutex<HashMap<String, Arc<Pace>>>);
+pub struct Paces(Mutex<HashMap<(CreditCode, String), Arc<Pace>>>);
 
 impl Paces {
     /// The pace of an agreement; anew where its terms have changed.
-    fn of(&self, agreement: &str, terms: BatchTerms) -> Arc<Pace> {
+    fn of(&self, caller: &CreditCode, agreement: &str, terms: BatchTerms) -> Arc<Pace> {
         let mut paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match paces.get(agreement) {
+        let key = (*caller, agreement.to_owned());
+        match paces.get(&key) {
             Some(pace) if pace.terms == terms => Arc::clone(pace),
             _ => {
                 let pace = Arc::new(Pace::new(terms));
-                paces.insert(agreement.to_owned(), Arc::clone(&pace));
+                paces.insert(key, Arc::clone(&pace));
                 pace
             }
         }

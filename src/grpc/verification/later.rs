@@ -40,7 +40,7 @@ impl Lookup for GetVerification {
         let found = intake.store.verification(&id, &call.caller()).await;
         let record = found.map_err(|error| store_refusal(&error))?.ok_or(Refusal::NotFound)?;
         facts.kind = Some(record.kind);
-        facts.counterpart = Some(record.registry);
+        facts.of_found(record.registry);
         let outcome = match record.state {
             VerificationState::Pending => None,
             VerificationState::Answered | VerificationState::GivenUp => {

@@ -240,7 +240,7 @@ pub(crate) fn legal_basis(violations: &mut Violations, values: &[proto::LegalBas
 }
 
 /// Reads one article of law; `field` paths are relative to it.
-pub(super) fn one_basis(violations: &mut Violations, value: &proto::LegalBasis) -> Option<LegalBasis> {
+pub(crate) fn one_basis(violations: &mut Violations, value: &proto::LegalBasis) -> Option<LegalBasis> {
     let law = (!value.law.is_empty()).then_some(&value.law);
     let article = (!value.article.is_empty()).then_some(&value.article);
     let (law, article) = (violations.require("law", law), violations.require("article", article));

@@ -5,13 +5,13 @@ use csv::{Terminator, WriterBuilder};
 use jiff::Timestamp;
 
 use super::records::Record;
-use crate::audit::entry::{Decision, Entry};
+use crate::audit::entry::{AgreementChange, Decision, Entry};
 use crate::domain::calendar::SHANGHAI;
 
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// Columns, in their order.
-const COLUMNS: [&str; 29] = [
+const COLUMNS: [&str; 32] = [
     "index",
     "entry_id",
     "recorded_shanghai",
@@ -26,6 +26,8 @@ const COLUMNS: [&str; 29] = [
     "purpose",
     "legal_basis",
     "agreement",
+    "agreement_change",
+    "considered",
     "decision",
     "request_id",
     "exchange",
@@ -38,6 +40,7 @@ const COLUMNS: [&str; 29] = [
     "request_index",
     "duration_us",
     "items",
+    "withheld",
     "node",
     "trace",
     "leaf_hash",
@@ -71,6 +74,8 @@ pub(super) fn row(record: &Record<'_>) -> anyhow::Result<Vec<u8>> {
         text(&entry.purpose),
         entry.legal_basis.join("；"),
         agreement(entry),
+        entry.agreement_change.as_deref().map(change).unwrap_or_default(),
+        entry.considered.join("；"),
         decision(entry).to_owned(),
         id(entry.request),
         id(entry.exchange),
@@ -83,6 +88,7 @@ pub(super) fn row(record: &Record<'_>) -> anyhow::Result<Vec<u8>> {
         number(entry.request_index),
         number(entry.duration_us),
         number(entry.items),
+        entry.withheld.join("；"),
         entry.node.clone(),
         text(&entry.trace),
         record.leaf_hash.clone(),
@@ -92,6 +98,11 @@ pub(super) fn row(record: &Record<'_>) -> anyhow::Result<Vec<u8>> {
 
 fn agreement(entry: &Entry) -> String {
     entry.agreement.as_ref().map(|named| format!("{} v{}", named.id, named.version)).unwrap_or_default()
+}
+
+fn change(change: &AgreementChange) -> String {
+    let AgreementChange { act, id, version, state, sha256, .. } = change;
+    format!("{act} {id} v{version} {state} {sha256}")
 }
 
 fn decision(entry: &Entry) -> &'static str {

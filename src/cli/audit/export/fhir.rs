@@ -126,6 +126,9 @@ fn entities(record: &Record<'_>) -> Vec<Value> {
         ("certificate", entry.certificate.clone()),
         ("request_commitment", entry.request_commitment.as_ref().map(|commitment| commitment.0.clone())),
         ("response_commitment", entry.response_commitment.as_ref().map(|commitment| commitment.0.clone())),
+        ("agreement_change", entry.agreement_change.as_deref().and_then(|of| serde_json::to_string(of).ok())),
+        ("considered", (!entry.considered.is_empty()).then(|| entry.considered.join("；"))),
+        ("withheld", (!entry.withheld.is_empty()).then(|| entry.withheld.join("；"))),
         ("legal_basis", (!entry.legal_basis.is_empty()).then(|| entry.legal_basis.join("；"))),
     ];
     details.extend(more.iter().filter_map(|(kind, value)| Some(detail(kind, value.as_deref()?))));

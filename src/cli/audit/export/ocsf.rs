@@ -163,6 +163,9 @@ fn unmapped(record: &Record<'_>) -> Value {
     put(&mut rest, "traces", (!entry.traces.is_empty()).then(|| entry.traces.clone()));
     put(&mut rest, "legal_basis", (!entry.legal_basis.is_empty()).then(|| entry.legal_basis.clone()));
     put(&mut rest, "agreement", entry.agreement.as_ref().map(|a| json!({"id": a.id, "version": a.version})));
+    put(&mut rest, "agreement_change", entry.agreement_change.as_ref().map(|change| json!(change)));
+    put(&mut rest, "considered", (!entry.considered.is_empty()).then(|| entry.considered.clone()));
+    put(&mut rest, "withheld", (!entry.withheld.is_empty()).then(|| entry.withheld.clone()));
     let commitments = [
         ("operator_name", &entry.operator_name),
         ("request_commitment", &entry.request_commitment),
