@@ -129,6 +129,9 @@ pub struct StoreSection {
     /// The file that searches of the audit log look into: derived data, each gateway's own.
     #[serde(default)]
     search_index: Option<PathBuf>,
+    /// The `postgres://` URL of a hot standby of the database, from which searches read what they have found.
+    #[serde(default)]
+    standby: Option<Database>,
     /// How long a gateway may stall with the log in hand, where several write it; then another takes its turn, and its batch is
     /// void.
     #[serde(default, with = "duration::optional")]
@@ -136,6 +139,14 @@ pub struct StoreSection {
 }
 
 impl StoreSection {
+    /// The standby that searches read from.
+    pub fn standby(&self) -> Option<&Postgres> {
+        match &self.standby {
+            Some(Database::Postgres(server)) => Some(server),
+            _ => None,
+        }
+    }
+
     /// Where the search index lies: where the configuration says; otherwise beside the SQLite file, under its name with
     /// `.index` added; with PostgreSQL beside the configuration.
     pub fn search_index(&self) -> PathBuf {
@@ -459,6 +470,14 @@ impl Config {
             self.store.stall.is_none_or(|stall| stall >= Duration::from_millis(100)),
             "store.stall",
             "must be at least 100ms, or a slow moment voids batches",
+        );
+        found.unless(
+            matches!(
+                (&self.store.standby, &self.store.database),
+                (None, _) | (Some(Database::Postgres(_)), Database::Postgres(_))
+            ),
+            "store.standby",
+            "is the postgres:// URL of a standby of a store.database that is PostgreSQL; an SQLite file has none",
         );
         found.unless(
             delivery.lease > delivery.attempt,

@@ -63,7 +63,7 @@ use crate::identity::acceptor::Acceptor;
 use crate::identity::credentials::CredentialsError;
 use crate::identity::dialler::Dialler;
 use crate::identity::server::{Drained, serve};
-use crate::store::{AuditLog, DatabaseLock, Room, Sealer, SearchIndex, Store, StoreError};
+use crate::store::{AuditLog, DatabaseLock, Room, Sealer, SearchIndex, Standby, Store, StoreError};
 use crate::telemetry::{Attempts, Traces, TracesError};
 use crate::witness::{Witness, WitnessError};
 
@@ -265,7 +265,8 @@ impl Gateway {
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
         let peers = Peers::new(dialler.clone()).traced(traces.clone());
-        let index = SearchIndex::at(config.store.search_index(), store.clone());
+        let standby = config.store.standby().map(Standby::at).transpose()?;
+        let index = SearchIndex::reading_from(config.store.search_index(), store.clone(), standby);
         let intake = Arc::new(Intake {
             store: store.clone(),
             index: index.clone(),

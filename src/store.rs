@@ -29,6 +29,7 @@ mod scan;
 mod seal;
 mod search;
 mod sqlite;
+mod standby;
 mod verifications;
 
 use std::path::PathBuf;
@@ -61,6 +62,7 @@ pub use self::removals::{
 pub use self::scan::Extent;
 pub use self::seal::{Sealer, UnsealError};
 pub use self::search::{Page, PageOf, SearchError, SearchIndex};
+pub use self::standby::Standby;
 pub use self::verifications::{NewVerification, VerificationRecord, VerificationStep};
 
 use self::database::{Acquired, Pool, Statement, sql};
@@ -232,16 +234,20 @@ impl Store {
             Database::File(path) => sqlite::open_snapshot(&path).await?,
             Database::Postgres(url) => postgres::open_snapshot(&url).await?,
         };
-        let sealer = Sealer::new(&crate::entropy::bytes());
-        Ok(Self {
+        Ok(Self::reading(readers))
+    }
+
+    /// A store that reads the audit log, and can neither write nor unseal.
+    fn reading(readers: Pool) -> Self {
+        Self {
             writer: readers.clone(),
             readers,
-            sealer,
+            sealer: Sealer::new(&crate::entropy::bytes()),
             followers: Arc::default(),
             clocks: Arc::default(),
             writes: Arc::default(),
             node: None,
-        })
+        }
     }
 
     /// Whether the database can be written now.

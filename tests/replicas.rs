@@ -83,6 +83,64 @@ async fn list(centre: &AgencyClient) -> Vec<proto::Exchange> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn searches_read_from_the_standby_and_from_the_primary_where_that_is_behind_or_away() {
+    let Some(primary) = postgres::own_server() else { return };
+    let province = Province::prepare_on(primary.new_database(), Script::TakeOnly, 1);
+    let standby = primary.standby();
+    let url = standby.url_like(&province.url);
+    let _registry = province.folders[0].registry().await;
+    let setting = [("LEGAL_AID_GATEWAY__STORE__STANDBY", url.as_str())];
+    let gateway = province.try_start_with(0, "node-0", &setting).await.unwrap_or_else(|no| panic!("{no:?}"));
+    let (centre, auditor) = (province.centre(0), province.folders[0].client("auditor"));
+    let ask = async || {
+        let question = province.folders[0].question(&centre);
+        centre.verification().verify_low_income(centre.request(question, DEADLINE)).await.unwrap();
+    };
+    let found = async || {
+        let request = proto::ListEntriesRequest {
+            context: Some(auditor.context(purposes::AUDIT_INSPECTION)),
+            filter: Some(proto::EntryFilter { method: "VerifyLowIncome".to_owned(), ..Default::default() }),
+            page_size: 100,
+            ..Default::default()
+        };
+        let listed = auditor.audit().list_entries(auditor.request(request, DEADLINE)).await.unwrap();
+        listed.into_inner().entries.len()
+    };
+    // What a server has read of the entries since it began to count.
+    let read = |server: &str| {
+        let text = "SELECT COALESCE(sum(seq_tup_read + idx_tup_fetch), 0)::bigint FROM pg_stat_user_tables \
+                    WHERE relname LIKE 'audit_entries%'";
+        postgres::psql(server, text).trim().parse::<u64>().unwrap()
+    };
+    ask().await;
+    let begun = Instant::now();
+    while read(&url) == 0 {
+        assert_eq!(found().await, 2);
+        assert!(begun.elapsed() < PATIENCE, "the standby is not read: {}", gateway.said());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+
+    // Behind, it is not waited for longer than a moment, and nothing is missing.
+    postgres::psql(&url, "SELECT pg_wal_replay_pause()");
+    ask().await;
+    assert_eq!(found().await, 4);
+    let told = gateway.said();
+    assert!(told.contains("searches read from the primary"), "{told}");
+    postgres::psql(&url, "SELECT pg_wal_replay_resume()");
+    let (before, begun) = (read(&url), Instant::now());
+    while read(&url) == before {
+        assert_eq!(found().await, 4);
+        assert!(begun.elapsed() < PATIENCE, "the standby is not read again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    standby.kill();
+    ask().await;
+    assert_eq!(found().await, 6);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_agreed_at_one_gateway_holds_at_the_other_shortly_after_and_a_quota_is_one_for_both() {
     let Some(province) = Province::prepare(Script::TakeOnly, 2) else { return };
     let _registry = province.folders[0].registry().await;

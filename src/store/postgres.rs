@@ -64,14 +64,14 @@ pub(super) async fn open(server: &Postgres) -> Result<(Pool, Pool), StoreError> 
     migrations().run(&mut connection).await?;
     make_ahead(&mut connection).await?;
     drop(connection);
-    let of_readers = options(server)?.options([
-        ("default_transaction_read_only", "on".to_owned()),
-        ("statement_timeout", millis(READ_TIMEOUT)),
-        ("idle_in_transaction_session_timeout", millis(READ_TIMEOUT)),
-    ]);
-    let readers =
-        pool(READERS).connect_with(of_readers).await.map_err(|source| unreachable(server, source))?;
+    let readers = pool(READERS).connect_with(of_readers(server)?);
+    let readers = readers.await.map_err(|source| unreachable(server, source))?;
     Ok((Pool::Postgres(writer), Pool::Postgres(readers)))
+}
+
+/// Connections that read a standby, opened when they are wanted.
+pub(super) fn readers_of_standby(server: &Postgres) -> Result<Pool, StoreError> {
+    Ok(Pool::Postgres(pool(READERS).connect_lazy_with(of_readers(server)?)))
 }
 
 /// One connection that reads a database as it is now.
@@ -154,6 +154,14 @@ fn options(server: &Postgres) -> Result<PgConnectOptions, StoreError> {
     let options =
         PgConnectOptions::from_str(server.expose()).map_err(|source| unreachable(server, source))?;
     Ok(options.application_name("legal-aid-gateway"))
+}
+
+fn of_readers(server: &Postgres) -> Result<PgConnectOptions, StoreError> {
+    Ok(options(server)?.options([
+        ("default_transaction_read_only", "on".to_owned()),
+        ("statement_timeout", millis(READ_TIMEOUT)),
+        ("idle_in_transaction_session_timeout", millis(READ_TIMEOUT)),
+    ]))
 }
 
 fn unreachable(server: &Postgres, source: sqlx::Error) -> StoreError {

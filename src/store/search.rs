@@ -18,6 +18,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use self::file::IndexFile;
+use super::standby::Standby;
 use super::{Store, StoreError};
 use crate::audit::entry::Entry;
 use crate::audit::log::{SignedHead, Storage as _};
@@ -143,6 +144,8 @@ pub struct SearchIndex(Arc<Inner>);
 
 struct Inner {
     store: Store,
+    /// Entries that were found are read from here where it has them.
+    standby: Option<Standby>,
     path: PathBuf,
     /// What searches look into; `None` until the file is open and is this log's.
     live: RwLock<Option<Live>>,
@@ -205,8 +208,14 @@ impl Live {
 impl SearchIndex {
     /// The index in the file `path`, in a folder that this process may write. It answers once it is [kept](Self::keep).
     pub fn at(path: PathBuf, store: Store) -> Self {
+        Self::reading_from(path, store, None)
+    }
+
+    /// The same; the entries of a page are read from a standby of the store's where that has them all.
+    pub fn reading_from(path: PathBuf, store: Store, standby: Option<Standby>) -> Self {
         Self(Arc::new(Inner {
             store,
+            standby,
             path,
             live: RwLock::default(),
             followed: watch::Sender::new(0),
@@ -235,7 +244,7 @@ impl SearchIndex {
         let mut wanted = most + 1;
         loop {
             let (found, is_last, rest) = if query.is_everything() {
-                let found = self.0.store.entries_in(within.clone(), newest_first, wanted).await?;
+                let found = self.entries_in(within.clone(), newest_first, wanted).await?;
                 let rest = found.last().map(|last| after(last.index, &within, newest_first));
                 let is_last = found.len() < wanted;
                 (found, is_last, rest)
@@ -244,7 +253,7 @@ impl SearchIndex {
                     self.candidates(&alternatives, query.recorded, &within, newest_first, wanted).await?;
                 let rest = candidates.last().map(|last| after(*last, &within, newest_first));
                 looked_at += candidates.len();
-                let found = self.0.store.entries_at(&candidates, newest_first).await?;
+                let found = self.entries_at(&candidates, newest_first).await?;
                 (found, candidates.len() < wanted, rest)
             };
             for stored in found {
@@ -266,6 +275,35 @@ impl SearchIndex {
             }
             wanted = (wanted * 2).clamp(64, 4_096);
         }
+    }
+
+    async fn entries_in(
+        &self,
+        within: Range<u64>,
+        newest_first: bool,
+        wanted: usize,
+    ) -> Result<Vec<StoredEntry>, StoreError> {
+        if let Some(standby) = self.standby_with(within.end).await
+            && let Ok(found) = standby.entries_in(within.clone(), newest_first, wanted).await
+        {
+            return Ok(found);
+        }
+        self.0.store.entries_in(within, newest_first, wanted).await
+    }
+
+    async fn entries_at(&self, indices: &[u64], newest_first: bool) -> Result<Vec<StoredEntry>, StoreError> {
+        let end = indices.iter().max().map_or(0, |last| last + 1);
+        if let Some(standby) = self.standby_with(end).await
+            && let Ok(found) = standby.entries_at(indices, newest_first).await
+        {
+            return Ok(found);
+        }
+        self.0.store.entries_at(indices, newest_first).await
+    }
+
+    /// The standby, where it has all entries below `end`, and no less of the log than was followed: what was erased is erased there.
+    async fn standby_with(&self, end: u64) -> Option<&Store> {
+        self.0.standby.as_ref()?.with(end.max(self.followed())).await
     }
 
     /// Entries followed so far.
@@ -322,6 +360,9 @@ impl SearchIndex {
 
     /// Closes the file, once nobody keeps the index any more.
     pub async fn close(&self) {
+        if let Some(standby) = &self.0.standby {
+            standby.close().await;
+        }
         let live = self.0.live.write().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(live) = live {
             live.file.close().await;

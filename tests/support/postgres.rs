@@ -136,6 +136,28 @@ impl Server {
         self.url(&name)
     }
 
+    /// A hot standby of it.
+    pub(crate) fn standby(&self) -> Server {
+        let mut base_backup = Command::new(self.bin.join("pg_basebackup"));
+        base_backup.args([
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+            "--no-sync",
+            "-d",
+            &self.url("postgres"),
+            "-D",
+        ]);
+        start_on(self.bin.clone(), base_backup, |_| ())
+    }
+
+    /// The URL of the same database at another server.
+    pub(crate) fn url_like(&self, other: &str) -> String {
+        self.url(other.rsplit_once('/').expect("postgres://server/database").1)
+    }
+
     /// Ends the server at once with all its processes, as a power cut does.
     pub(crate) fn kill(&self) {
         let postmaster = self.postmaster();
@@ -259,6 +281,13 @@ fn binaries() -> Option<PathBuf> {
 }
 
 fn start(bin: PathBuf, prepare: impl FnOnce(&Path)) -> Server {
+    let mut initdb = Command::new(bin.join("initdb"));
+    initdb.args(["-A", "trust", "-U", "gateway", "-E", "UTF8", "--no-locale", "--no-sync", "-D"]);
+    start_on(bin, initdb, prepare)
+}
+
+/// Starts a server on the data that `make` makes in the folder that it gets for its last argument.
+fn start_on(bin: PathBuf, mut make: Command, prepare: impl FnOnce(&Path)) -> Server {
     // Removed by who ends the server. Short: the path of a socket has little room.
     let folder = tempfile::Builder::new().prefix("lagw-pg-").tempdir().unwrap().keep();
     prepare(&folder);
@@ -274,10 +303,8 @@ fn start(bin: PathBuf, prepare: impl FnOnce(&Path)) -> Server {
         command.current_dir(&folder);
         command
     };
-    let mut initdb = Command::new(bin.join("initdb"));
-    initdb.args(["-A", "trust", "-U", "gateway", "-E", "UTF8", "--no-locale", "--no-sync", "-D"]);
-    initdb.arg(folder.join("data"));
-    let made = as_user(initdb).output().unwrap();
+    make.arg(folder.join("data"));
+    let made = as_user(make).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 
     let mut keeper = Command::new("/bin/sh");
