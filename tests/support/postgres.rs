@@ -290,12 +290,13 @@ fn start(bin: PathBuf, prepare: impl FnOnce(&Path)) -> Server {
 fn start_on(bin: PathBuf, mut make: Command, prepare: impl FnOnce(&Path)) -> Server {
     // Removed by who ends the server. Short: the path of a socket has little room.
     let folder = tempfile::Builder::new().prefix("lagw-pg-").tempdir().unwrap().keep();
-    prepare(&folder);
     let owner = fs::metadata(&folder).unwrap().uid();
     let user = (owner == 0).then(unprivileged);
-    if let Some((uid, gid)) = user {
-        chown(&folder, Some(uid), Some(gid)).unwrap();
-    }
+    let give = || user.map_or(Ok(()), |(uid, gid)| chown(&folder, Some(uid), Some(gid))).unwrap();
+    give();
+    prepare(&folder);
+    // And what may have been mounted on it.
+    give();
     let as_user = |mut command: Command| {
         if let Some((uid, gid)) = user {
             command.uid(uid).gid(gid);
