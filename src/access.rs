@@ -1,5 +1,7 @@
 //! Who may ask whom, what, for which purpose. The default is deny: a call needs an agreement in force.
 
+mod day;
+mod enrolment;
 mod method;
 
 use std::collections::HashMap;
@@ -8,6 +10,8 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use self::day::day;
+pub use self::enrolment::{Inadmissible, PinnedKey, SpkiSha256};
 pub use self::method::{Method, PACKAGE, Shape};
 use crate::audit::entry::AgreementReference;
 use crate::domain::agency::{AgencyKind, CreditCode, PurposeCode};
@@ -31,6 +35,9 @@ pub struct Agency {
     /// Where the gateway reaches it; needed for registries and for agencies that take push.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<AgencyEndpoint>,
+    /// Its keys, where its authority cannot write its name into its certificates: then no other key is its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<PinnedKey>,
 }
 
 /// Whether an enrolled agency may call.
@@ -123,21 +130,6 @@ impl BatchTerms {
     }
 }
 
-/// A day as text, or as TOML's own date.
-fn day<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        Text(String),
-        Toml(toml::value::Datetime),
-    }
-    let text = match Written::deserialize(deserializer)? {
-        Written::Text(text) => text,
-        Written::Toml(datetime) => datetime.to_string(),
-    };
-    text.parse().map_err(|_| serde::de::Error::custom("a day is written as 2026-01-31"))
-}
-
 impl Agreement {
     fn reference(&self) -> AgreementReference {
         AgreementReference { id: self.id.clone(), version: self.version.to_string() }
@@ -219,6 +211,17 @@ pub enum DirectoryError {
         /// The method.
         method: Method,
     },
+    /// A key cannot be that of two agencies.
+    #[error("agencies {one} and {other} have the same key in `certificates`; each key is one agency's")]
+    KeyOfTwo {
+        /// The first.
+        one: CreditCode,
+        /// The second.
+        other: CreditCode,
+    },
+    /// A key's last day comes before its first.
+    #[error("agency {0}: a key in `certificates` ends before it begins")]
+    KeyEndsBeforeItBegins(CreditCode),
     /// It ends before it begins.
     #[error("agreement {0} ends before it begins")]
     EndsBeforeItBegins(String),
@@ -228,6 +231,8 @@ pub enum DirectoryError {
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     agencies: HashMap<CreditCode, Agency>,
+    /// Whose the pinned keys are.
+    pins: HashMap<SpkiSha256, CreditCode>,
     agreements: HashMap<CreditCode, Vec<Agreement>>,
 }
 
@@ -264,6 +269,7 @@ impl Directory {
             if is_registry && agency.endpoint.is_none() {
                 return Err(DirectoryError::RegistryWithoutEndpoint(agency.code));
             }
+            directory.pin(&agency)?;
             if let Some(earlier) = directory.agencies.insert(agency.code, agency) {
                 return Err(DirectoryError::Repeated(format!("agency {}", earlier.code)));
             }

@@ -42,8 +42,8 @@ enum Command {
     Demo(demo::Demo),
     /// Make a folder with configuration, keys and, unless told otherwise, a development PKI with agencies.
     Init(init::Init),
-    /// Run the gateway until it is told to stop (SIGTERM or Ctrl-C); SIGHUP reads certificates and
-    /// directory again.
+    /// Run the gateway until it is told to stop (SIGTERM or Ctrl-C); changed certificates and directory are read while
+    /// it runs, at once on SIGHUP.
     Serve(serve::Serve),
     /// Run a witness of other parties' audit logs, or make the folder of one.
     Witness(witness::Witness),

@@ -115,6 +115,14 @@ pub struct TlsSection {
     /// Certificate revocation lists.
     #[serde(default)]
     pub revocations: Vec<PathBuf>,
+    /// From how many days before their end certificates and revocation lists are warned of.
+    #[serde(default = "default_warning")]
+    pub warn_before_days: u16,
+}
+
+/// Time enough to ask an authority for the next one.
+fn default_warning() -> u16 {
+    30
 }
 
 /// `[store]`

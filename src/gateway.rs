@@ -2,14 +2,17 @@
 
 mod admission;
 mod adopter;
+mod certificates;
 mod checkpoint_file;
 mod files;
 mod handles;
+mod housekeeper;
 mod indexer;
 mod metrics;
 mod outbox;
 mod pseudonyms;
 mod readiness;
+mod reload;
 mod remover;
 mod rollback;
 mod routes;
@@ -21,10 +24,9 @@ mod witnesses;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -32,9 +34,12 @@ use tokio::task::JoinHandle;
 
 use self::admission::Admission;
 use self::adopter::Adopter;
+use self::certificates::InForce;
 pub use self::files::read_clocks;
 use self::files::{read_credentials, read_directory, read_rules};
 pub use self::pseudonyms::RotationError;
+pub use self::reload::ReloadError;
+use self::reload::{Refused, Reload, WatchedFiles};
 use self::remover::Remover;
 use self::routes::routes;
 pub use self::secrets::{SecretError, Secrets};
@@ -42,7 +47,7 @@ use self::settings::{acceptor_limits, call_limits, http_limits, patience, schedu
 use self::tiles::Tiles;
 use self::witnesses::Witnesses;
 pub use self::witnesses::WitnessesError;
-use crate::access::{Directory, DirectoryError};
+use crate::access::DirectoryError;
 use crate::audit::log::{self, OpenError};
 use crate::audit::note::VerifyingKey;
 use crate::clock::Clock;
@@ -53,7 +58,6 @@ use crate::delivery::peers::Peers;
 use crate::delivery::timer::Timer;
 use crate::domain::agency::CreditCode;
 use crate::domain::clocks::ClocksError;
-use crate::domain::eligibility::RuleSets;
 use crate::grpc::{AttachmentLimits, FindingRules, Front, Intake, Paces, Turns, call_counts};
 use crate::identity::acceptor::Acceptor;
 use crate::identity::credentials::CredentialsError;
@@ -62,18 +66,6 @@ use crate::identity::server::{Drained, serve};
 use crate::store::{AuditLog, DatabaseLock, Room, Sealer, SearchIndex, Store, StoreError};
 use crate::telemetry::{Attempts, Traces, TracesError};
 use crate::witness::{Witness, WitnessError};
-
-/// How often the newest checkpoint is written outside the database, and old outcomes are looked for.
-const HOUSEKEEPING: Duration = Duration::from_secs(1);
-
-/// Housekeeping rounds between two searches for outcomes to forget.
-const ROUNDS_BETWEEN_FORGETTING: u64 = 600;
-
-/// Housekeeping rounds between two looks whether the database has room made for what will be written.
-const ROUNDS_BETWEEN_LOOKS_AHEAD: u64 = 30;
-
-/// Outcomes forgotten in one transaction.
-const FORGOTTEN_AT_ONCE: u32 = 500;
 
 /// Why a gateway does not start.
 #[derive(Debug, Error)]
@@ -90,6 +82,16 @@ pub enum StartError {
         certificate: CreditCode,
         /// Named by `gateway.agency`.
         configured: CreditCode,
+    },
+    /// Something among the files to be read has ended already.
+    #[error("the {what} {name} has ended at {ended}; what has ended is not taken")]
+    Ended {
+        /// What it is.
+        what: &'static str,
+        /// Its subject or issuer.
+        name: String,
+        /// When.
+        ended: Timestamp,
     },
     /// A key file.
     #[error("keys: {0}")]
@@ -150,11 +152,8 @@ pub struct Gateway {
     log: AuditLog,
     log_key: VerifyingKey,
     config: Config,
-    directory: Arc<ArcSwap<Directory>>,
-    rules: Arc<ArcSwap<RuleSets>>,
-    acceptor: Acceptor,
-    dialler: Dialler,
-    certificate_ends: Arc<AtomicI64>,
+    reload: Arc<Reload>,
+    watcher: JoinHandle<()>,
     stop: watch::Sender<bool>,
     server: JoinHandle<Drained>,
     courier: JoinHandle<()>,
@@ -189,9 +188,10 @@ impl Gateway {
     /// # Errors
     /// Whatever is wrong with its configuration, keys, database or log, before the first byte is served.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
-        let credentials = read_credentials(&config)?;
-        let own = credentials.own().clone();
-        let certificate_ends = Arc::new(AtomicI64::new(own.not_after.as_second()));
+        let files = WatchedFiles::of(&config);
+        let (credentials, own) = read_credentials(&config)?;
+        let (agency, in_force) = (own.agency, InForce::new(&credentials, own, config.tls.warn_before_days));
+        let in_force = Arc::new(in_force);
         let secrets = Secrets::load(&config.keys)?;
         let log_key = secrets.log.verifying_key().clone();
         let directory = Arc::new(ArcSwap::from_pointee(read_directory(&config)?));
@@ -220,7 +220,8 @@ impl Gateway {
 
         let store = Store::open(&config.store.database, Sealer::new(&secrets.body)).await?;
         let store = store.with_clocks(Arc::clone(&clocks)).join(&config.gateway.node).await?;
-        let dialler = Dialler::new(&credentials, clock.clone()).gathering();
+        let dialler =
+            Dialler::new(&credentials, clock.clone()).gathering().enrolled_in(Arc::clone(&directory));
         let accepted = rollback::accept(&config.audit, &store).await?;
         let settings = &config.audit.witnesses;
         let witnesses = Witnesses::prepare(settings, &log_key, &dialler, &store, &clock).await?;
@@ -247,7 +248,7 @@ impl Gateway {
         witnesses.take_stock(&opened.log).await;
 
         let keys = &secrets.pseudonym;
-        pseudonyms::adopt(keys, (&store, &opened.log), &clock, &config.gateway.node, own.agency).await?;
+        pseudonyms::adopt(keys, (&store, &opened.log), &clock, &config.gateway.node, agency).await?;
         outbox::release_leases(&store, &directory.load(), &config.gateway.node, clock.now()).await?;
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
@@ -295,6 +296,7 @@ impl Gateway {
         let admission = Admission {
             directory: Arc::clone(&directory),
             log: opened.log.clone(),
+            in_force: Arc::clone(&in_force),
             clock: clock.clone(),
             node: config.gateway.node.clone(),
         };
@@ -312,10 +314,10 @@ impl Gateway {
             store: store.clone(),
             log: opened.log.clone(),
             directory: Arc::clone(&directory),
-            inboxes: peers,
+            inboxes: peers.clone(),
             clock: clock.clone(),
             node: config.gateway.node.clone(),
-            own: own.clone(),
+            own: Arc::clone(&in_force.own),
             outbox: Arc::clone(&outbox),
             schedule: schedule(&config),
             dice: fair_dice,
@@ -328,7 +330,7 @@ impl Gateway {
             clocks,
             clock: clock.clone(),
             node: config.gateway.node.clone(),
-            own: own.agency,
+            own: agency,
             outbox,
         };
         let remover = Remover {
@@ -339,6 +341,7 @@ impl Gateway {
             retention: config.retention.clone(),
             standing: witnesses.standing(),
         };
+        let refused_files = Arc::<Refused>::default();
         let metrics = metrics.map(|(listener, address)| {
             let sources = metrics::Sources {
                 store: store.clone(),
@@ -347,7 +350,8 @@ impl Gateway {
                 calls,
                 attempts,
                 lease: config.delivery.lease,
-                certificate_ends: Arc::clone(&certificate_ends),
+                in_force: Arc::clone(&in_force),
+                refused_files: Arc::clone(&refused_files),
                 obstacle,
                 witnesses: witnesses.standing(),
                 front_door: Arc::clone(acceptor.counters()),
@@ -366,7 +370,19 @@ impl Gateway {
         };
         let follower =
             adopter::follow_others(store.clone(), opened.log.clone(), until_stopped(stopped.clone()));
-        let housekeeper = keep_house(
+        let reload = Arc::new(Reload {
+            config: config.clone(),
+            clock: clock.clone(),
+            directory,
+            rules,
+            acceptors: witness.iter().map(Witness::acceptor).chain([&acceptor]).cloned().collect(),
+            dialler,
+            peers,
+            in_force,
+            refused: refused_files,
+        });
+        let watcher = Arc::clone(&reload).watch(files, until_stopped(stopped.clone()));
+        let housekeeper = housekeeper::keep_house(
             opened.log.clone(),
             store.clone(),
             clock,
@@ -380,11 +396,8 @@ impl Gateway {
             address,
             log: opened.log,
             log_key,
-            directory,
-            rules,
-            acceptor,
-            dialler,
-            certificate_ends,
+            reload,
+            watcher: tokio::spawn(watcher),
             stop,
             server: tokio::spawn(server),
             courier: tokio::spawn(courier.run(until_stopped(stopped.clone()))),
@@ -438,24 +451,14 @@ impl Gateway {
         self.log.head().checkpoint.to_string()
     }
 
-    /// Reads certificates, revocation lists, agencies, agreements and rule sets again. New connections, in and out,
-    /// use them; each call asks the directory and the rules anyway. On an error the old ones stay in force.
+    /// Reads certificates, revocation lists, agencies, agreements and rule sets again; the gateway does so by itself with
+    /// all but the rules when their files change. Whose certificate or agency is not let in any more is shown out, new
+    /// connections use the new certificates, and each call asks the directory and the rules anyway.
     ///
     /// # Errors
-    /// When a file cannot be read or contradicts itself.
-    pub fn reload(&self) -> Result<(), StartError> {
-        let credentials = read_credentials(&self.config)?;
-        let directory = read_directory(&self.config)?;
-        let rules = read_rules(&self.config)?;
-        self.certificate_ends.store(credentials.own().not_after.as_second(), Ordering::Relaxed);
-        self.acceptor.replace_credentials(&credentials);
-        self.dialler.replace_credentials(&credentials);
-        if let Some(witness) = &self.witness {
-            witness.replace_credentials(&credentials);
-        }
-        self.directory.store(Arc::new(directory));
-        self.rules.store(Arc::new(rules));
-        Ok(())
+    /// When files cannot be read or contradict themselves; those that were read before stay in force.
+    pub fn reload(&self) -> Result<(), ReloadError> {
+        self.reload.all()
     }
 
     /// Returns when a part of the gateway that must not end has ended: it is better to stop and be started again
@@ -468,6 +471,7 @@ impl Gateway {
             _ = &mut self.timer => "the timer",
             () = Tiles::ended(&mut self.tiles) => "the published log's server",
             _ = &mut self.remover => "the remover",
+            _ = &mut self.watcher => "the task that reads changed files",
             _ = &mut self.housekeeper => "the housekeeper",
             _ = &mut self.adopter => "the task that closes for others",
             _ = &mut self.follower => "the task that follows others",
@@ -512,7 +516,8 @@ impl Gateway {
             witness.stop().await;
         }
         // Its admission policy holds the log; the writer ends with the log's last holder.
-        drop(self.acceptor);
+        let _ = self.watcher.await;
+        drop(self.reload);
         drop(self.log);
         // Calls that were aborted may hold the log for a moment longer.
         let _ = tokio::time::timeout(drain, self.writer).await;
@@ -540,60 +545,4 @@ async fn ended(witness: &mut Option<Witness>) {
 
 async fn until_stopped(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-/// Keeps the newest checkpoint outside the database, and forgets outcomes and unfinished uploads past their time.
-async fn keep_house(
-    log: AuditLog,
-    store: Store,
-    clock: Clock,
-    checkpoint: Option<PathBuf>,
-    keep_outcomes: Duration,
-    keep_unfinished: Duration,
-    stop: impl Future<Output = ()>,
-) {
-    let mut stop = std::pin::pin!(stop);
-    let (mut written, mut more_to_forget) = (0, false);
-    for round in 0u64.. {
-        let stopping = tokio::select! {
-            () = &mut stop => true,
-            () = tokio::time::sleep(HOUSEKEEPING) => false,
-        };
-        let head = log.head();
-        if let Some(path) = &checkpoint
-            && head.size > written
-        {
-            match checkpoint_file::write(path, &head.checkpoint) {
-                Ok(()) => written = head.size,
-                Err(error) => {
-                    tracing::warn!(%error, path = %path.display(), "checkpoint file cannot be written");
-                }
-            }
-        }
-        if stopping {
-            return;
-        }
-        // Every round only while there is more: the writer is not kept from the log for long.
-        if (more_to_forget || round % ROUNDS_BETWEEN_FORGETTING == 0)
-            && let Ok(before) = clock.now().checked_sub(keep_outcomes)
-        {
-            let forgotten = store.forget_outcomes(before, FORGOTTEN_AT_ONCE).await;
-            more_to_forget = matches!(forgotten, Ok(count) if count >= u64::from(FORGOTTEN_AT_ONCE));
-            if let Err(error) = forgotten {
-                tracing::warn!(%error, "old outcomes cannot be forgotten");
-            }
-        }
-        if round % ROUNDS_BETWEEN_LOOKS_AHEAD == 0
-            && let Err(error) = store.make_room_ahead().await
-        {
-            tracing::warn!(%error, "partitions cannot be made ahead; the log stops when the last one is full");
-        }
-        if let Ok(before) = clock.now().checked_sub(keep_unfinished) {
-            match store.forget_uploads(before).await {
-                Ok(0) => {}
-                Ok(removed) => tracing::info!(removed, "unfinished uploads removed"),
-                Err(error) => tracing::warn!(%error, "unfinished uploads cannot be removed"),
-            }
-        }
-    }
 }

@@ -174,14 +174,15 @@ impl Setup {
 [gateway]
 agency = "{organ}"         # unified social credit code; the certificate must name it
 listen = "{gateway}"
-directory = "directory.toml"        # agencies and agreements; SIGHUP reads it and [tls] again
+directory = "directory.toml"        # agencies and agreements; read again when it changes
 # node = "gateway-1"
 
 [tls]
 certificate = "{certificate}"
 private_key = "{key}"
 authorities = "{authorities}"
-# revocations = ["tls/revoked.crl.pem"]
+# revocations = ["tls/revoked.crl.pem"]   # all of [tls] is read again when a file changes
+# warn_before_days = 30             # before a certificate or a revocation list ends
 
 [store]
 database = "gateway.db"             # or "postgres://user@host/database", which several gateways may share
@@ -399,6 +400,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                     address: address.to_string(),
                     server_name: "localhost".to_owned(),
                 }),
+                certificates: Vec::new(),
             })
         };
         let [centre, court, registry, auditor] =

@@ -4,6 +4,7 @@
 //! dispatched and RESPONSE before the answer; a local read or a refusal has one.
 
 mod entries;
+mod peer;
 pub(super) mod streams;
 
 use std::sync::Arc;
@@ -315,8 +316,7 @@ impl Intake {
     pub(crate) async fn refuse(&self, call: &Call, facts: &Facts, refusal: Refusal) -> Status {
         let salt = Salt(entropy::bytes());
         let mut entry = self.entry(call, Phase::Refused, facts, &salt);
-        entry.decision =
-            matches!(refusal, Refusal::Denied(_) | Refusal::AgencyNotActive).then_some(Decision::Deny);
+        entry.decision = refusal.is_denial().then_some(Decision::Deny);
         entry.code = Some(code_name(refusal.code()).into());
         entry.reason = Some(refusal.reason().into());
         match self.log.append(entry, salt, Vec::new()).await {
