@@ -2,6 +2,7 @@
 
 mod attachment;
 mod audit;
+mod cert;
 mod config;
 mod deliveries;
 mod demo;
@@ -49,6 +50,9 @@ enum Command {
     Witness(witness::Witness),
     /// Check certificates, clock, database, keys and peers, each with a remedy.
     Doctor(doctor::Doctor),
+    /// Make, ask for, pack and look at certificates.
+    #[command(subcommand)]
+    Cert(cert::Cert),
     /// Show what a gateway is told.
     #[command(subcommand)]
     Config(config::Config),
@@ -98,6 +102,7 @@ impl Arguments {
                 Command::Init(command) => command.run(),
                 Command::Serve(command) => command.run().await,
                 Command::Witness(command) => command.run().await,
+                Command::Cert(command) => command.run(),
                 Command::Config(command) => command.run(),
                 Command::Doctor(command) => command.run().await,
                 Command::Simulate(command) => command.run().await,

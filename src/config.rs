@@ -100,6 +100,9 @@ pub struct GatewaySection {
     pub listen: SocketAddr,
     /// The file with agencies and agreements.
     pub directory: PathBuf,
+    /// Development mode: certificates of development authorities are believed. Never with real data.
+    #[serde(default)]
+    pub development: bool,
 }
 
 /// `[tls]`: PEM files.

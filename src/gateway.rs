@@ -83,6 +83,14 @@ pub enum StartError {
         /// Named by `gateway.agency`.
         configured: CreditCode,
     },
+    /// Anyone can have certificates of a development authority: its key lies around.
+    #[error(
+        "the certificate {name} is for development only: use certificates of a real authority; or, where no real data is,          set development = true under [gateway]"
+    )]
+    Development {
+        /// The certificate's subject.
+        name: String,
+    },
     /// Something among the files to be read has ended already.
     #[error("the {what} {name} has ended at {ended}; what has ended is not taken")]
     Ended {
@@ -192,6 +200,11 @@ impl Gateway {
         let (credentials, own) = read_credentials(&config)?;
         let (agency, in_force) = (own.agency, InForce::new(&credentials, own, config.tls.warn_before_days));
         let in_force = Arc::new(in_force);
+        if config.gateway.development {
+            tracing::warn!(
+                "development mode: certificates of development authorities are believed; never with real data"
+            );
+        }
         let secrets = Secrets::load(&config.keys)?;
         let log_key = secrets.log.verifying_key().clone();
         let directory = Arc::new(ArcSwap::from_pointee(read_directory(&config)?));

@@ -12,6 +12,7 @@ pub mod acceptor;
 pub mod admission;
 pub mod certificate;
 pub mod credentials;
+pub mod description;
 pub mod development;
 pub mod dialler;
 mod gather;
@@ -19,7 +20,9 @@ mod http2;
 pub mod key_file;
 mod outgoing;
 mod partner;
+pub mod pkcs12;
 mod places;
+pub mod request;
 pub mod server;
 mod standing;
 

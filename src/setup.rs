@@ -167,6 +167,11 @@ impl Setup {
         } else {
             ("tls/gateway.crt.pem", "tls/gateway.key.pem", "tls/authorities.pem")
         };
+        let development = if self.development {
+            "development = true                  # certificates of a development authority are believed: no real data here"
+        } else {
+            "# development = true                # believes certificates of development authorities: never with real data"
+        };
         format!(
             r#"# The gateway's configuration. Paths are relative to this file. A variable
 # LEGAL_AID_GATEWAY__SECTION__KEY replaces a key. What is commented out shows its default, or an example.
@@ -176,6 +181,7 @@ agency = "{organ}"         # unified social credit code; the certificate must na
 listen = "{gateway}"
 directory = "directory.toml"        # agencies and agreements; read again when it changes
 # node = "gateway-1"
+{development}
 
 [tls]
 certificate = "{certificate}"
@@ -525,7 +531,8 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 const REAL_CERTIFICATES: &str = "\
 # Certificates
 
-Put here, as PEM:
+`legal-aid-gateway cert csr tls --agency CODE --host NAME` makes the key and a request for the authority; `cert show FILE` says
+what has come back. Put here, as PEM:
 
 - `gateway.crt.pem`: the gateway's certificate chain, its own certificate first. It must name the organ by the URI
   subject alternative name `urn:legal-aid:agency:<unified social credit code>`, and its host by a DNS name.

@@ -102,6 +102,7 @@ async fn gateway(findings: &mut Findings, config: Config, clock: &Clock) {
         .and_then(|credentials| credentials.with_revocation_lists(&tls.revocations));
     match &credentials {
         Ok(credentials) => {
+            certificates::mode(findings, credentials, config.gateway.development);
             certificates::names(findings, credentials, config.gateway.agency);
             certificates::ends(findings, credentials, tls.warn_before_days, clock);
         }

@@ -15,6 +15,9 @@ pub(super) fn read_credentials(config: &Config) -> Result<(Credentials, PeerCert
     let tls = &config.tls;
     let credentials = Credentials::load(&tls.certificate, &tls.private_key, &tls.authorities)?
         .with_revocation_lists(&tls.revocations)?;
+    if let (Some(name), false) = (credentials.development(), config.gateway.development) {
+        return Err(StartError::Development { name: name.to_owned() });
+    }
     let own = credentials.own().clone().of(None);
     let own =
         own.map_err(|source| CredentialsError::OwnCertificate { path: tls.certificate.clone(), source })?;

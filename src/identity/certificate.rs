@@ -10,6 +10,9 @@ use crate::domain::agency::{CreditCode, CreditCodeError};
 /// What comes before the credit code in the URI subject alternative name.
 pub const AGENCY_URI_PREFIX: &str = "urn:legal-aid:agency:";
 
+/// What the names of development authorities begin with.
+pub const DEVELOPMENT_ONLY: &str = "DEVELOPMENT ONLY";
+
 /// What a certificate says of its holder, before it is settled which agency that is.
 ///
 /// Parsing says what the certificate claims. Only the TLS verifier says whether to believe it.
@@ -115,6 +118,12 @@ pub(super) fn spki_sha256(der: &[u8]) -> Option<[u8; 32]> {
     parse_certificate(der).ok().map(|certificate| sha256(certificate.public_key().raw))
 }
 
+/// Whether the certificate is a development authority's, or was issued by one.
+pub(super) fn is_for_development(certificate: &X509Certificate<'_>) -> bool {
+    let mut names = certificate.subject().iter_common_name().chain(certificate.issuer().iter_common_name());
+    names.any(|name| name.as_str().is_ok_and(|name| name.starts_with(DEVELOPMENT_ONLY)))
+}
+
 /// Trailing bytes are refused: two readers must not see two certificates.
 pub(super) fn parse_certificate(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
     match X509Certificate::from_der(der) {
@@ -139,7 +148,7 @@ fn agency_named_by(certificate: &X509Certificate<'_>) -> Result<CreditCode, Cert
     CreditCode::parse(code).map_err(CertificateError::BadAgencyCode)
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     let mut hash = [0; 32];
     hash.copy_from_slice(digest.as_ref());

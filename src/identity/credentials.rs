@@ -18,7 +18,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 use zeroize::Zeroizing;
 
-use super::certificate::{CertificateError, Presented, parse_certificate};
+use super::certificate::{CertificateError, Presented, is_for_development, parse_certificate};
 use super::crypto_provider;
 use super::key_file;
 
@@ -29,6 +29,7 @@ use super::key_file;
 pub struct Credentials {
     own: Arc<Presented>,
     ends: Vec<End>,
+    development: Option<String>,
     certified_key: Arc<CertifiedKey>,
     roots: Arc<RootCertStore>,
     revocation_lists: Vec<CertificateRevocationListDer<'static>>,
@@ -140,6 +141,11 @@ impl Credentials {
         &self.own
     }
 
+    /// The subject of a certificate among its own and the authorities' that is for development only.
+    pub fn development(&self) -> Option<&str> {
+        self.development.as_deref()
+    }
+
     /// What of it ends, and when.
     pub fn ends(&self) -> &[End] {
         &self.ends
@@ -175,11 +181,14 @@ impl Credentials {
         for sent in &chain {
             ends.push(end_of(Ends::Own, sent).map_err(unusable)?);
         }
-        let certified_key = CertifiedKey::from_der(chain, key.private_key()?, &crypto_provider())
+        let certified_key = CertifiedKey::from_der(chain.clone(), key.private_key()?, &crypto_provider())
             .map_err(|source| CredentialsError::Key { path: key.path(), source })?;
 
         let mut roots = RootCertStore::empty();
-        for root in authorities.certificates()? {
+        let trusted = authorities.certificates()?;
+        let development =
+            chain.iter().chain(&trusted).find_map(|certificate| named_for_development(certificate));
+        for root in trusted {
             // What cannot be read here is refused as an anchor.
             ends.extend(end_of(Ends::Authority, &root));
             roots
@@ -192,6 +201,7 @@ impl Credentials {
         Ok(Self {
             own: Arc::new(own),
             ends,
+            development,
             certified_key: Arc::new(certified_key),
             roots,
             revocation_lists: Vec::new(),
@@ -330,6 +340,11 @@ impl Source<'_> {
     fn path(self) -> PathBuf {
         self.name.to_owned()
     }
+}
+
+fn named_for_development(certificate: &[u8]) -> Option<String> {
+    let certificate = parse_certificate(certificate).ok()?;
+    is_for_development(&certificate).then(|| certificate.subject().to_string())
 }
 
 fn end_of(of: Ends, certificate: &[u8]) -> Result<End, CertificateError> {

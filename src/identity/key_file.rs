@@ -9,13 +9,13 @@ use std::path::Path;
 ///
 /// # Errors
 /// When the file is there already or cannot be written.
-pub fn create(path: &Path, text: &str) -> io::Result<()> {
+pub fn create(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(content.as_ref())?;
     file.sync_all()
 }
 

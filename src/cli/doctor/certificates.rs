@@ -18,6 +18,22 @@ pub(super) fn names(findings: &mut Findings, credentials: &Credentials, organ: C
     }
 }
 
+/// Development certificates are for development mode, and development mode is not for real data.
+pub(super) fn mode(findings: &mut Findings, credentials: &Credentials, development: bool) {
+    const CHECK: &str = "mode";
+    match (development, credentials.development()) {
+        (true, _) => findings.fine(CHECK, "development: no real data here"),
+        (false, None) => findings.fine(CHECK, "no development certificates"),
+        (false, Some(name)) => {
+            findings.bad(
+                CHECK,
+                format!("{name} is for development only"),
+                "use certificates of a real authority",
+            );
+        }
+    }
+}
+
 /// What has ended, and what ends within so many days.
 pub(super) fn ends(findings: &mut Findings, credentials: &Credentials, warn_before_days: u16, clock: &Clock) {
     let warn_before = SignedDuration::from_hours(24 * i64::from(warn_before_days));
