@@ -4,12 +4,14 @@ mod attachment;
 mod audit;
 mod cert;
 mod config;
+mod core_dumps;
 mod deliveries;
 mod demo;
 mod doctor;
 mod eligibility;
 mod exchange;
 mod init;
+mod keys;
 mod output;
 mod serve;
 mod simulate;
@@ -53,6 +55,9 @@ enum Command {
     /// Make, ask for, pack and look at certificates.
     #[command(subcommand)]
     Cert(cert::Cert),
+    /// Name the secret keys, and rotate that of bodies.
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Show what a gateway is told.
     #[command(subcommand)]
     Config(config::Config),
@@ -103,6 +108,7 @@ impl Arguments {
                 Command::Serve(command) => command.run().await,
                 Command::Witness(command) => command.run().await,
                 Command::Cert(command) => command.run(),
+                Command::Keys(command) => command.run().await,
                 Command::Config(command) => command.run(),
                 Command::Doctor(command) => command.run().await,
                 Command::Simulate(command) => command.run().await,

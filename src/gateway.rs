@@ -23,7 +23,7 @@ mod witnesses;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -42,7 +42,7 @@ pub use self::reload::ReloadError;
 use self::reload::{Refused, Reload, WatchedFiles};
 use self::remover::Remover;
 use self::routes::routes;
-pub use self::secrets::{SecretError, Secrets};
+pub use self::secrets::{SecretError, Secrets, read_body_keys};
 use self::settings::{acceptor_limits, call_limits, http_limits, patience, schedule};
 use self::tiles::Tiles;
 use self::witnesses::Witnesses;
@@ -104,6 +104,14 @@ pub enum StartError {
     /// A key file.
     #[error("keys: {0}")]
     Secrets(#[from] SecretError),
+    /// The key that seals bodies now has gone from its file.
+    #[error("{path} has lost the key that bodies are sealed with now ({fingerprint}): they would not open again; put it back", path = .path.display())]
+    BodyKeyMissing {
+        /// The file.
+        path: PathBuf,
+        /// Of the key.
+        fingerprint: String,
+    },
     /// The directory file.
     #[error("directory {path}: {source}")]
     Directory {
@@ -231,7 +239,8 @@ impl Gateway {
             None => None,
         };
 
-        let store = Store::open(&config.store.database, Sealer::new(&secrets.body)).await?;
+        let sealer = Sealer::of(&secrets.body);
+        let store = Store::open(&config.store.database, sealer.clone()).await?;
         let store = store.with_clocks(Arc::clone(&clocks)).join(&config.gateway.node).await?;
         let dialler =
             Dialler::new(&credentials, clock.clone()).gathering().enrolled_in(Arc::clone(&directory));
@@ -392,6 +401,8 @@ impl Gateway {
             dialler,
             peers,
             in_force,
+            body_keys: Mutex::new(secrets.body),
+            sealer,
             refused: refused_files,
         });
         let watcher = Arc::clone(&reload).watch(files, until_stopped(stopped.clone()));

@@ -194,8 +194,8 @@ authorities = "{authorities}"
 database = "gateway.db"             # or "postgres://user@host/database", which several gateways may share
 
 [keys]
-log = "keys/log.key"
-body = "keys/body.key"
+log = "keys/log.key"                # or "credential:NAME", as systemd's LoadCredential= hands it over; [tls] too
+body = "keys/body.key"              # `keys rotate` adds a key
 pseudonym = "keys/pseudonym.key"
 # pseudonym_earlier = ["keys/pseudonym-2026.key"]   # after a rotation: the keys of before, newest first
 
@@ -269,6 +269,9 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 [clocks]
 # rules = "clocks.toml"             # read at start: time limits beside, or in the place of, the built-in ones
 # holidays = "holidays.toml"        # in the place of the built-in ones
+
+[security]
+# core_dumps = true                 # lets a crash leave the memory, keys and persons in it, on the disk
 
 [retention]                         # in months, at least 36; goes with `audit prune`
 # months = 36

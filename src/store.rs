@@ -4,6 +4,7 @@
 //! The database is SQLite or PostgreSQL; nothing outside this room knows more of that than where it is.
 
 mod attachments;
+mod body_keys;
 mod clocks;
 mod cosignatures;
 mod database;
@@ -22,6 +23,7 @@ mod outcomes;
 mod postgres;
 mod rebuild;
 mod removals;
+mod reseal;
 mod rows;
 mod scan;
 mod seal;
@@ -35,6 +37,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub use self::attachments::{AttachmentRecord, Begun, CHUNK_BYTES, NewAttachment, Room};
+pub use self::body_keys::BodyKeys;
 pub use self::clocks::{ClockRecord, DueClock, OverdueCount};
 pub use self::cosignatures::CosignatureRecord;
 pub use self::deliveries::DeliveryRecord;
@@ -51,6 +54,7 @@ pub use self::outcomes::Claim;
 pub use self::removals::{
     NewRemoval, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep, Standing,
 };
+pub use self::reseal::Resealed;
 pub use self::scan::Extent;
 pub use self::seal::{Sealer, UnsealError};
 pub use self::search::{Page, PageOf, SearchError, SearchIndex};

@@ -118,8 +118,8 @@ async fn gateway(findings: &mut Findings, config: Config, clock: &Clock) {
             findings.bad("key files", error.to_string(), "restore them from backup, or run `init` anew");
         }
     }
-    let body = secrets.map(|secrets| *secrets.body).unwrap_or_default();
-    match Store::open(&config.store.database, Sealer::new(&body)).await {
+    let sealer = secrets.map_or_else(|_| Sealer::new(&[0; 32]), |secrets| Sealer::of(&secrets.body));
+    match Store::open(&config.store.database, sealer).await {
         Ok(store) => match store.check_writable().await {
             Ok(()) => findings.fine("database", "opens and can be written"),
             Err(error) => {

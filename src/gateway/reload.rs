@@ -1,12 +1,12 @@
-//! Files that change while the gateway runs: certificates, revocation lists, the directory. They are looked at all the
+//! Files that change while the gateway runs: certificates, revocation lists, keys of bodies, the directory. They are looked at all the
 //! time, and read when they have changed or when the process is told to (SIGHUP). One that cannot be used leaves what was
 //! read before in force, and that is said.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::StartError;
 use super::certificates::InForce;
 use super::files::{read_credentials, read_directory, read_rules};
+use super::secrets::read_body_keys;
 use crate::access::Directory;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -23,15 +24,18 @@ use crate::domain::eligibility::RuleSets;
 use crate::identity::acceptor::Acceptor;
 use crate::identity::credentials::Ends;
 use crate::identity::dialler::Dialler;
+use crate::store::{BodyKeys, Sealer};
 
 /// How often files are looked at. A change is read once it has stood for one look.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Files that are read together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// The gateway's certificate and key, the authorities, their revocation lists.
     Credentials,
+    /// The keys of bodies.
+    Keys,
     /// Agencies and agreements.
     Directory,
     /// Rule sets of eligibility; read when told to.
@@ -39,12 +43,13 @@ pub(super) enum Part {
 }
 
 impl Part {
-    pub(super) const ALL: [Self; 3] = [Self::Credentials, Self::Directory, Self::Rules];
+    pub(super) const ALL: [Self; 4] = [Self::Credentials, Self::Keys, Self::Directory, Self::Rules];
 
     /// Its name in logs and figures.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Credentials => "credentials",
+            Self::Keys => "keys",
             Self::Directory => "directory",
             Self::Rules => "rules",
         }
@@ -92,6 +97,9 @@ pub(super) struct Reload {
     pub(super) dialler: Dialler,
     pub(super) peers: Peers,
     pub(super) in_force: Arc<InForce>,
+    /// Those that the sealer has.
+    pub(super) body_keys: Mutex<BodyKeys>,
+    pub(super) sealer: Sealer,
     pub(super) refused: Arc<Refused>,
 }
 
@@ -106,6 +114,7 @@ impl Reload {
     fn part(&self, part: Part) -> Result<(), StartError> {
         let read = match part {
             Part::Credentials => self.credentials(),
+            Part::Keys => self.body_keys(),
             Part::Directory => self.read_directory(),
             Part::Rules => read_rules(&self.config).map(|rules| self.rules.store(Arc::new(rules))),
         };
@@ -137,6 +146,19 @@ impl Reload {
         self.dialler.replace_credentials(&credentials);
         // Calls under way come to their end; the next ones go out on connections with the new certificate.
         self.peers.retain(|_, _| false);
+        Ok(())
+    }
+
+    fn body_keys(&self) -> Result<(), StartError> {
+        let path = &self.config.keys.body;
+        let keys = read_body_keys(path)?;
+        let mut before = self.body_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if !before.is_opened_by(&keys) {
+            let fingerprint = before.fingerprints().swap_remove(0);
+            return Err(StartError::BodyKeyMissing { path: path.clone(), fingerprint });
+        }
+        self.sealer.replace_keys(&keys);
+        *before = keys;
         Ok(())
     }
 
@@ -199,8 +221,8 @@ impl WatchedFiles {
         let tls = &config.tls;
         let credentials = [&tls.certificate, &tls.private_key, &tls.authorities].into_iter();
         let credentials = credentials.chain(&tls.revocations).cloned().collect();
-        let directory = vec![config.gateway.directory.clone()];
-        [(Part::Credentials, credentials), (Part::Directory, directory)]
+        let (keys, directory) = (vec![config.keys.body.clone()], vec![config.gateway.directory.clone()]);
+        [(Part::Credentials, credentials), (Part::Keys, keys), (Part::Directory, directory)]
             .map(|(part, paths): (Part, Vec<PathBuf>)| {
                 let read = stamps(&paths);
                 Self { part, paths, seen: read.clone(), read }

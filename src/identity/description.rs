@@ -8,7 +8,7 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::public_key::PublicKey;
-use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::revocation_list::{CertificateRevocationList, RevokedCertificate};
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::Zeroizing;
@@ -157,7 +157,7 @@ fn list(der: &[u8]) -> Option<Described> {
         issuer: list.issuer().to_string(),
         this_update: seconds(list.last_update()),
         next_update: list.next_update().map(seconds),
-        revoked: list.iter_revoked_certificates().map(|revoked| revoked.raw_serial_as_string()).collect(),
+        revoked: list.iter_revoked_certificates().map(RevokedCertificate::raw_serial_as_string).collect(),
     }))
 }
 

@@ -98,22 +98,7 @@ impl KeyStore {
         let safe = construct_der(|writer| {
             writer.write_sequence(|writer| {
                 write_data(writer.next(), &key_bags);
-                writer.next().write_sequence(|writer| {
-                    writer.next().write_oid(&oid(ENCRYPTED_DATA));
-                    writer.next().write_tagged(Tag::context(0), |writer| {
-                        writer.write_sequence(|writer| {
-                            writer.next().write_u8(0);
-                            writer.next().write_sequence(|writer| {
-                                writer.next().write_oid(&oid(DATA));
-                                certificate_bags.write_algorithm(writer.next());
-                                let content = &certificate_bags.bytes;
-                                writer.next().write_tagged_implicit(Tag::context(0), |writer| {
-                                    writer.write_bytes(content)
-                                });
-                            });
-                        });
-                    });
-                });
+                certificate_bags.write(writer.next());
             });
         });
         let salt = entropy::bytes::<16>();
@@ -211,6 +196,25 @@ impl Encrypted {
         };
         let initial: &[u8] = initial.as_ref();
         Ok(Self { salt, initial: initial.to_vec(), bytes })
+    }
+
+    /// As an `EncryptedData` content of a safe (RFC 7292 section 4, RFC 5652 section 8).
+    fn write(&self, writer: DERWriter<'_>) {
+        writer.write_sequence(|writer| {
+            writer.next().write_oid(&oid(ENCRYPTED_DATA));
+            writer.next().write_tagged(Tag::context(0), |writer| {
+                writer.write_sequence(|writer| {
+                    writer.next().write_u8(0);
+                    writer.next().write_sequence(|writer| {
+                        writer.next().write_oid(&oid(DATA));
+                        self.write_algorithm(writer.next());
+                        let content = writer.next();
+                        content
+                            .write_tagged_implicit(Tag::context(0), |writer| writer.write_bytes(&self.bytes));
+                    });
+                });
+            });
+        });
     }
 
     fn write_algorithm(&self, writer: DERWriter<'_>) {
