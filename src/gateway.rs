@@ -404,6 +404,7 @@ impl Gateway {
             body_keys: Mutex::new(secrets.body),
             sealer,
             refused: refused_files,
+            turn: Mutex::default(),
         });
         let watcher = Arc::clone(&reload).watch(files, until_stopped(stopped.clone()));
         let housekeeper = housekeeper::keep_house(

@@ -311,12 +311,13 @@ impl Load {
                             Some(proto::Envelope { request_id: centre.request_id(), ..asked });
                         let request = centre.request(question, DEADLINE);
                         match centre.verification().verify_low_income(request).await {
-                            Ok(answer) => match answer.into_inner().answer.unwrap_or_default().result() {
-                                proto::VerificationResult::Unavailable => {
-                                    failed.push("unavailable".to_owned())
+                            Ok(answer) => {
+                                let answer = answer.into_inner().answer.unwrap_or_default();
+                                if answer.result() == proto::VerificationResult::Unavailable {
+                                    failed.push("unavailable".to_owned());
                                 }
-                                _ => _ = answered.fetch_add(1, Ordering::Relaxed),
-                            },
+                                answered.fetch_add(1, Ordering::Relaxed);
+                            }
                             Err(status) => failed.push(format!("{status:?}")),
                         }
                     }

@@ -101,6 +101,7 @@ pub(super) struct Reload {
     pub(super) body_keys: Mutex<BodyKeys>,
     pub(super) sealer: Sealer,
     pub(super) refused: Arc<Refused>,
+    pub(super) turn: Mutex<()>,
 }
 
 impl Reload {
@@ -112,6 +113,8 @@ impl Reload {
     }
 
     fn part(&self, part: Part) -> Result<(), StartError> {
+        // One at a time: what was read first must not come into force last.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let read = match part {
             Part::Credentials => self.credentials(),
             Part::Keys => self.body_keys(),

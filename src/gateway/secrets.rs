@@ -84,7 +84,7 @@ impl Secrets {
     pub fn create(files: &KeysSection, origin: &str) -> io::Result<()> {
         let seed = Zeroizing::new(entropy::bytes::<32>());
         let log = SigningKey::from_seed(origin, &seed).map_err(io::Error::other)?;
-        key_file::create(&files.log, Zeroizing::new(format!("{}\n", log.encode().as_str())))?;
+        key_file::create(&files.log, &Zeroizing::new(format!("{}\n", log.encode().as_str())))?;
         for path in [&files.body, &files.pseudonym] {
             let key = Zeroizing::new(entropy::bytes::<32>());
             let text = Zeroizing::new(data_encoding::HEXLOWER.encode(key.as_ref()) + "\n");

@@ -9,7 +9,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// When the file is there already or cannot be written.
-pub fn create(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
+pub fn create(path: &Path, content: &(impl AsRef<[u8]> + ?Sized)) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -23,7 +23,7 @@ pub fn create(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn replace(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
+pub fn replace(path: &Path, content: &(impl AsRef<[u8]> + ?Sized)) -> io::Result<()> {
     let new = path.with_extension("new");
     create(&new, content)?;
     fs::rename(&new, path)?;

@@ -46,7 +46,7 @@ impl Pkcs12 {
         let Some(password) = password else { bail!("{} is empty", self.password_file.display()) };
         Credentials::from_pem(&chain, &key, &authorities).context("these do not go together")?;
         let store = KeyStore::from_pem(&self.alias, &chain, &key, &authorities)?;
-        key_file::create(&self.out, store.seal(password)?).with_context(|| {
+        key_file::create(&self.out, &store.seal(password)?).with_context(|| {
             format!("cannot write {}; what is there is not overwritten", self.out.display())
         })?;
         if self.json {

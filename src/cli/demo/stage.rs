@@ -73,7 +73,7 @@ async fn witness(folder: &Path, clock: Clock) -> anyhow::Result<Witness> {
     std::fs::create_dir(&home)?;
     let key = CosigningKey::from_seed("court.example/witness", &Zeroizing::new(entropy::bytes::<32>()))?;
     let path = home.join("witness.key");
-    key_file::create(&path, key.encode())?;
+    key_file::create(&path, &key.encode())?;
     let log = std::fs::read_to_string(folder.join("keys/log.key"))?;
     let log = SigningKey::parse(log.trim())?.verifying_key().to_string();
     let section = WitnessSection {
