@@ -211,7 +211,6 @@ async fn read(centre: &AgencyClient, exchange: &str) -> Result<proto::GetExchang
     let request = proto::GetExchangeRequest {
         context: Some(centre.context(purposes::FEE_WAIVER)),
         exchange_id: exchange.to_owned(),
-        ..Default::default()
     };
     centre.exchanges().get_exchange(centre.request(request, DEADLINE)).await.map(tonic::Response::into_inner)
 }
