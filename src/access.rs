@@ -1,6 +1,8 @@
 //! Who may ask whom, what, for which purpose. The default is deny: a call needs an agreement in force.
 
 mod agreement;
+mod day;
+mod enrolment;
 mod method;
 mod staff;
 
@@ -13,6 +15,7 @@ pub use self::agreement::{
     Agreement, AgreementFault, Agreements, BatchTerms, Condition, Considered, Denial, Kindred, OperatorTerms,
     Party, Question, QuotaTerms, RateTerms,
 };
+pub use self::enrolment::{Inadmissible, PinnedKey, SpkiSha256};
 pub use self::method::{Method, PACKAGE, Shape};
 use self::staff::Staff;
 pub use self::staff::{StaffMember, Unit};
@@ -37,6 +40,9 @@ pub struct Agency {
     /// Where the gateway reaches it; needed for registries and for agencies that take push.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<AgencyEndpoint>,
+    /// Its keys, where its authority cannot write its name into its certificates: then no other key is its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<PinnedKey>,
 }
 
 /// Whether an enrolled agency may call.
@@ -92,12 +98,25 @@ pub enum DirectoryError {
         /// What is wrong with it.
         fault: AgreementFault,
     },
+    /// A key cannot be that of two agencies.
+    #[error("agencies {one} and {other} have the same key in `certificates`; each key is one agency's")]
+    KeyOfTwo {
+        /// The first.
+        one: CreditCode,
+        /// The second.
+        other: CreditCode,
+    },
+    /// A key's last day comes before its first.
+    #[error("agency {0}: a key in `certificates` ends before it begins")]
+    KeyEndsBeforeItBegins(CreditCode),
 }
 
 /// Agencies with their units and operators, and the agreements between them.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     agencies: HashMap<CreditCode, Agency>,
+    /// Whose the pinned keys are.
+    pins: HashMap<SpkiSha256, CreditCode>,
     staff: Staff,
     agreements: Agreements,
 }
@@ -141,6 +160,7 @@ impl Directory {
             if is_registry && agency.endpoint.is_none() {
                 return Err(DirectoryError::RegistryWithoutEndpoint(agency.code));
             }
+            directory.pin(&agency)?;
             if let Some(earlier) = directory.agencies.insert(agency.code, agency) {
                 return Err(DirectoryError::Repeated(format!("agency {}", earlier.code)));
             }
@@ -166,7 +186,7 @@ impl Directory {
     /// The same agencies, units and operators with other agreements.
     #[must_use]
     pub fn with_agreements(&self, agreements: Agreements) -> Self {
-        Self { agencies: self.agencies.clone(), staff: self.staff.clone(), agreements }
+        Self { agreements, ..self.clone() }
     }
 
     /// The same agreements with the agencies, units and operators of another directory.

@@ -3,13 +3,16 @@
 mod agreement;
 mod attachment;
 mod audit;
+mod cert;
 mod config;
+mod core_dumps;
 mod deliveries;
 mod demo;
 mod doctor;
 mod eligibility;
 mod exchange;
 mod init;
+mod keys;
 mod output;
 mod serve;
 mod simulate;
@@ -43,13 +46,19 @@ enum Command {
     Demo(demo::Demo),
     /// Make a folder with configuration, keys and, unless told otherwise, a development PKI with agencies.
     Init(init::Init),
-    /// Run the gateway until it is told to stop (SIGTERM or Ctrl-C); SIGHUP reads certificates and
-    /// directory again.
+    /// Run the gateway until it is told to stop (SIGTERM or Ctrl-C); changed certificates and directory are read while
+    /// it runs, at once on SIGHUP.
     Serve(serve::Serve),
     /// Run a witness of other parties' audit logs, or make the folder of one.
     Witness(witness::Witness),
     /// Check certificates, clock, database, keys and peers, each with a remedy.
     Doctor(doctor::Doctor),
+    /// Make, ask for, pack and look at certificates.
+    #[command(subcommand)]
+    Cert(cert::Cert),
+    /// Name the secret keys, and rotate that of bodies.
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Show what a gateway is told.
     #[command(subcommand)]
     Config(config::Config),
@@ -102,6 +111,8 @@ impl Arguments {
                 Command::Init(command) => command.run(),
                 Command::Serve(command) => command.run().await,
                 Command::Witness(command) => command.run().await,
+                Command::Cert(command) => command.run(),
+                Command::Keys(command) => command.run().await,
                 Command::Config(command) => command.run(),
                 Command::Doctor(command) => command.run().await,
                 Command::Simulate(command) => command.run().await,

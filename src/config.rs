@@ -5,6 +5,7 @@
 
 mod audit;
 mod contradictions;
+mod credential;
 mod database;
 mod duration;
 mod findings;
@@ -12,6 +13,7 @@ mod front_door;
 mod print;
 mod retention;
 mod rule_sets;
+mod security;
 #[cfg(test)]
 mod tests;
 mod witness;
@@ -25,11 +27,13 @@ use thiserror::Error;
 
 pub use self::audit::{AuditSection, TilesSection, WitnessEntry, WitnessesSection};
 pub use self::contradictions::Contradictions;
+use self::credential::Folders;
 pub use self::database::{Database, Postgres};
 pub use self::findings::FindingsSection;
 pub use self::front_door::FrontDoorSection;
 pub use self::retention::RetentionSection;
 pub use self::rule_sets::{RulesError, read_rule_sets};
+pub use self::security::SecuritySection;
 pub use self::witness::{WitnessConfig, WitnessSection, WitnessedLog};
 use crate::domain::agency::CreditCode;
 
@@ -83,6 +87,9 @@ pub struct Config {
     pub metrics: MetricsSection,
     /// Traces.
     pub traces: Option<TracesSection>,
+    /// What of the process others may see.
+    #[serde(default)]
+    pub security: SecuritySection,
     /// How long is kept what.
     #[serde(default)]
     pub retention: RetentionSection,
@@ -103,6 +110,9 @@ pub struct GatewaySection {
     pub listen: SocketAddr,
     /// The file with agencies and agreements.
     pub directory: PathBuf,
+    /// Development mode: certificates of development authorities are believed. Never with real data.
+    #[serde(default)]
+    pub development: bool,
 }
 
 /// `[tls]`: PEM files.
@@ -118,6 +128,14 @@ pub struct TlsSection {
     /// Certificate revocation lists.
     #[serde(default)]
     pub revocations: Vec<PathBuf>,
+    /// From how many days before their end certificates and revocation lists are warned of.
+    #[serde(default = "default_warning")]
+    pub warn_before_days: u16,
+}
+
+/// Time enough to ask an authority for the next one.
+fn default_warning() -> u16 {
+    30
 }
 
 /// `[store]`
@@ -162,13 +180,13 @@ impl StoreSection {
     }
 }
 
-/// `[keys]`: files of mode 0600 that `init` makes.
+/// `[keys]`: files of mode 0600 that `init` makes, or `credential:NAME` for those that systemd hands over.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeysSection {
     /// Signs the log's checkpoints (C2SP signed-note private key).
     pub log: PathBuf,
-    /// Encrypts bodies at rest (64 hex digits).
+    /// Encrypts bodies at rest: 64 hex digits a line, the newest key first; the others still open what they sealed.
     pub body: PathBuf,
     /// Makes pseudonyms (64 hex digits).
     pub pseudonym: PathBuf,
@@ -404,6 +422,17 @@ pub enum ConfigError {
         /// Where and why.
         source: Box<toml::de::Error>,
     },
+    /// A file is said to be a credential, and there is none of that name.
+    #[error(
+        "{path}: there is no credential {name:?}: run it as a service of systemd with LoadCredential={name}:FILE, or name \
+         the file itself"
+    )]
+    NoCredential {
+        /// The file that says so.
+        path: PathBuf,
+        /// The credential.
+        name: String,
+    },
     /// Settings contradict each other.
     #[error("{path}: {found}")]
     Contradiction {
@@ -423,8 +452,9 @@ impl Config {
         path: &Path,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
+        let environment: Vec<_> = environment.into_iter().collect();
+        let folders = Folders::of(path, &environment);
         let mut config: Self = load_table(path, environment)?;
-        let folder = path.parent().unwrap_or(Path::new("."));
         config.store.search_index = Some(config.store.search_index());
         if let (Database::Postgres(server), Some(stall)) = (&mut config.store.database, config.store.stall) {
             server.set_stall(stall);
@@ -454,7 +484,9 @@ impl Config {
         .chain(&mut config.clocks.rules)
         .chain(&mut config.clocks.holidays)
         {
-            *file = folder.join(&*file);
+            *file = folders
+                .find(file)
+                .map_err(|name| ConfigError::NoCredential { path: path.to_owned(), name })?;
         }
         config.check().map_err(|found| ConfigError::Contradiction { path: path.to_owned(), found })?;
         Ok(config)

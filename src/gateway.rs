@@ -3,6 +3,7 @@
 mod admission;
 mod adopter;
 mod agreements;
+mod certificates;
 mod checkpoint_file;
 mod files;
 mod handles;
@@ -12,6 +13,7 @@ mod metrics;
 mod outbox;
 mod pseudonyms;
 mod readiness;
+mod reload;
 mod remover;
 mod rollback;
 mod routes;
@@ -22,10 +24,10 @@ mod witnesses;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -35,17 +37,20 @@ use self::admission::Admission;
 use self::adopter::Adopter;
 pub use self::agreements::AgreementsError;
 use self::agreements::Intaking;
+use self::certificates::InForce;
 pub use self::files::read_clocks;
 use self::files::{read_credentials, read_directory, read_rules};
 pub use self::pseudonyms::RotationError;
+pub use self::reload::ReloadError;
+use self::reload::{Refused, Reload, WatchedFiles};
 use self::remover::Remover;
 use self::routes::routes;
-pub use self::secrets::{SecretError, Secrets};
+pub use self::secrets::{SecretError, Secrets, read_body_keys};
 use self::settings::{acceptor_limits, call_limits, http_limits, patience, schedule};
 use self::tiles::Tiles;
 use self::witnesses::Witnesses;
 pub use self::witnesses::WitnessesError;
-use crate::access::{Agreements, Directory, DirectoryError};
+use crate::access::{Agreements, DirectoryError};
 use crate::audit::log::{self, OpenError};
 use crate::audit::note::VerifyingKey;
 use crate::clock::Clock;
@@ -56,7 +61,6 @@ use crate::delivery::peers::Peers;
 use crate::delivery::timer::Timer;
 use crate::domain::agency::CreditCode;
 use crate::domain::clocks::ClocksError;
-use crate::domain::eligibility::RuleSets;
 use crate::fault;
 use crate::grpc::{AgreementBook, AttachmentLimits, FindingRules, Front, Intake, Paces, Turns, call_counts};
 use crate::identity::acceptor::Acceptor;
@@ -83,9 +87,35 @@ pub enum StartError {
         /// Named by `gateway.agency`.
         configured: CreditCode,
     },
+    /// Anyone can have certificates of a development authority: its key lies around.
+    #[error(
+        "the certificate {name} is for development only: use certificates of a real authority; or, where no real data is,          set development = true under [gateway]"
+    )]
+    Development {
+        /// The certificate's subject.
+        name: String,
+    },
+    /// Something among the files to be read has ended already.
+    #[error("the {what} {name} has ended at {ended}; what has ended is not taken")]
+    Ended {
+        /// What it is.
+        what: &'static str,
+        /// Its subject or issuer.
+        name: String,
+        /// When.
+        ended: Timestamp,
+    },
     /// A key file.
     #[error("keys: {0}")]
     Secrets(#[from] SecretError),
+    /// The key that seals bodies now has gone from its file.
+    #[error("{path} has lost the key that bodies are sealed with now ({fingerprint}): they would not open again; put it back", path = .path.display())]
+    BodyKeyMissing {
+        /// The file.
+        path: PathBuf,
+        /// Of the key.
+        fingerprint: String,
+    },
     /// The directory file.
     #[error("directory {path}: {source}")]
     Directory {
@@ -145,13 +175,8 @@ pub struct Gateway {
     log: AuditLog,
     log_key: VerifyingKey,
     config: Config,
-    directory: Arc<ArcSwap<Directory>>,
-    intaking: Intaking,
-    agreements: AgreementBook,
-    rules: Arc<ArcSwap<RuleSets>>,
-    acceptor: Acceptor,
-    dialler: Dialler,
-    certificate_ends: Arc<AtomicI64>,
+    reload: Arc<Reload>,
+    watcher: JoinHandle<()>,
     stop: watch::Sender<bool>,
     server: JoinHandle<Drained>,
     courier: JoinHandle<()>,
@@ -187,9 +212,15 @@ impl Gateway {
     /// # Errors
     /// Whatever is wrong with its configuration, keys, database or log, before the first byte is served.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
-        let credentials = read_credentials(&config)?;
-        let own = credentials.own().clone();
-        let certificate_ends = Arc::new(AtomicI64::new(own.not_after.as_second()));
+        let files = WatchedFiles::of(&config);
+        let (credentials, own) = read_credentials(&config)?;
+        let (agency, in_force) = (own.agency, InForce::new(&credentials, own, config.tls.warn_before_days));
+        let in_force = Arc::new(in_force);
+        if config.gateway.development {
+            tracing::warn!(
+                "development mode: certificates of development authorities are believed; never with real data"
+            );
+        }
         let secrets = Secrets::load(&config.keys)?;
         let log_key = secrets.log.verifying_key().clone();
         let file = read_directory(&config)?;
@@ -217,10 +248,12 @@ impl Gateway {
             None => None,
         };
 
-        let store = Store::open(&config.store.database, Sealer::new(&secrets.body)).await?;
+        let sealer = Sealer::of(&secrets.body);
+        let store = Store::open(&config.store.database, sealer.clone()).await?;
         let store = store.with_clocks(Arc::clone(&clocks)).join(&config.gateway.node).await?;
         fault::end_point("start.joined");
-        let dialler = Dialler::new(&credentials, clock.clone()).gathering();
+        let dialler =
+            Dialler::new(&credentials, clock.clone()).gathering().enrolled_in(Arc::clone(&directory));
         let accepted = rollback::accept(&config.audit, &store).await?;
         let settings = &config.audit.witnesses;
         let witnesses = Witnesses::prepare(settings, &log_key, &dialler, &store, &clock).await?;
@@ -248,13 +281,13 @@ impl Gateway {
 
         fault::end_point("start.checked");
         let keys = &secrets.pseudonym;
-        pseudonyms::adopt(keys, (&store, &opened.log), &clock, &config.gateway.node, own.agency).await?;
+        pseudonyms::adopt(keys, (&store, &opened.log), &clock, &config.gateway.node, agency).await?;
         let intaking = Intaking {
             store: store.clone(),
             log: opened.log.clone(),
             clock: clock.clone(),
             node: config.gateway.node.clone(),
-            own: own.agency,
+            own: agency,
             two_person: config.agreements.two_person,
         };
         intaking.take_in(intaking.compare(file.agreements()).await?).await?;
@@ -310,6 +343,7 @@ impl Gateway {
         let admission = Admission {
             directory: Arc::clone(&directory),
             log: opened.log.clone(),
+            in_force: Arc::clone(&in_force),
             clock: clock.clone(),
             node: config.gateway.node.clone(),
         };
@@ -327,10 +361,10 @@ impl Gateway {
             store: store.clone(),
             log: opened.log.clone(),
             directory: Arc::clone(&directory),
-            inboxes: peers,
+            inboxes: peers.clone(),
             clock: clock.clone(),
             node: config.gateway.node.clone(),
-            own: own.clone(),
+            own: Arc::clone(&in_force.own),
             outbox: Arc::clone(&outbox),
             schedule: schedule(&config),
             dice: fair_dice,
@@ -343,7 +377,7 @@ impl Gateway {
             clocks,
             clock: clock.clone(),
             node: config.gateway.node.clone(),
-            own: own.agency,
+            own: agency,
             outbox,
         };
         let remover = Remover {
@@ -354,6 +388,7 @@ impl Gateway {
             retention: config.retention.clone(),
             standing: witnesses.standing(),
         };
+        let refused_files = Arc::<Refused>::default();
         let metrics = metrics.map(|(listener, address)| {
             let sources = metrics::Sources {
                 store: store.clone(),
@@ -362,7 +397,8 @@ impl Gateway {
                 calls,
                 attempts,
                 lease: config.delivery.lease,
-                certificate_ends: Arc::clone(&certificate_ends),
+                in_force: Arc::clone(&in_force),
+                refused_files: Arc::clone(&refused_files),
                 obstacle,
                 witnesses: witnesses.standing(),
                 front_door: Arc::clone(acceptor.counters()),
@@ -381,6 +417,23 @@ impl Gateway {
         };
         let follower =
             adopter::follow_others(store.clone(), opened.log.clone(), until_stopped(stopped.clone()));
+        let reload = Arc::new(Reload {
+            config: config.clone(),
+            clock: clock.clone(),
+            directory,
+            intaking,
+            agreements: book.clone(),
+            rules,
+            acceptors: witness.iter().map(Witness::acceptor).chain([&acceptor]).cloned().collect(),
+            dialler,
+            peers,
+            in_force,
+            body_keys: Mutex::new(secrets.body),
+            sealer,
+            refused: refused_files,
+            turn: tokio::sync::Mutex::default(),
+        });
+        let watcher = Arc::clone(&reload).watch(files, until_stopped(stopped.clone()));
         let housekeeper = housekeeper::keep_house(
             opened.log.clone(),
             store.clone(),
@@ -395,17 +448,9 @@ impl Gateway {
             address,
             log: opened.log,
             log_key,
-            directory,
-            intaking,
-            agreement_follower: tokio::spawn(agreements::follow(
-                book.clone(),
-                until_stopped(stopped.clone()),
-            )),
-            agreements: book,
-            rules,
-            acceptor,
-            dialler,
-            certificate_ends,
+            agreement_follower: tokio::spawn(agreements::follow(book, until_stopped(stopped.clone()))),
+            reload,
+            watcher: tokio::spawn(watcher),
             stop,
             server: tokio::spawn(server),
             courier: tokio::spawn(courier.run(until_stopped(stopped.clone()))),
@@ -459,28 +504,16 @@ impl Gateway {
         self.log.head().checkpoint.to_string()
     }
 
-    /// Reads certificates, revocation lists, agencies, agreements and rule sets again. New connections, in and out,
-    /// use them; each call asks the directory and the rules anyway. On an error the old ones stay in force. Agreements that
-    /// are new, or of a higher version, are taken into the database.
+    /// Reads certificates, revocation lists, agencies, agreements and rule sets again; the gateway does so by itself with
+    /// all but the rules when their files change. Whose certificate or agency is not let in any more is shown out, new
+    /// connections use the new certificates, and each call asks the directory and the rules anyway. Agreements that are new, or
+    /// of a higher version, are taken into the database.
     ///
     /// # Errors
-    /// When a file cannot be read or contradicts itself, or the agreements cannot be taken in.
-    pub async fn reload(&self) -> Result<(), StartError> {
-        let credentials = read_credentials(&self.config)?;
-        let directory = read_directory(&self.config)?;
-        let rules = read_rules(&self.config)?;
-        let unknown = self.intaking.compare(directory.agreements()).await?;
-        self.certificate_ends.store(credentials.own().not_after.as_second(), Ordering::Relaxed);
-        self.acceptor.replace_credentials(&credentials);
-        self.dialler.replace_credentials(&credentials);
-        if let Some(witness) = &self.witness {
-            witness.replace_credentials(&credentials);
-        }
-        self.directory.rcu(|current| current.with_agencies_of(&directory));
-        self.rules.store(Arc::new(rules));
-        self.intaking.take_in(unknown).await?;
-        self.agreements.read_again().await?;
-        Ok(())
+    /// When files cannot be read or contradict themselves, or the agreements cannot be taken in; those that were read before
+    /// stay in force.
+    pub async fn reload(&self) -> Result<(), ReloadError> {
+        self.reload.all().await
     }
 
     /// Returns when a part of the gateway that must not end has ended: it is better to stop and be started again
@@ -493,6 +526,7 @@ impl Gateway {
             _ = &mut self.timer => "the timer",
             () = Tiles::ended(&mut self.tiles) => "the published log's server",
             _ = &mut self.remover => "the remover",
+            _ = &mut self.watcher => "the task that reads changed files",
             _ = &mut self.housekeeper => "the housekeeper",
             _ = &mut self.adopter => "the task that closes for others",
             _ = &mut self.follower => "the task that follows others",
@@ -541,8 +575,8 @@ impl Gateway {
         }
         fault::end_point("drain.finished");
         // Its admission policy holds the log; the writer ends with the log's last holder.
-        drop(self.acceptor);
-        drop((self.log, self.intaking));
+        let _ = self.watcher.await;
+        drop((self.reload, self.log));
         // Calls that were aborted may hold the log for a moment longer.
         let _ = tokio::time::timeout(drain, self.writer).await;
         self.store.close().await;

@@ -2,7 +2,8 @@
 //!
 //! An agency is known by its certificate and by nothing else. The certificate chains to the exchange's own authority
 //! and carries the agency's unified social credit code in exactly one URI subject alternative name,
-//! `urn:legal-aid:agency:<code>`. [`server::serve`] lets such agencies in, [`dialler::Dialler`] goes out to them.
+//! `urn:legal-aid:agency:<code>`; where the authority cannot write that, the agency's keys are pinned in the directory.
+//! [`server::serve`] lets such agencies in, [`dialler::Dialler`] goes out to them.
 //!
 //! Two rules hold everywhere here: TLS 1.3 only, and no session resumption (a resumed session skips the certificate
 //! verifier, so a suspended agency or an expired certificate would still get in).
@@ -11,13 +12,19 @@ pub mod acceptor;
 pub mod admission;
 pub mod certificate;
 pub mod credentials;
+pub mod description;
 pub mod development;
 pub mod dialler;
 mod gather;
 mod http2;
 pub mod key_file;
+mod outgoing;
+mod partner;
+pub mod pkcs12;
 mod places;
+pub mod request;
 pub mod server;
+mod standing;
 
 #[cfg(test)]
 mod tests;

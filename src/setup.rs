@@ -169,6 +169,11 @@ impl Setup {
         } else {
             ("tls/gateway.crt.pem", "tls/gateway.key.pem", "tls/authorities.pem")
         };
+        let development = if self.development {
+            "development = true                  # certificates of a development authority are believed: no real data here"
+        } else {
+            "# development = true                # believes certificates of development authorities: never with real data"
+        };
         format!(
             r#"# The gateway's configuration. Paths are relative to this file. A variable
 # LEGAL_AID_GATEWAY__SECTION__KEY replaces a key. What is commented out shows its default, or an example.
@@ -176,21 +181,23 @@ impl Setup {
 [gateway]
 agency = "{organ}"         # unified social credit code; the certificate must name it
 listen = "{gateway}"
-directory = "directory.toml"        # agencies and agreements; SIGHUP reads it and [tls] again
+directory = "directory.toml"        # agencies and agreements; read again when it changes
 # node = "gateway-1"
+{development}
 
 [tls]
 certificate = "{certificate}"
 private_key = "{key}"
 authorities = "{authorities}"
-# revocations = ["tls/revoked.crl.pem"]
+# revocations = ["tls/revoked.crl.pem"]   # all of [tls] is read again when a file changes
+# warn_before_days = 30             # before a certificate or a revocation list ends
 
 [store]
 database = "gateway.db"             # or "postgres://user@host/database", which several gateways may share
 
 [keys]
-log = "keys/log.key"
-body = "keys/body.key"
+log = "keys/log.key"                # or "credential:NAME", as systemd's LoadCredential= hands it over; [tls] too
+body = "keys/body.key"              # `keys rotate` adds a key
 pseudonym = "keys/pseudonym.key"
 # pseudonym_earlier = ["keys/pseudonym-2026.key"]   # after a rotation: the keys of before, newest first
 
@@ -267,6 +274,9 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 [clocks]
 # rules = "clocks.toml"             # read at start: time limits beside, or in the place of, the built-in ones
 # holidays = "holidays.toml"        # in the place of the built-in ones
+
+[security]
+# core_dumps = true                 # lets a crash leave the memory, keys and persons in it, on the disk
 
 [retention]                         # in months, at least 36; goes with `audit prune`
 # months = 36
@@ -404,6 +414,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
                     address: address.to_string(),
                     server_name: "localhost".to_owned(),
                 }),
+                certificates: Vec::new(),
             })
         };
         let [centre, court, registry, auditor] =
@@ -540,7 +551,8 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 const REAL_CERTIFICATES: &str = "\
 # Certificates
 
-Put here, as PEM:
+`legal-aid-gateway cert csr tls --agency CODE --host NAME` makes the key and a request for the authority; `cert show FILE` says
+what has come back. Put here, as PEM:
 
 - `gateway.crt.pem`: the gateway's certificate chain, its own certificate first. It must name the organ by the URI
   subject alternative name `urn:legal-aid:agency:<unified social credit code>`, and its host by a DNS name.

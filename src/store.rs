@@ -5,6 +5,7 @@
 
 mod agreements;
 mod attachments;
+mod body_keys;
 mod clocks;
 mod cosignatures;
 mod database;
@@ -24,6 +25,7 @@ mod postgres;
 mod quotas;
 mod rebuild;
 mod removals;
+mod reseal;
 mod rows;
 mod scan;
 mod seal;
@@ -42,6 +44,7 @@ pub use self::agreements::{
     NewAgreementState,
 };
 pub use self::attachments::{AttachmentRecord, Begun, CHUNK_BYTES, NewAttachment, Room};
+pub use self::body_keys::BodyKeys;
 pub use self::clocks::{ClockRecord, DueClock, OverdueCount};
 pub use self::cosignatures::CosignatureRecord;
 pub use self::deliveries::DeliveryRecord;
@@ -59,6 +62,7 @@ pub use self::quotas::{QuotaPeriod, QuotaUse, QuotaWindow};
 pub use self::removals::{
     NewRemoval, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep, Standing,
 };
+pub use self::reseal::Resealed;
 pub use self::scan::Extent;
 pub use self::seal::{Sealer, UnsealError};
 pub use self::search::{Page, PageOf, SearchError, SearchIndex};

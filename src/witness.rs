@@ -155,9 +155,9 @@ impl Witness {
         &self.key
     }
 
-    /// Uses `credentials` for every later connection.
-    pub fn replace_credentials(&self, credentials: &Credentials) {
-        self.acceptor.replace_credentials(credentials);
+    /// Lets in its connections; its credentials are replaced there.
+    pub fn acceptor(&self) -> &Acceptor {
+        &self.acceptor
     }
 
     /// Returns when it has ended by itself, which it must not.

@@ -194,7 +194,7 @@ async fn a_request_that_was_cut_off_is_found_after_the_restart() {
         .restart_after(async |folder| {
             let config = Config::load(&folder.join("gateway.toml"), []).unwrap();
             let secrets = Secrets::load(&config.keys).unwrap();
-            let store = Store::open(&config.store.database, Sealer::new(&secrets.body)).await.unwrap();
+            let store = Store::open(&config.store.database, Sealer::of(&secrets.body)).await.unwrap();
             let store = store.join(&config.gateway.node).await.unwrap();
             let opened =
                 log::open(Arc::new(store.clone()), secrets.log, clock.clone(), 16, None).await.unwrap();

@@ -33,7 +33,7 @@ use tokio::process::Command;
 use crate::attacks::{Attack, HEALTH, Scene, Seen, request};
 use crate::neighbour::Neighbour;
 use crate::peer::{ENHANCE_YOUR_CALM, H2, Identity, Manners, PATIENCE, call, message};
-use crate::support::{Folder, Gateway};
+use crate::support::{Folder, Gateway, LOOKED_AT};
 
 /// A gateway, a registry, an agency that asks it all the time, and one that attacks.
 struct House {
@@ -357,7 +357,7 @@ async fn only_grpc_is_served_with_one_message_and_a_deadline_that_can_be_read() 
 
 #[tokio::test]
 async fn without_file_handles_agencies_go_on_and_new_ones_come_in_when_there_are_some() {
-    let house = House::open(&[]).await;
+    let house = House::open(&[LOOKED_AT]).await;
     house.neighbour.until_calls(20).await;
     let open = std::fs::read_dir(format!("/proc/{}/fd", house.gateway.pid())).unwrap().count();
     limit_handles(house.gateway.pid(), open).await;

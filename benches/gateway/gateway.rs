@@ -106,6 +106,7 @@ fn config(certificates: &Certificates, listen: Option<SocketAddr>) -> String {
 agency = "{agency}"
 listen = "{listen}"
 directory = "directory.toml"
+development = true
 [tls]
 certificate = {certificate:?}
 private_key = {key:?}

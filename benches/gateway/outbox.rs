@@ -26,7 +26,7 @@ const RUN: usize = 10_000;
 pub(crate) async fn fill(folder: &Path, courts: &[Party], each: usize) -> Result<()> {
     let database = folder.join("gateway.db");
     let secrets = Secrets::load(&keys(folder))?;
-    let store = Store::open(&database, Sealer::new(&secrets.body)).await?;
+    let store = Store::open(&database, Sealer::of(&secrets.body)).await?;
     let options = SqliteConnectOptions::new().filename(&database).synchronous(SqliteSynchronous::Off).pragma(
         "cache_size",
         // Random places of many indexes: 256 MiB.

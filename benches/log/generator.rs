@@ -293,7 +293,7 @@ pub(crate) async fn append(log: &AuditLog, entry: Entry, salt: Salt) -> Result<u
 
 async fn open(folder: &Path, clock: Clock) -> Result<(Store, Opened<Effect, Rejection>)> {
     let secrets = Secrets::load(&keys(folder))?;
-    let store = Store::open(&folder.join("gateway.db"), Sealer::new(&secrets.body)).await?;
+    let store = Store::open(&folder.join("gateway.db"), Sealer::of(&secrets.body)).await?;
     let opened = log::open(Arc::new(store.clone()), secrets.log, clock, QUEUE, None).await?;
     Ok((store, opened))
 }

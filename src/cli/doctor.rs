@@ -1,11 +1,14 @@
 //! `doctor`: checks what a gateway or an agency needs, each with a remedy.
 
+mod certificates;
 mod witnesses;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use arc_swap::ArcSwap;
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
@@ -17,7 +20,6 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::peers::dial;
 use crate::gateway::{Secrets, read_clocks};
-use crate::identity::certificate::PeerCertificate;
 use crate::identity::credentials::Credentials;
 use crate::identity::dialler::{Dialler, DiallerLimits};
 use crate::store::{Sealer, Store};
@@ -25,6 +27,9 @@ use crate::store::{Sealer, Store};
 /// How long a peer may take to answer.
 const PROBE: DiallerLimits =
     DiallerLimits { connect_timeout: Duration::from_secs(3), handshake_timeout: Duration::from_secs(5) };
+
+/// From how many days before its end an agency's certificate is warned of.
+const WARN_BEFORE_DAYS: u16 = 30;
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -97,18 +102,9 @@ async fn gateway(findings: &mut Findings, config: Config, clock: &Clock) {
         .and_then(|credentials| credentials.with_revocation_lists(&tls.revocations));
     match &credentials {
         Ok(credentials) => {
-            certificate(findings, credentials.own(), clock);
-            if credentials.own().agency != config.gateway.agency {
-                findings.bad(
-                    "certificate names the organ",
-                    format!(
-                        "certificate {}, configuration {}",
-                        credentials.own().agency,
-                        config.gateway.agency
-                    ),
-                    "use the organ's certificate, or correct gateway.agency",
-                );
-            }
+            certificates::mode(findings, credentials, config.gateway.development);
+            certificates::names(findings, credentials, config.gateway.agency);
+            certificates::ends(findings, credentials, tls.warn_before_days, clock);
         }
         Err(error) => {
             findings.bad("certificate and key", error.to_string(), "see tls/README.md, or run `init` anew");
@@ -122,8 +118,8 @@ async fn gateway(findings: &mut Findings, config: Config, clock: &Clock) {
             findings.bad("key files", error.to_string(), "restore them from backup, or run `init` anew");
         }
     }
-    let body = secrets.map(|secrets| *secrets.body).unwrap_or_default();
-    match Store::open(&config.store.database, Sealer::new(&body)).await {
+    let sealer = secrets.map_or_else(|_| Sealer::new(&[0; 32]), |secrets| Sealer::of(&secrets.body));
+    match Store::open(&config.store.database, sealer).await {
         Ok(store) => match store.check_writable().await {
             Ok(()) => findings.fine("database", "opens and can be written"),
             Err(error) => {
@@ -160,7 +156,8 @@ async fn gateway(findings: &mut Findings, config: Config, clock: &Clock) {
 }
 
 async fn peers(findings: &mut Findings, directory: &Directory, credentials: &Credentials, clock: &Clock) {
-    let dialler = Dialler::new(credentials, clock.clone()).with_limits(PROBE);
+    let enrolled = Arc::new(ArcSwap::from_pointee(directory.clone()));
+    let dialler = Dialler::new(credentials, clock.clone()).with_limits(PROBE).enrolled_in(enrolled);
     let mut agencies: Vec<_> = directory.agencies().collect();
     agencies.sort_by_key(|agency| agency.code);
     for agency in agencies {
@@ -186,7 +183,7 @@ async fn agency(findings: &mut Findings, profile: &Profile, clock: &Clock) {
             "ask for a certificate of this gateway's authority",
         ),
         Ok(credentials) => {
-            certificate(findings, credentials.own(), clock);
+            certificates::ends(findings, &credentials, WARN_BEFORE_DAYS, clock);
             match Dialler::new(&credentials, clock.clone()).probe(&profile.endpoint()).await {
                 Ok(_) => findings.fine("gateway", "lets this agency in"),
                 Err(error) => findings.bad(
@@ -196,18 +193,6 @@ async fn agency(findings: &mut Findings, profile: &Profile, clock: &Clock) {
                 ),
             }
         }
-    }
-}
-
-fn certificate(findings: &mut Findings, own: &PeerCertificate, clock: &Clock) {
-    let days = own.not_after.duration_since(clock.now()).as_hours() / 24;
-    let found = format!("agency {}, {days} days left", own.agency);
-    if days < 0 {
-        findings.bad("certificate", found, "it has expired: get a new one");
-    } else if days < 14 {
-        findings.bad("certificate", found, "get a new one now");
-    } else {
-        findings.fine("certificate", found);
     }
 }
 

@@ -102,6 +102,9 @@ fn hint(reason: &str) -> Option<&'static str> {
             "--purpose takes the purpose of the agreement, such as COOPERATION; a submitted file names it in its envelope"
         }
         "NO_AGREEMENT" => "the gateway's operator puts agreements in: `agreement put`, or directory.toml",
+        "KEY_NOT_ENROLLED" => {
+            "`cert show` prints the key's SHA-256, which the operator lists under certificates"
+        }
         "NOT_FOUND" => "check the id and --purpose; an agency sees only what it is party to",
         _ => return None,
     })

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::core_dumps;
 use super::output::{say, say_json};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -29,6 +30,9 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let config = Config::load(&self.config, std::env::vars())?;
+        if !config.security.core_dumps {
+            core_dumps::forbid()?;
+        }
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
@@ -54,8 +58,8 @@ impl Serve {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hang_up.recv() => match gateway.reload().await {
-                    Ok(()) => tracing::info!("certificates and directory read again"),
-                    Err(error) => tracing::error!(%error, "nothing was read again; the old files stay in force"),
+                    Ok(()) => tracing::info!("all files read again"),
+                    Err(error) => tracing::error!(%error, "what cannot be used leaves what was before in force"),
                 },
                 part = gateway.failed() => bail!("{part} ended unexpectedly; start the gateway again"),
             }

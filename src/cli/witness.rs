@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
+use super::core_dumps;
 use super::output::{say, say_json};
 use crate::audit::cosignature::CosigningKey;
 use crate::clock::Clock;
@@ -69,6 +70,7 @@ impl Witness {
         }
         let path = self.config.context("--config is missing")?;
         let config = WitnessConfig::load(&path, std::env::vars())?;
+        core_dumps::forbid()?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let tls = &config.tls;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::credential::Folders;
 use super::{ConfigError, TlsSection, load_table};
 use crate::domain::agency::CreditCode;
 
@@ -53,15 +54,18 @@ impl WitnessConfig {
         path: &Path,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
+        let environment: Vec<_> = environment.into_iter().collect();
+        let folders = Folders::of(path, &environment);
         let mut config: Self = load_table(path, environment)?;
-        let folder = path.parent().unwrap_or(Path::new("."));
         let tls = &mut config.tls;
         for file in [&mut tls.certificate, &mut tls.private_key, &mut tls.authorities]
             .into_iter()
             .chain(&mut tls.revocations)
             .chain(config.witness.files())
         {
-            *file = folder.join(&*file);
+            *file = folders
+                .find(file)
+                .map_err(|name| ConfigError::NoCredential { path: path.to_owned(), name })?;
         }
         Ok(config)
     }

@@ -86,8 +86,8 @@ pub struct Courier<I = Peers> {
     pub clock: Clock,
     /// This node's name.
     pub node: String,
-    /// The gateway's own certificate: it is the caller of an inbox.
-    pub own: PeerCertificate,
+    /// The gateway's own certificate, which is renewed: it is the caller of an inbox.
+    pub own: Arc<ArcSwap<PeerCertificate>>,
     /// Wakes the courier when something new waits.
     pub outbox: Arc<Notify>,
     /// When and how often to try.
@@ -240,7 +240,7 @@ impl<I: Inboxes> Courier<I> {
         let trace = self.traces.begin();
         let mut entry = self.entry(Phase::Request, started, record);
         entry.trace = Some(trace.id().to_owned());
-        entry.certificate = Some(HEXLOWER.encode(&self.own.spki_sha256));
+        entry.certificate = Some(HEXLOWER.encode(&self.own.load().spki_sha256));
         entry.request_commitment = Some(salt.commit(Field::Request, &message.message));
         let request_index = match self.log.append(entry, salt, vec![taken]).await {
             Ok(index) => index,
@@ -377,7 +377,7 @@ impl<I: Inboxes> Courier<I> {
     fn entry(&self, phase: Phase, occurred: Timestamp, record: &DeliveryRecord) -> Entry {
         let id = entropy::uuid_v7(self.clock.now());
         let mut entry = Entry::new(id, phase, occurred, INBOX_SERVICE, "Deliver", &self.node);
-        entry.caller = Some(self.own.agency.to_string());
+        entry.caller = Some(self.own.load().agency.to_string());
         entry.counterpart = Some(record.recipient.to_string());
         entry.exchange = Some(record.exchange_id.uuid());
         entry.delivery = Some(record.delivery_id.uuid());

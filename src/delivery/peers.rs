@@ -62,6 +62,13 @@ impl Peers {
         Ok(channel)
     }
 
+    /// Forgets channels to agencies and endpoints that are not to be kept: calls on them come to their end, the next ones
+    /// connect anew.
+    pub fn retain(&self, keep: impl Fn(&CreditCode, &AgencyEndpoint) -> bool) {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.retain(|(_, agency, endpoint), _| keep(agency, endpoint));
+    }
+
     /// Who is told of calls.
     pub fn traces(&self) -> &Traces {
         &self.traces

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use data_encoding::HEXLOWER;
 
-use crate::access::{AgencyStatus, Directory};
+use super::certificates::InForce;
+use crate::access::Directory;
 use crate::audit::entry::{Decision, Entry, Phase, Salt};
 use crate::clock::Clock;
+use crate::domain::agency::CreditCode;
 use crate::entropy;
 use crate::identity::admission::{AdmissionPolicy, BoxFuture, Refusal};
 use crate::identity::certificate::PeerCertificate;
@@ -18,18 +20,25 @@ use crate::store::AuditLog;
 pub(super) struct Admission {
     pub(super) directory: Arc<ArcSwap<Directory>>,
     pub(super) log: AuditLog,
+    pub(super) in_force: Arc<InForce>,
     pub(super) clock: Clock,
     pub(super) node: String,
 }
 
 impl AdmissionPolicy for Admission {
+    fn pinned_to(&self, spki_sha256: &[u8; 32]) -> Option<CreditCode> {
+        self.directory.load().pinned_to(spki_sha256)
+    }
+
     fn admit(&self, peer: &PeerCertificate) -> Result<(), Refusal> {
-        let reason = match self.directory.load().agency(&peer.agency).map(|agency| agency.status) {
-            Some(AgencyStatus::Active) => return Ok(()),
-            Some(AgencyStatus::Suspended) => "AGENCY_SUSPENDED",
-            None => "AGENCY_NOT_ENROLLED",
-        };
-        Err(Refusal { reason, agency: Some(peer.agency), spki: Some(peer.spki_sha256) })
+        let admitted = self.directory.load().admits(&peer.agency, &peer.spki_sha256, self.clock.now());
+        admitted.map_err(|why| Refusal {
+            reason: why.reason(),
+            agency: Some(peer.agency),
+            spki: Some(peer.spki_sha256),
+        })?;
+        self.in_force.note(peer);
+        Ok(())
     }
 
     fn refused(&self, refusal: Refusal, address: SocketAddr) -> BoxFuture<'_, ()> {

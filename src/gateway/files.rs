@@ -1,4 +1,4 @@
-//! What the gateway reads from files, at start and again on SIGHUP.
+//! What the gateway reads from files, at start and, but for clocks, again when they change.
 
 use std::path::PathBuf;
 
@@ -7,17 +7,25 @@ use crate::access::Directory;
 use crate::config::{Config, read_rule_sets};
 use crate::domain::clocks::Clocks;
 use crate::domain::eligibility::RuleSets;
-use crate::identity::credentials::Credentials;
+use crate::identity::certificate::PeerCertificate;
+use crate::identity::credentials::{Credentials, CredentialsError};
 
-pub(super) fn read_credentials(config: &Config) -> Result<Credentials, StartError> {
+/// The credentials, and the gateway's own certificate, which must name the organ.
+pub(super) fn read_credentials(config: &Config) -> Result<(Credentials, PeerCertificate), StartError> {
     let tls = &config.tls;
     let credentials = Credentials::load(&tls.certificate, &tls.private_key, &tls.authorities)?
         .with_revocation_lists(&tls.revocations)?;
-    let (certificate, configured) = (credentials.own().agency, config.gateway.agency);
+    if let (Some(name), false) = (credentials.development(), config.gateway.development) {
+        return Err(StartError::Development { name: name.to_owned() });
+    }
+    let own = credentials.own().clone().of(None);
+    let own =
+        own.map_err(|source| CredentialsError::OwnCertificate { path: tls.certificate.clone(), source })?;
+    let (certificate, configured) = (own.agency, config.gateway.agency);
     if certificate != configured {
         return Err(StartError::WrongCertificate { certificate, configured });
     }
-    Ok(credentials)
+    Ok((credentials, own))
 }
 
 /// Reads the clocks of the law, with the operator's own.

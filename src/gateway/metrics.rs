@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode, header};
@@ -15,12 +15,15 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use super::certificates::InForce;
 use super::readiness::Obstacle;
+use super::reload::{Part, Refused};
 use crate::audit::entry::Entry;
 use crate::audit::log::Storage as _;
 use crate::audit::witnessed::{Standing, WitnessStanding};
 use crate::clock::Clock;
 use crate::identity::acceptor::FrontDoorCounters;
+use crate::identity::credentials::Ends;
 use crate::store::{AuditLog, Store, StoreError};
 use crate::telemetry::{Attempts, Calls, Family, Kind, Sample, exposition};
 
@@ -44,8 +47,8 @@ pub(super) struct Sources {
     pub(super) attempts: Arc<Attempts>,
     /// How long a lease lasts: with its end it tells its age.
     pub(super) lease: Duration,
-    /// When the gateway's own certificate ends, in seconds since 1970.
-    pub(super) certificate_ends: Arc<AtomicI64>,
+    pub(super) in_force: Arc<InForce>,
+    pub(super) refused_files: Arc<Refused>,
     pub(super) obstacle: watch::Receiver<Obstacle>,
     pub(super) witnesses: watch::Receiver<Standing>,
     pub(super) front_door: Arc<FrontDoorCounters>,
@@ -159,16 +162,13 @@ impl Sources {
                 self.newest_entry().await?.map(since),
             ),
             Family::gauge(
-                "legal_aid_certificate_expiry_timestamp_seconds",
-                "When the gateway's own certificate ends, in seconds since 1970.",
-                self.certificate_ends.load(Ordering::Relaxed) as f64,
-            ),
-            Family::gauge(
                 "legal_aid_ready",
                 "1 when the gateway takes work; GET /ready says why not.",
                 if self.obstacle.borrow().is_none() { 1.0 } else { 0.0 },
             ),
         ];
+        families.extend(of_certificates(&self.in_force, now));
+        families.push(of_files(&self.refused_files));
         families.extend(self.calls.families());
         families.extend(self.attempts.families());
         families.extend(self.store.log_writes().families());
@@ -183,6 +183,47 @@ impl Sources {
         let stored = self.store.entries(newest, 1).await?;
         let entry = stored.first().and_then(|stored| Entry::from_json(&stored.entry).ok());
         Ok(entry.map(|entry| entry.recorded))
+    }
+}
+
+/// When certificates and revocation lists end.
+fn of_certificates(in_force: &InForce, now: Timestamp) -> [Family; 4] {
+    let at = |of| in_force.first_end(of).map(|at| at.as_second() as f64);
+    [
+        Family::gauge(
+            "legal_aid_certificate_expiry_timestamp_seconds",
+            "When the gateway's own certificate ends, or the first of those sent with it, in seconds since 1970.",
+            at(Ends::Own),
+        ),
+        Family::gauge(
+            "legal_aid_authority_expiry_timestamp_seconds",
+            "When the first certificate of an authority that is trusted ends, in seconds since 1970.",
+            at(Ends::Authority),
+        ),
+        Family::gauge(
+            "legal_aid_revocation_list_expiry_timestamp_seconds",
+            "When the first revocation list must have been replaced, in seconds since 1970; after it nobody is let in.",
+            at(Ends::RevocationList),
+        ),
+        Family::gauge(
+            "legal_aid_agencies_with_expiring_certificates",
+            "Agencies that have only come with certificates that end within tls.warn_before_days; the log names them.",
+            in_force.agencies_ending(now) as f64,
+        ),
+    ]
+}
+
+/// Which files are refused, while what was read before stays in force.
+fn of_files(refused: &Refused) -> Family {
+    let sample = |part: Part| {
+        let value = if refused.is_refused(part) { 1.0 } else { 0.0 };
+        Sample::of(vec![("files", part.as_str().to_owned())], value)
+    };
+    Family {
+        name: "legal_aid_files_refused",
+        help: "1 while files that have changed cannot be used, and what was read before stays in force.",
+        kind: Kind::Gauge,
+        samples: Part::ALL.map(sample).into(),
     }
 }
 

@@ -13,13 +13,14 @@ use crate::audit::note::{KeyError, SigningKey};
 use crate::config::KeysSection;
 use crate::entropy;
 use crate::identity::key_file;
+use crate::store::BodyKeys;
 
 /// The keys of one gateway.
 pub struct Secrets {
     /// Signs checkpoints.
     pub log: SigningKey,
-    /// Encrypts bodies.
-    pub body: Zeroizing<[u8; 32]>,
+    /// Encrypt bodies.
+    pub body: BodyKeys,
     /// Makes pseudonyms.
     pub pseudonym: PseudonymKey,
 }
@@ -43,8 +44,8 @@ pub enum SecretError {
         /// Its mode.
         mode: u32,
     },
-    /// Not 64 hex digits.
-    #[error("{path} must hold 64 hex digits", path = .path.display())]
+    /// Not 64 hex digits; of bodies, not a line of them for each key.
+    #[error("{path} must hold 64 hex digits; the file of body keys may have more such lines", path = .path.display())]
     NotAKey {
         /// The file.
         path: PathBuf,
@@ -69,7 +70,7 @@ impl Secrets {
         Ok(Self {
             log: SigningKey::parse(log.trim())
                 .map_err(|source| SecretError::NotASigningKey { path: files.log.clone(), source })?,
-            body: read_key(&files.body)?,
+            body: read_body_keys(&files.body)?,
             pseudonym: PseudonymKey::new(*read_key(&files.pseudonym)?).with_earlier(
                 files.pseudonym_earlier.iter().map(|path| read_key(path)).collect::<Result<_, _>>()?,
             ),
@@ -83,7 +84,7 @@ impl Secrets {
     pub fn create(files: &KeysSection, origin: &str) -> io::Result<()> {
         let seed = Zeroizing::new(entropy::bytes::<32>());
         let log = SigningKey::from_seed(origin, &seed).map_err(io::Error::other)?;
-        key_file::create(&files.log, &format!("{}\n", log.encode().as_str()))?;
+        key_file::create(&files.log, &Zeroizing::new(format!("{}\n", log.encode().as_str())))?;
         for path in [&files.body, &files.pseudonym] {
             let key = Zeroizing::new(entropy::bytes::<32>());
             let text = Zeroizing::new(data_encoding::HEXLOWER.encode(key.as_ref()) + "\n");
@@ -91,6 +92,14 @@ impl Secrets {
         }
         Ok(())
     }
+}
+
+/// Reads the keys of bodies.
+///
+/// # Errors
+/// When the file is missing, readable by others, or holds something else.
+pub fn read_body_keys(path: &Path) -> Result<BodyKeys, SecretError> {
+    BodyKeys::parse(&read(path)?).ok_or_else(|| SecretError::NotAKey { path: path.to_owned() })
 }
 
 fn read_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, SecretError> {
@@ -106,4 +115,45 @@ fn read(path: &Path) -> Result<Zeroizing<String>, SecretError> {
         return Err(SecretError::OpenToOthers { path: path.to_owned(), mode });
     }
     fs::read_to_string(path).map(Zeroizing::new).map_err(unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use data_encoding::{BASE64, HEXLOWER, HEXUPPER};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::audit::cosignature::CosigningKey;
+    use crate::identity::pkcs12::KeyStore;
+    use crate::identity::request::SignedRequest;
+    use crate::store::Sealer;
+
+    /// Does not compile for a type that has `Debug`: two implementations fit then, and none is chosen.
+    macro_rules! has_no_debug {
+        ($($type:ty),*) => { $(const _: fn() = || {
+            trait Chosen<By> { fn choose() {} }
+            impl<T> Chosen<()> for T {}
+            #[allow(dead_code)]
+            struct WithDebug;
+            impl<T: Debug> Chosen<WithDebug> for T {}
+            let _ = <$type as Chosen<_>>::choose;
+        };)* };
+    }
+    has_no_debug!(Secrets, PseudonymKey, BodyKeys, Sealer, KeyStore, SignedRequest);
+
+    proptest! {
+        #[test]
+        fn what_can_be_shown_of_a_key_is_not_the_key(seed: [u8; 32]) {
+            let signing = SigningKey::from_seed("log.example", &seed).unwrap();
+            let cosigning = CosigningKey::from_seed("witness.example", &seed).unwrap();
+            let shown = format!("{signing:?} {signing:#?} {cosigning:?} {cosigning:#?}");
+            let [hex, upper, base64] = [&HEXLOWER, &HEXUPPER, &BASE64].map(|encoding| encoding.encode(&seed));
+            let numbers = seed.map(|byte| byte.to_string());
+            for secret in [&hex[8..24], &upper[8..24], &base64[8..24], &numbers[4..8].join(", ")] {
+                prop_assert!(!shown.contains(secret), "{secret} in {shown}");
+            }
+        }
+    }
 }

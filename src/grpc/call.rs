@@ -124,6 +124,11 @@ impl Call {
         self.slot.peer.certificate.agency
     }
 
+    /// Who is at the other end of the call's connection.
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.slot.peer
+    }
+
     /// SHA-256 of the caller's public key, in hex.
     pub(crate) fn certificate(&self) -> String {
         HEXLOWER.encode(&self.slot.peer.certificate.spki_sha256)

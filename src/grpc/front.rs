@@ -219,8 +219,8 @@ where
             Shape::ServerStream => started + self.limits.lifetime(Shape::Unary, given),
             _ => deadline,
         };
-        let refusal = if !self.intake.directory.load().is_active(&agency) {
-            Some(Refusal::AgencyNotActive)
+        let refusal = if let Err(refusal) = self.intake.still_serves(&peer) {
+            Some(refusal)
         } else if !is_grpc(&request) {
             Some(Refusal::NotGrpc)
         } else {

@@ -5,6 +5,7 @@
 
 mod access;
 mod entries;
+mod peer;
 pub(super) mod streams;
 
 use std::sync::Arc;
@@ -316,9 +317,7 @@ impl Intake {
         let salt = Salt(entropy::bytes());
         let mut entry = self.entry(call, Phase::Refused, facts, &salt);
         let denial = refusal.denial();
-        let is_denied =
-            denial.is_some() || matches!(refusal, Refusal::AgencyNotActive | Refusal::QuotaSpent(_));
-        entry.decision = is_denied.then_some(Decision::Deny);
+        entry.decision = refusal.is_denial().then_some(Decision::Deny);
         entry.code = Some(code_name(refusal.code()).into());
         entry.reason = Some(denial.map_or(refusal.reason(), Denial::reason).into());
         entry.considered = denial.iter().flat_map(|denial| denial.considered()).collect();

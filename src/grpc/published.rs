@@ -111,6 +111,7 @@ impl PublishedLog {
             return StatusOnly(StatusCode::INTERNAL_SERVER_ERROR).into();
         };
         let agency = peer.certificate.agency;
+        let served_still = self.intake.still_serves(&peer);
         let (places, no_place) = match self.capacity.take(agency) {
             Ok(places) => (Some(places), None),
             Err(refusal) => (None, Some(refusal)),
@@ -137,7 +138,7 @@ impl PublishedLog {
         // A flood of refusals waits its turn, whatever they are for: the log's queue is for those who have a place.
         let _turn = if no_place.is_some() { self.overloaded.acquire().await.ok() } else { None };
         let answered = match (no_place, purpose) {
-            _ if !directory.is_active(&agency) => Err(Refusal::AgencyNotActive),
+            _ if served_still.is_err() => served_still.map(|()| String::new()),
             _ if !is_fetch(&request) => Err(Refusal::NotAFetch),
             (Some(refusal), _) => Err(refusal),
             (None, Err(denial)) => Err(Refusal::Denied(Box::new(denial))),

@@ -143,7 +143,7 @@ impl Group {
         let Self { first, refusal, traces, waiting } = self;
         let salt = Salt(entropy::bytes());
         let mut entry = intake.entry(&first, Phase::Refused, &Facts::default(), &salt);
-        entry.decision = matches!(refusal, Refusal::AgencyNotActive).then_some(Decision::Deny);
+        entry.decision = refusal.is_denial().then_some(Decision::Deny);
         entry.code = Some(code_name(refusal.code()).into());
         entry.reason = Some(refusal.reason().into());
         entry.items = (waiting.len() > 1).then_some(waiting.len() as u64);

@@ -75,6 +75,10 @@ pub(crate) enum Refusal {
     TooFast(Duration),
     /// The agency is not active any more.
     AgencyNotActive,
+    /// The certificate of the connection has ended.
+    CertificateExpired,
+    /// The key of the connection is not, or not today, among those that the agency is enrolled with.
+    KeyNotEnrolled,
     /// Not a gRPC request.
     NotGrpc,
     /// Not a request that fetches something of the published log.
@@ -112,6 +116,14 @@ pub(crate) enum Refusal {
 struct Wording(Code, &'static str, String, String, Option<Duration>);
 
 impl Refusal {
+    /// Whether the agency may not do what it asked for, as the audit log means it.
+    pub(crate) fn is_denial(&self) -> bool {
+        matches!(
+            self,
+            Self::Denied(_) | Self::AgencyNotActive | Self::CertificateExpired | Self::KeyNotEnrolled
+        )
+    }
+
     /// The reason in UPPER_SNAKE, as in `google.rpc.ErrorInfo` and in the audit log.
     pub(crate) fn reason(&self) -> &'static str {
         self.wording().1
@@ -322,6 +334,18 @@ impl Refusal {
                 "AGENCY_NOT_ACTIVE",
                 "this agency is not enrolled or not active; ask the operator",
                 "本机构未登记或已停用，请联系运维人员",
+            ),
+            Self::CertificateExpired => say(
+                Code::PermissionDenied,
+                "CERTIFICATE_EXPIRED",
+                "the certificate of this connection has expired; connect with a valid one",
+                "本连接所用证书已过期，请使用有效证书重新连接",
+            ),
+            Self::KeyNotEnrolled => say(
+                Code::PermissionDenied,
+                "KEY_NOT_ENROLLED",
+                "this agency is not enrolled with the key of this connection; ask the operator",
+                "本机构未以本连接所用密钥登记，请联系运维人员",
             ),
             Self::NotGrpc => say(
                 Code::InvalidArgument,

@@ -17,14 +17,15 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{Acceptor as Hello, NoServerSessionStorage, ResolvesServerCert};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::admission::{AdmissionPolicy, AdmissionVerifier, HeldOnRefusal, TurnedAway, Verdict};
-use super::certificate::PeerCertificate;
 use super::credentials::Credentials;
 use super::places::{Place, Places};
+use super::standing::Standing;
 use super::{ClockTime, HTTP1, HTTP2, HTTP2_PREFACE, crypto_provider};
 use crate::clock::Clock;
 
@@ -38,6 +39,8 @@ pub struct Acceptor {
 
 struct Shared {
     material: ArcSwap<Material>,
+    /// Tells open connections that they are to be judged again.
+    changes: watch::Sender<()>,
     policy: Arc<dyn AdmissionPolicy>,
     limits: AcceptorLimits,
     clock: Clock,
@@ -46,8 +49,8 @@ struct Shared {
 }
 
 /// What changes when credentials are replaced.
-struct Material {
-    chain: Arc<dyn ClientCertVerifier>,
+pub(super) struct Material {
+    pub(super) chain: Arc<dyn ClientCertVerifier>,
     resolver: Arc<dyn ResolvesServerCert>,
 }
 
@@ -96,6 +99,8 @@ pub struct FrontDoorCounters {
     pub accept_failed: AtomicU64,
     /// Ended because the client certificate's validity ended.
     pub certificate_expired: AtomicU64,
+    /// Ended because its peer would not be let in any more: certificate revoked, agency suspended or not enrolled.
+    pub no_longer_admitted: AtomicU64,
     /// Ended because its pings were not answered.
     pub dead: AtomicU64,
     /// Ended because a header block or another frame was begun and not finished.
@@ -110,7 +115,7 @@ pub struct FrontDoorCounters {
 
 impl FrontDoorCounters {
     /// Each end that a connection can come to, in a word, and how many came to it.
-    pub fn of_connections(&self) -> [(&'static str, u64); 13] {
+    pub fn of_connections(&self) -> [(&'static str, u64); 14] {
         [
             ("admitted", &self.admitted),
             ("refused", &self.refused),
@@ -121,6 +126,7 @@ impl FrontDoorCounters {
             ("over_limit", &self.over_limit),
             ("accept_failed", &self.accept_failed),
             ("certificate_expired", &self.certificate_expired),
+            ("no_longer_admitted", &self.no_longer_admitted),
             ("dead", &self.dead),
             ("frame_late", &self.frame_late),
             ("flooded", &self.flooded),
@@ -142,7 +148,8 @@ impl Acceptor {
         let material = ArcSwap::from_pointee(Material::of(credentials));
         let pending = Places::new(limits.pending_handshakes, limits.pending_per_address);
         let counters = Arc::default();
-        let shared = Arc::new(Shared { material, policy, limits, clock, pending, counters });
+        let changes = watch::Sender::new(());
+        let shared = Arc::new(Shared { material, changes, policy, limits, clock, pending, counters });
         Self { shared, http1: false }
     }
 
@@ -153,10 +160,16 @@ impl Acceptor {
         Self { http1: true, ..self.clone() }
     }
 
-    /// Uses `credentials` for every later handshake (a renewed certificate, a new revocation list). Open connections
-    /// are not touched.
+    /// Uses `credentials` for every later handshake (a renewed certificate, a new revocation list). Open connections go
+    /// on, unless their peers' certificates are not believed any more: those end.
     pub fn replace_credentials(&self, credentials: &Credentials) {
         self.shared.material.store(Arc::new(Material::of(credentials)));
+        self.judge_again();
+    }
+
+    /// Has every open connection judged again: the policy has changed its mind about some agency.
+    pub fn judge_again(&self) {
+        self.shared.changes.send_replace(());
     }
 
     /// What has come of connections so far.
@@ -166,6 +179,10 @@ impl Acceptor {
 
     pub(super) fn policy(&self) -> &dyn AdmissionPolicy {
         &*self.shared.policy
+    }
+
+    pub(super) fn material(&self) -> Arc<Material> {
+        self.shared.material.load_full()
     }
 
     pub(super) fn clock(&self) -> &Clock {
@@ -179,19 +196,22 @@ impl Acceptor {
 
     /// Everything that has to happen before HTTP: the handshake, and for HTTP/2 the client's preface.
     pub(super) async fn admit(&self, tcp: TcpStream) -> Result<Admitted, NotAdmitted> {
-        let (stream, certificate) = self.handshake(tcp).await?;
+        let (stream, standing) = self.handshake(tcp).await?;
         if stream.get_ref().1.alpn_protocol() != Some(HTTP2) {
-            return Ok(Admitted { stream: Prefaced { unread: b"", stream }, certificate, http1: true });
+            return Ok(Admitted { stream: Prefaced { unread: b"", stream }, standing, http1: true });
         }
         let stream = timeout(self.shared.limits.first_byte_timeout, read_preface(stream))
             .await
             .map_err(|_| NotAdmitted::Silent)??;
-        Ok(Admitted { stream, certificate, http1: false })
+        Ok(Admitted { stream, standing, http1: false })
     }
 
-    async fn handshake(&self, tcp: TcpStream) -> Result<(Encrypted, Arc<PeerCertificate>), NotAdmitted> {
+    async fn handshake(&self, tcp: TcpStream) -> Result<(Encrypted, Standing), NotAdmitted> {
         let verdict = Verdict::default();
-        let config = self.config(&verdict).map_err(|error| NotAdmitted::Tls(error.to_string()))?;
+        // In this order: what changes after the handshake has begun is noticed.
+        let changes = self.shared.changes.subscribe();
+        let material = self.material();
+        let config = self.config(&material, &verdict).map_err(|error| NotAdmitted::Tls(error.to_string()))?;
         let stream = HeldOnRefusal::new(tcp, Arc::clone(&verdict));
         let handshake = async {
             // rustls refuses a client that offers only other protocols, but lets one through that offers none.
@@ -220,12 +240,13 @@ impl Acceptor {
         let Some(Ok(certificate)) = verdict.get() else {
             return Err(NotAdmitted::Tls("no certificate was verified".to_owned()));
         };
-        Ok((stream, Arc::clone(certificate)))
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+        let standing = Standing { chain, certificate: Arc::clone(certificate), material, changes };
+        Ok((stream, standing))
     }
 
     /// A configuration for one connection, because rustls tells a verifier nothing about which connection it is for.
-    fn config(&self, verdict: &Verdict) -> Result<ServerConfig, rustls::Error> {
-        let material = self.shared.material.load_full();
+    fn config(&self, material: &Material, verdict: &Verdict) -> Result<ServerConfig, rustls::Error> {
         let verifier = AdmissionVerifier {
             chain: Arc::clone(&material.chain),
             policy: Arc::clone(&self.shared.policy),
@@ -266,7 +287,7 @@ impl Material {
 /// A connection of a known agency that has begun to speak HTTP/2, or is to speak HTTP/1.1.
 pub(super) struct Admitted {
     pub(super) stream: Prefaced,
-    pub(super) certificate: Arc<PeerCertificate>,
+    pub(super) standing: Standing,
     pub(super) http1: bool,
 }
 

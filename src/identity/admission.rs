@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::certificate::{PeerCertificate, spki_sha256};
+use super::certificate::{CertificateError, PeerCertificate, Presented, spki_sha256};
 use crate::domain::agency::CreditCode;
 
 /// A boxed future that can move between threads.
@@ -23,8 +23,14 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Decides who comes in, and records who does not.
 pub trait AdmissionPolicy: Send + Sync + 'static {
-    /// Whether this agency may connect. Called inside the handshake, after the chain was verified, so it must answer
-    /// from memory.
+    /// The agency that a key (SHA-256 of its subject public key info) is pinned to; none where certificates name their
+    /// agencies.
+    fn pinned_to(&self, _spki_sha256: &[u8; 32]) -> Option<CreditCode> {
+        None
+    }
+
+    /// Whether this agency may connect, or stay connected. Called inside the handshake, after the chain was verified, and
+    /// of open connections when something has changed, so it must answer from memory.
     ///
     /// # Errors
     /// The refusal to record; the peer gets the TLS alert `access_denied`.
@@ -65,16 +71,6 @@ pub(super) struct AdmissionVerifier {
 }
 
 impl AdmissionVerifier {
-    fn judge(&self, leaf: &CertificateDer<'_>) -> Result<Arc<PeerCertificate>, Refusal> {
-        let peer = PeerCertificate::parse(leaf).map_err(|error| Refusal {
-            reason: error.reason(),
-            agency: None,
-            spki: spki_sha256(leaf),
-        })?;
-        self.policy.admit(&peer)?;
-        Ok(Arc::new(peer))
-    }
-
     fn decide(&self, verdict: Result<Arc<PeerCertificate>, Refusal>) -> Result<(), rustls::Error> {
         let admitted = verdict.is_ok();
         // A second certificate on one connection would be a second opinion; the first one stands.
@@ -84,6 +80,20 @@ impl AdmissionVerifier {
             Err(rustls::CertificateError::ApplicationVerificationFailure.into())
         }
     }
+}
+
+/// Whose a certificate is that was believed, and whether that agency may come.
+pub(super) fn judge(
+    policy: &dyn AdmissionPolicy,
+    leaf: &CertificateDer<'_>,
+) -> Result<Arc<PeerCertificate>, Refusal> {
+    let unknown =
+        |error: CertificateError| Refusal { reason: error.reason(), agency: None, spki: spki_sha256(leaf) };
+    let presented = Presented::parse(leaf).map_err(unknown)?;
+    let pinned_to = policy.pinned_to(&presented.spki_sha256);
+    let peer = presented.of(pinned_to).map_err(unknown)?;
+    policy.admit(&peer)?;
+    Ok(Arc::new(peer))
 }
 
 impl ClientCertVerifier for AdmissionVerifier {
@@ -121,7 +131,7 @@ impl ClientCertVerifier for AdmissionVerifier {
         // Only now has the peer shown that it holds the key: a copy of somebody's certificate must not put that
         // somebody's name into the audit log.
         let valid = self.chain.verify_tls13_signature(message, certificate, signature)?;
-        self.decide(self.judge(certificate))?;
+        self.decide(judge(&*self.policy, certificate))?;
         Ok(valid)
     }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::{self, PemObject};
@@ -13,9 +14,11 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use x509_parser::prelude::FromDer as _;
+use x509_parser::revocation_list::CertificateRevocationList;
 use zeroize::Zeroizing;
 
-use super::certificate::{CertificateError, PeerCertificate};
+use super::certificate::{CertificateError, Presented, is_for_development, parse_certificate};
 use super::crypto_provider;
 use super::key_file;
 
@@ -24,12 +27,59 @@ use super::key_file;
 /// Cheap to clone. The private key is in none of its output.
 #[derive(Clone)]
 pub struct Credentials {
-    own: Arc<PeerCertificate>,
+    own: Arc<Presented>,
+    ends: Vec<End>,
+    development: Option<String>,
     certified_key: Arc<CertifiedKey>,
     roots: Arc<RootCertStore>,
     revocation_lists: Vec<CertificateRevocationListDer<'static>>,
     client_verifier: Arc<dyn ClientCertVerifier>,
     server_verifier: Arc<WebPkiServerVerifier>,
+}
+
+/// What ends at some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// What it is.
+    pub of: Ends,
+    /// Its subject; of a revocation list, its issuer.
+    pub name: String,
+    /// The last second in which it is valid; of a revocation list, when the next one is due.
+    pub at: Timestamp,
+}
+
+impl End {
+    /// Whether it is time to renew it: from so long before its end, but of a revocation list, which lives for days only,
+    /// from a day before.
+    pub fn is_soon(&self, now: Timestamp, warn_before: SignedDuration) -> bool {
+        let before = match self.of {
+            Ends::Own | Ends::Authority => warn_before,
+            Ends::RevocationList => warn_before.min(SignedDuration::from_hours(24)),
+        };
+        self.at.duration_since(now) <= before
+    }
+}
+
+/// A kind of thing that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// The own certificate, or one that is sent with it.
+    Own,
+    /// The certificate of an authority that is trusted.
+    Authority,
+    /// A revocation list.
+    RevocationList,
+}
+
+impl Ends {
+    /// In words, for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own certificate",
+            Self::Authority => "authority's certificate",
+            Self::RevocationList => "revocation list",
+        }
+    }
 }
 
 impl Credentials {
@@ -87,8 +137,18 @@ impl Credentials {
     }
 
     /// What the certificate says about its holder.
-    pub fn own(&self) -> &PeerCertificate {
+    pub fn own(&self) -> &Presented {
         &self.own
+    }
+
+    /// The subject of a certificate among its own and the authorities' that is for development only.
+    pub fn development(&self) -> Option<&str> {
+        self.development.as_deref()
+    }
+
+    /// What of it ends, and when.
+    pub fn ends(&self) -> &[End] {
+        &self.ends
     }
 
     pub(super) fn client_verifier(&self) -> Arc<dyn ClientCertVerifier> {
@@ -110,13 +170,27 @@ impl Credentials {
     ) -> Result<Self, CredentialsError> {
         let chain = certificate.certificates()?;
         let leaf = chain.first().ok_or_else(|| certificate.holds_no("certificate"))?;
-        let own = PeerCertificate::parse(leaf)
-            .map_err(|source| CredentialsError::OwnCertificate { path: certificate.path(), source })?;
-        let certified_key = CertifiedKey::from_der(chain, key.private_key()?, &crypto_provider())
+        let unusable = |source| CredentialsError::OwnCertificate { path: certificate.path(), source };
+        let own = Presented::parse(leaf).map_err(unusable)?;
+        if let Err(error) = &own.named
+            && *error != CertificateError::NoAgencyName
+        {
+            return Err(unusable(error.clone()));
+        }
+        let mut ends = Vec::new();
+        for sent in &chain {
+            ends.push(end_of(Ends::Own, sent).map_err(unusable)?);
+        }
+        let certified_key = CertifiedKey::from_der(chain.clone(), key.private_key()?, &crypto_provider())
             .map_err(|source| CredentialsError::Key { path: key.path(), source })?;
 
         let mut roots = RootCertStore::empty();
-        for root in authorities.certificates()? {
+        let trusted = authorities.certificates()?;
+        let development =
+            chain.iter().chain(&trusted).find_map(|certificate| named_for_development(certificate));
+        for root in trusted {
+            // What cannot be read here is refused as an anchor.
+            ends.extend(end_of(Ends::Authority, &root));
             roots
                 .add(root)
                 .map_err(|source| CredentialsError::Authority { path: authorities.path(), source })?;
@@ -126,6 +200,8 @@ impl Credentials {
             .map_err(|source| CredentialsError::Verifier { path: authorities.path(), source })?;
         Ok(Self {
             own: Arc::new(own),
+            ends,
+            development,
             certified_key: Arc::new(certified_key),
             roots,
             revocation_lists: Vec::new(),
@@ -135,7 +211,9 @@ impl Credentials {
     }
 
     fn add_revocation_lists(&mut self, source: Source<'_>) -> Result<(), CredentialsError> {
-        self.revocation_lists.extend(source.revocation_lists()?);
+        let lists = source.revocation_lists()?;
+        self.ends.extend(lists.iter().filter_map(next_list_due));
+        self.revocation_lists.extend(lists);
         (self.client_verifier, self.server_verifier) = verifiers(&self.roots, &self.revocation_lists)
             .map_err(|error| CredentialsError::Verifier { path: source.path(), source: error })?;
         Ok(())
@@ -262,6 +340,25 @@ impl Source<'_> {
     fn path(self) -> PathBuf {
         self.name.to_owned()
     }
+}
+
+fn named_for_development(certificate: &[u8]) -> Option<String> {
+    let certificate = parse_certificate(certificate).ok()?;
+    is_for_development(&certificate).then(|| certificate.subject().to_string())
+}
+
+fn end_of(of: Ends, certificate: &[u8]) -> Result<End, CertificateError> {
+    let certificate = parse_certificate(certificate)?;
+    let at = Timestamp::from_second(certificate.validity().not_after.timestamp())
+        .map_err(|_| CertificateError::Unparsable)?;
+    Ok(End { of, name: certificate.subject().to_string(), at })
+}
+
+/// A list that does not say when the next one is due does not end.
+fn next_list_due(list: &CertificateRevocationListDer<'_>) -> Option<End> {
+    let (_, list) = CertificateRevocationList::from_der(list).ok()?;
+    let at = Timestamp::from_second(list.next_update()?.timestamp()).ok()?;
+    Some(End { of: Ends::RevocationList, name: list.issuer().to_string(), at })
 }
 
 type Verifiers = (Arc<dyn ClientCertVerifier>, Arc<WebPkiServerVerifier>);

@@ -1,4 +1,5 @@
-//! A certificate authority for development, demonstrations and tests. Never for real agencies.
+//! A certificate authority for development, demonstrations and tests. Never for real agencies: its name begins with
+//! [`DEVELOPMENT_ONLY`], and only a gateway in development mode believes such an authority.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -18,7 +19,7 @@ use rustls::pki_types::pem::PemObject;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::certificate::{AGENCY_URI_PREFIX, CertificateError, parse_certificate};
+use super::certificate::{AGENCY_URI_PREFIX, CertificateError, DEVELOPMENT_ONLY, parse_certificate};
 use super::key_file;
 use crate::domain::agency::CreditCode;
 
@@ -61,7 +62,7 @@ impl DevelopmentAuthority {
         let mut params = CertificateParams::default();
         params.not_before = certificate_time(earlier(now, CLOCK_SKEW)?)?;
         params.not_after = certificate_time(not_after)?;
-        params.distinguished_name = called(&format!("DEVELOPMENT ONLY {name}"));
+        params.distinguished_name = called(&format!("{DEVELOPMENT_ONLY} {name}"));
         // No authority below this one.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -1,6 +1,5 @@
 //! Outgoing connections: to the agency that is meant, and to no other.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -9,21 +8,24 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError as TlsCertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError as TlsCertificateError, ClientConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::certificate::{CertificateError, PeerCertificate};
 use super::credentials::Credentials;
 use super::gather::Gathered;
+use super::outgoing::{Open, Outgoing, Severable};
+use super::partner::{NotTheAgency, PartnerVerifier};
 use super::{ClockTime, HTTP2, HTTP2_PREFACE, crypto_provider};
+use crate::access::{Directory, Inadmissible};
 use crate::clock::Clock;
 use crate::domain::agency::CreditCode;
 
@@ -42,6 +44,9 @@ pub struct Endpoint {
 #[derive(Clone)]
 pub struct Dialler {
     credentials: Arc<ArcSwap<Credentials>>,
+    /// In which agencies are suspended, and have keys pinned to them.
+    directory: Option<Arc<ArcSwap<Directory>>>,
+    outgoing: Arc<Outgoing>,
     limits: DiallerLimits,
     clock: Clock,
     gathers: bool,
@@ -66,7 +71,20 @@ impl Dialler {
     /// A dialler that shows `credentials` and believes their authorities; `clock` decides on validity periods.
     pub fn new(credentials: &Credentials, clock: Clock) -> Self {
         let credentials = Arc::new(ArcSwap::from_pointee(credentials.clone()));
-        Self { credentials, limits: DiallerLimits::default(), clock, gathers: false }
+        let outgoing = Arc::default();
+        Self {
+            credentials,
+            directory: None,
+            outgoing,
+            limits: DiallerLimits::default(),
+            clock,
+            gathers: false,
+        }
+    }
+
+    /// The same, which goes by the directory too: an agency whose keys are pinned there must show one of them.
+    pub fn enrolled_in(self, directory: Arc<ArcSwap<Directory>>) -> Self {
+        Self { directory: Some(directory), ..self }
     }
 
     /// The same, for channels that many calls share: what they write in one turn of the runtime goes out together.
@@ -79,9 +97,31 @@ impl Dialler {
         Self { limits, ..self }
     }
 
-    /// Uses `credentials` for every later connection, also of channels that exist already.
+    /// Uses `credentials` for every later connection, also of channels that exist already. Open connections go on, unless
+    /// their servers' certificates are not believed any more: those end.
     pub fn replace_credentials(&self, credentials: &Credentials) {
         self.credentials.store(Arc::new(credentials.clone()));
+        self.judge_again();
+    }
+
+    /// Ends the open connections of channels to whom would not be dialled any more: certificate revoked, agency suspended or
+    /// taken out of the directory.
+    pub fn judge_again(&self) {
+        self.outgoing.sever_unless(|open| {
+            let directory = self.directory.as_ref().map(|directory| directory.load());
+            let may_come =
+                directory.is_none_or(|directory| !open.was_enrolled || directory.is_active(&open.agency));
+            may_come && open.is_still_verified_by(&self.verifier(open.agency), &self.clock)
+        });
+    }
+
+    fn verifier(&self, expected: CreditCode) -> PartnerVerifier {
+        PartnerVerifier {
+            chain: self.credentials.load().server_verifier(),
+            expected,
+            directory: self.directory.as_ref().map(|directory| directory.load_full()),
+            clock: self.clock.clone(),
+        }
     }
 
     /// A channel that connects on first use and again whenever its connection is lost.
@@ -101,7 +141,13 @@ impl Dialler {
         let connector = tower::service_fn(move |_: Uri| {
             let (dialler, target) = (dialler.clone(), target.clone());
             async move {
+                let judged = dialler.outgoing.judged();
                 let stream = dialler.connect(&target, Presents::OwnCertificate).await?;
+                let stream = dialler.noted(&target, stream);
+                // What changed meanwhile was held only against those that were open.
+                if judged != dialler.outgoing.judged() {
+                    dialler.judge_again();
+                }
                 let stream = if dialler.gathers { Gathered::new(stream) } else { Gathered::not(stream) };
                 Ok::<_, DialError>(TokioIo::new(stream))
             }
@@ -142,12 +188,17 @@ impl Dialler {
     async fn probe_as(&self, endpoint: &Endpoint, presents: Presents) -> Result<PeerCertificate, DialError> {
         let target = Target::parse(endpoint)?;
         let mut stream = self.connect(&target, presents).await?;
-        let certificate = peer_of(&stream).ok_or(DialError::NoHttp2)?;
+        let certificate = self.peer_of(target.agency, &stream).ok_or(DialError::NoHttp2)?;
         timeout(self.limits.handshake_timeout, begin_http2(&mut stream))
             .await
             .map_err(|_| DialError::Silent)?
             .map_err(|error| DialError::from_tls(error, DialError::Closed))?;
         Ok(certificate)
+    }
+
+    fn peer_of(&self, agency: CreditCode, stream: &TlsStream<TcpStream>) -> Option<PeerCertificate> {
+        let leaf = stream.get_ref().1.peer_certificates()?.first()?;
+        self.verifier(agency).owner(leaf).ok()
     }
 
     async fn connect(&self, target: &Target, presents: Presents) -> Result<TlsStream<TcpStream>, DialError> {
@@ -167,10 +218,22 @@ impl Dialler {
         if stream.get_ref().1.alpn_protocol() == Some(HTTP2) { Ok(stream) } else { Err(DialError::NoHttp2) }
     }
 
+    /// Notes a connection, so that it can be ended.
+    fn noted(&self, target: &Target, stream: TlsStream<TcpStream>) -> Severable<TlsStream<TcpStream>> {
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+        let was_enrolled = self
+            .directory
+            .as_ref()
+            .is_some_and(|directory| directory.load().agency(&target.agency).is_some());
+        let server_name = target.server_name.clone();
+        let (agency, severed) = (target.agency, CancellationToken::new());
+        self.outgoing.note(Open { chain, server_name, agency, was_enrolled, severed }, stream)
+    }
+
     /// Built anew for each connection, so that replaced credentials take hold at once.
     fn config(&self, agency: CreditCode, presents: Presents) -> Result<ClientConfig, DialError> {
         let credentials = self.credentials.load();
-        let verifier = AgencyVerifier { chain: credentials.server_verifier(), expected: agency };
+        let verifier = self.verifier(agency);
         let time = Arc::new(ClockTime(self.clock.clone()));
         let builder = ClientConfig::builder_with_details(crypto_provider(), time)
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -240,6 +303,9 @@ pub enum DialError {
     /// The server's certificate is good, but names no agency.
     #[error("the server's certificate names no agency")]
     NoAgency(#[source] CertificateError),
+    /// The server's certificate is good and the agency's, but its key is not among those that the agency is enrolled with.
+    #[error("the server's key is not the one enrolled: {0}")]
+    WrongKey(Inadmissible),
     /// The server sent a TLS alert: mostly, that it does not accept the gateway's certificate (`access_denied`: the
     /// gateway is not enrolled there, or suspended).
     #[error("the server refused the connection with the TLS alert {0:?}")]
@@ -267,6 +333,7 @@ impl DialError {
                         Self::WrongAgency { expected: *expected, presented: *presented }
                     }
                     Some(NotTheAgency::Unnamed(reason)) => Self::NoAgency(reason.clone()),
+                    Some(NotTheAgency::Key(reason)) => Self::WrongKey(*reason),
                     None => Self::Tls(TlsCertificateError::Other(other).into()),
                 }
             }
@@ -315,11 +382,6 @@ fn uri(scheme: &str, authority: &str, named_in_error: &str) -> Result<Uri, DialE
         .map_err(|_| DialError::BadEndpoint(named_in_error.to_owned()))
 }
 
-fn peer_of(stream: &TlsStream<TcpStream>) -> Option<PeerCertificate> {
-    let leaf = stream.get_ref().1.peer_certificates()?.first()?;
-    PeerCertificate::parse(leaf).ok()
-}
-
 async fn begin_http2(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
     /// Length 0, type SETTINGS, no flags, stream 0 (RFC 9113 section 6.5).
     const EMPTY_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -332,72 +394,4 @@ async fn begin_http2(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
     .await;
     stream.read_u8().await?;
     written
-}
-
-/// Believes a server only when its chain, its name and its agency are right.
-#[derive(Debug)]
-struct AgencyVerifier {
-    chain: Arc<WebPkiServerVerifier>,
-    expected: CreditCode,
-}
-
-impl AgencyVerifier {
-    fn agency_is_expected(&self, leaf: &CertificateDer<'_>) -> Result<(), NotTheAgency> {
-        let presented = PeerCertificate::parse(leaf).map_err(NotTheAgency::Unnamed)?.agency;
-        if presented == self.expected {
-            Ok(())
-        } else {
-            Err(NotTheAgency::Another { expected: self.expected, presented })
-        }
-    }
-}
-
-impl ServerCertVerifier for AgencyVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified =
-            self.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
-        self.agency_is_expected(end_entity).map_err(|reason| {
-            let reason: Arc<dyn StdError + Send + Sync> = Arc::new(reason);
-            TlsCertificateError::Other(rustls::OtherError(reason))
-        })?;
-        Ok(verified)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
-    }
-}
-
-/// Carried through rustls from the verifier to [`DialError`].
-#[derive(Debug, thiserror::Error)]
-enum NotTheAgency {
-    #[error("the certificate is of agency {presented}, not {expected}")]
-    Another { expected: CreditCode, presented: CreditCode },
-    #[error("the certificate names no agency")]
-    Unnamed(#[source] CertificateError),
 }

@@ -24,8 +24,13 @@ use super::certificate::PeerCertificate;
 use super::gather::Gathered;
 use super::http2;
 use super::places::Places;
+use super::standing::Lost;
 use crate::clock::Clock;
 use crate::domain::agency::CreditCode;
+
+/// How long an agency that may not come any more is still told so on a connection that is open. With the time until a
+/// changed file is noticed that is less than 5 s.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -246,7 +251,8 @@ where
     }
 
     async fn serve_agency(self, admitted: Admitted, address: SocketAddr) {
-        let Admitted { stream, certificate, http1 } = admitted;
+        let Admitted { stream, standing, http1 } = admitted;
+        let certificate = Arc::clone(&standing.certificate);
         let Some(_place) = self.open.take(certificate.agency) else {
             self.over_limit("too many open connections");
             return;
@@ -257,7 +263,17 @@ where
         counters.admitted.fetch_add(1, Ordering::Relaxed);
 
         let expiry = expiry_of(acceptor.clock(), certificate.not_after);
+        let agency = certificate.agency;
         let peer = Peer { certificate, address };
+        let shown_out = async {
+            let lost = standing.lost(&acceptor).await;
+            counters.no_longer_admitted.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%agency, reason = %lost, "a connection is ended: its peer would not be let in any more");
+            // Each call is refused meanwhile with its reason. Whose certificate is not believed is told nothing.
+            if matches!(lost, Lost::Admission(_)) {
+                sleep(LAST_ANSWERS).await;
+            }
+        };
         let lifetime = async {
             if http1 {
                 let service = hyper::service::service_fn(move |request: Request<Incoming>| {
@@ -282,6 +298,7 @@ where
                 counters.certificate_expired.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!("connection ended with its certificate");
             }
+            () = shown_out => {}
         }
     }
 

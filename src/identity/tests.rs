@@ -195,9 +195,10 @@ impl House {
     }
 }
 
-/// Admits everybody but the suspended agency.
+/// Admits everybody but the suspended agency, and whom it has turned against.
 #[derive(Default)]
 struct Policy {
+    turned_against: Mutex<Option<CreditCode>>,
     refusals: Mutex<Vec<(Refusal, SocketAddr)>>,
     recording: Notify,
     held: Mutex<Option<oneshot::Receiver<()>>>,
@@ -205,7 +206,7 @@ struct Policy {
 
 impl AdmissionPolicy for Policy {
     fn admit(&self, peer: &PeerCertificate) -> Result<(), Refusal> {
-        if peer.agency != suspended() {
+        if peer.agency != suspended() && *self.turned_against.lock().expect("lock") != Some(peer.agency) {
             return Ok(());
         }
         Err(Refusal { reason: "AGENCY_SUSPENDED", agency: Some(peer.agency), spki: Some(peer.spki_sha256) })

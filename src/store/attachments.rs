@@ -404,11 +404,11 @@ pub(super) async fn complete(
     Ok(completed)
 }
 
-fn details_place(attachment_id: &Uuid) -> String {
+pub(super) fn details_place(attachment_id: &Uuid) -> String {
     format!("attachment/{attachment_id}")
 }
 
-fn chunk_place(attachment_id: &Uuid, index: u64) -> String {
+pub(super) fn chunk_place(attachment_id: &Uuid, index: u64) -> String {
     format!("attachment/{attachment_id}/{index}")
 }
 

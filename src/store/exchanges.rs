@@ -184,7 +184,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest
 }
 
-fn message_place(exchange_id: &ExchangeId, sequence: u32) -> String {
+pub(super) fn message_place(exchange_id: &ExchangeId, sequence: u32) -> String {
     format!("message/{exchange_id}/{sequence}")
 }
 

@@ -111,6 +111,6 @@ pub(super) async fn mark(connection: &mut Connection<'_>, new: &NewMark) -> Resu
     Ok(())
 }
 
-fn comment_place(request_index: u64) -> String {
+pub(super) fn comment_place(request_index: u64) -> String {
     format!("finding-mark/{}", signed(request_index))
 }

@@ -119,6 +119,6 @@ async fn forget_on(
     Ok(())
 }
 
-fn outcome_place(request_index: u64) -> String {
+pub(super) fn outcome_place(request_index: u64) -> String {
     format!("outcome/{}", signed(request_index))
 }

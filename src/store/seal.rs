@@ -1,16 +1,23 @@
 //! Encryption of bodies at rest.
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use thiserror::Error;
+
+use super::body_keys::BodyKeys;
 
 /// First byte of a sealed body: how it was sealed.
 const FORMAT: u8 = 1;
 
 /// Seals bodies with AES-256-GCM under a key from a file. Each seal is bound to its place, so that a body cannot
 /// be moved to another row unnoticed.
+///
+/// Holds a ring: the newest key seals, the earlier ones still open what they sealed. Cheap to clone; clones hold the same
+/// ring, also when its keys are replaced.
 #[derive(Clone)]
-pub struct Sealer(Arc<LessSafeKey>);
+pub struct Sealer(Arc<ArcSwap<Vec<LessSafeKey>>>);
 
 /// A sealed body that does not open.
 #[derive(Debug, Error)]
@@ -18,20 +25,27 @@ pub enum UnsealError {
     /// The bytes are not of this format.
     #[error("sealed body has an unknown format")]
     Format,
-    /// Wrong key, wrong place, or changed bytes.
+    /// Wrong keys, wrong place, or changed bytes.
     #[error(
-        "sealed body does not open; the body key is not the one it was sealed with, or the row was changed"
+        "sealed body does not open; the key it was sealed with is not among the body keys, or the row was changed"
     )]
     Forged,
 }
 
 impl Sealer {
-    /// A sealer with a 256-bit key.
+    /// A sealer with one 256-bit key.
     pub fn new(key: &[u8; 32]) -> Self {
-        // Only the length can be wrong, and the type fixes it.
-        #[allow(clippy::expect_used)]
-        let key = UnboundKey::new(&AES_256_GCM, key).expect("a key of 32 bytes");
-        Self(Arc::new(LessSafeKey::new(key)))
+        Self(Arc::new(ArcSwap::from_pointee(vec![cipher(key)])))
+    }
+
+    /// A sealer with these keys.
+    pub fn of(keys: &BodyKeys) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(keys.all().map(cipher).collect())))
+    }
+
+    /// Uses these keys from now on.
+    pub fn replace_keys(&self, keys: &BodyKeys) {
+        self.0.store(Arc::new(keys.all().map(cipher).collect()));
     }
 
     /// Seals `clear` for `place`, such as `message/<exchange>/<sequence>`. The nonce is random; under one key
@@ -45,8 +59,8 @@ impl Sealer {
         sealed.push(FORMAT);
         sealed.extend_from_slice(&nonce);
         sealed.extend_from_slice(clear);
-        let tag = self
-            .0
+        let keys = self.0.load();
+        let tag = keys[0]
             .seal_in_place_separate_tag(
                 Nonce::assume_unique_for_key(nonce),
                 Aad::from(place.as_bytes()),
@@ -57,30 +71,75 @@ impl Sealer {
         sealed
     }
 
+    /// Seals anew what an earlier key sealed for `place`; `None` for what the newest one did.
+    ///
+    /// # Errors
+    /// When no key opens it.
+    pub fn reseal(&self, place: &str, sealed: &[u8]) -> Result<Option<Vec<u8>>, UnsealError> {
+        let (nonce, body) = parts(sealed)?;
+        let keys = self.0.load();
+        if open_with(&keys[0], place, nonce, body).is_some() {
+            return Ok(None);
+        }
+        let mut earlier = keys[1..].iter();
+        let clear = earlier.find_map(|key| open_with(key, place, nonce, body)).ok_or(UnsealError::Forged)?;
+        Ok(Some(self.seal(place, &clear)))
+    }
+
     /// Opens what was sealed for `place`.
     ///
     /// # Errors
     /// When key, place or bytes are not those of the seal.
     pub fn open(&self, place: &str, sealed: &[u8]) -> Result<Vec<u8>, UnsealError> {
-        let (&FORMAT, rest) = sealed.split_first().ok_or(UnsealError::Format)? else {
-            return Err(UnsealError::Format);
-        };
-        let (nonce, body) = rest.split_at_checked(NONCE_LEN).ok_or(UnsealError::Format)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| UnsealError::Format)?;
-        let mut body = body.to_vec();
-        let clear = self
-            .0
-            .open_in_place(nonce, Aad::from(place.as_bytes()), &mut body)
-            .map_err(|_| UnsealError::Forged)?;
-        let length = clear.len();
-        body.truncate(length);
-        Ok(body)
+        let (nonce, body) = parts(sealed)?;
+        let keys = self.0.load();
+        keys.iter().find_map(|key| open_with(key, place, nonce, body)).ok_or(UnsealError::Forged)
     }
+}
+
+fn parts(sealed: &[u8]) -> Result<([u8; NONCE_LEN], &[u8]), UnsealError> {
+    let (&FORMAT, rest) = sealed.split_first().ok_or(UnsealError::Format)? else {
+        return Err(UnsealError::Format);
+    };
+    let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(UnsealError::Format)?;
+    Ok((*nonce, body))
+}
+
+fn cipher(key: &[u8; 32]) -> LessSafeKey {
+    // Only the length can be wrong, and the type fixes it.
+    #[allow(clippy::expect_used)]
+    let key = UnboundKey::new(&AES_256_GCM, key).expect("a key of 32 bytes");
+    LessSafeKey::new(key)
+}
+
+fn open_with(key: &LessSafeKey, place: &str, nonce: [u8; NONCE_LEN], body: &[u8]) -> Option<Vec<u8>> {
+    let mut body = body.to_vec();
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    let length = key.open_in_place(nonce, Aad::from(place.as_bytes()), &mut body).ok()?.len();
+    body.truncate(length);
+    Some(body)
 }
 
 #[cfg(test)]
 mod tests {
+    use zeroize::Zeroizing;
+
     use super::*;
+
+    #[test]
+    fn after_a_rotation_bodies_are_sealed_with_the_newest_key_and_earlier_ones_still_open() {
+        let sealer = Sealer::new(&[1; 32]);
+        let clone = sealer.clone();
+        let before = sealer.seal("message/1", b"before");
+        let ring = BodyKeys::new(Zeroizing::new([1; 32])).rotate(Zeroizing::new([2; 32]));
+        sealer.replace_keys(&ring);
+        let after = clone.seal("message/1", b"after");
+        assert_eq!(sealer.open("message/1", &before).unwrap(), b"before");
+        assert_eq!(sealer.open("message/1", &after).unwrap(), b"after");
+        assert_eq!(Sealer::new(&[2; 32]).open("message/1", &after).unwrap(), b"after");
+        assert!(Sealer::new(&[2; 32]).open("message/1", &before).is_err());
+        assert!(Sealer::new(&[1; 32]).open("message/1", &after).is_err());
+    }
 
     #[test]
     fn a_body_opens_only_in_its_place_under_its_key() {

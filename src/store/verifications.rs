@@ -133,7 +133,7 @@ impl Store {
     }
 }
 
-fn question_place(verification_id: &VerificationId) -> String {
+pub(super) fn question_place(verification_id: &VerificationId) -> String {
     format!("question/{verification_id}")
 }
 

@@ -154,6 +154,7 @@ impl Scene {
                 region: RegionCode::parse("331002").unwrap(),
                 status: AgencyStatus::Active,
                 endpoint: None,
+                certificates: Vec::new(),
             });
             let like = agreement(file, "DEV-CENTRE-COURT").clone();
             file.agreements.push(Agreement { id: "DEV-OTHER-COURT".to_owned(), caller: code.into(), ..like });

@@ -118,7 +118,7 @@ impl Gateway {
             inboxes: network.clone(),
             clock: clock.clone(),
             node: node.clone(),
-            own: certificate(organ()),
+            own: Arc::new(ArcSwap::from_pointee(certificate(organ()))),
             outbox: Arc::new(Notify::new()),
             schedule: SCHEDULE,
             dice: || DICE,

@@ -48,6 +48,7 @@ pub(crate) fn directory(push: &[Party]) -> Directory {
         kind,
         region: RegionCode::parse("331004").unwrap(),
         status: AgencyStatus::Active,
+        certificates: Vec::new(),
         endpoint: endpoint.then(|| AgencyEndpoint {
             address: "inbox.example:443".to_owned(),
             server_name: "inbox.example".to_owned(),

@@ -40,6 +40,9 @@ pub(crate) const BEGINNING: u64 = 13;
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_legal-aid-gateway");
 
+/// Lets a test look at the process's open files, also one that is not run by root.
+pub(crate) const LOOKED_AT: (&str, &str) = ("LEGAL_AID_GATEWAY__SECURITY__CORE_DUMPS", "true");
+
 /// Deliveries that are tried again within a test's patience.
 const QUICK_DELIVERY: [(&str, &str); 4] = [
     ("LEGAL_AID_GATEWAY__DELIVERY__ATTEMPT", "1s"),
@@ -172,8 +175,8 @@ fn with_service(mut command: Command, folder: &Folder, environment: &[(&str, &st
         .args(["serve", "--config", "gateway.toml"])
         .current_dir(folder.path())
         .envs(QUICK_DELIVERY)
-        .envs(environment.iter().copied())
         .env("RUST_LOG", "warn")
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -212,7 +215,7 @@ impl Gateway {
     pub(crate) async fn start_limited(folder: &Folder, handles: u32) -> Self {
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={handles}")).arg(BINARY);
-        let started = Self::try_spawn(with_service(command, folder, &[])).await;
+        let started = Self::try_spawn(with_service(command, folder, &[LOOKED_AT])).await;
         started.unwrap_or_else(|refused| panic!("no start: {refused:?}"))
     }
 

@@ -190,9 +190,7 @@ impl Intake {
 
     /// Whether a stream that was allowed still is: agencies are suspended, and agreements end, while it lives.
     pub(crate) fn may_go_on<O: Sending>(&self, call: &Call, facts: &Facts) -> Result<(), Refusal> {
-        if !self.directory.load().is_active(&call.caller()) {
-            return Err(Refusal::AgencyNotActive);
-        }
+        self.still_serves(call.peer())?;
         // What it streams it was allowed to see: there is nothing that a denial could tell.
         let mut facts = Facts { found_counterpart: false, ..facts.clone() };
         self.allow_on::<O>(call, &mut facts, shanghai_day(self.clock.now()))

@@ -19,7 +19,7 @@ fn credentials_saved_to_files_load_again_and_the_authority_can_issue_more() {
     let file = |name: &str| directory.path().join(name);
     let (certificate, key) = (file("centre.crt.pem"), file("centre.key.pem"));
     let credentials = Credentials::load(&certificate, &key, &file("authority.crt.pem")).expect("loaded");
-    assert_eq!(credentials.own().agency, centre());
+    assert_eq!(credentials.own().named, Ok(centre()));
     let ten_years = start() + Duration::from_secs(10 * 365 * 24 * 3600);
     assert_eq!(credentials.own().not_after, ten_years, "not longer than its authority");
 

@@ -173,6 +173,54 @@ async fn a_connection_ends_when_its_certificate_does() {
 }
 
 #[tokio::test]
+async fn open_connections_are_judged_again_and_only_those_end_whose_certificate_is_revoked() {
+    let house = House::open(Setup::default()).await;
+    let (good, revoked) = (house.certificate(court()), house.certificate(centre()));
+    let own = house.certificate(gateway());
+    let mut stays = house.connect(Some(&good), &[HTTP2]).await;
+    let mut goes = house.connect(Some(&revoked), &[HTTP2]).await;
+    begin_http2(&mut stays).await;
+    begin_http2(&mut goes).await;
+    let empty = house.authority.revocation_list(&[], start(), HOUR).expect("list");
+    let list = house.authority.revocation_list(&[&revoked], start(), HOUR).expect("list");
+    let with = |list: &str| house.credentials(&own).with_revocation_list(list.as_bytes()).expect("parsed");
+    house.acceptor.replace_credentials(&with(&empty));
+    house.acceptor.replace_credentials(&with(&list));
+    assert_closed(&mut goes).await;
+    house.until(|counters| &counters.no_longer_admitted, 1).await;
+    // It is served as before: a PING is answered.
+    stays.write_all(&[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]).await.expect("written");
+    let ponged = async {
+        loop {
+            let mut header = [0; 9];
+            stays.read_exact(&mut header).await.expect("a frame");
+            let mut body = vec![0; usize::from(header[2])];
+            stays.read_exact(&mut body).await.expect("the frame's body");
+            if header[3] == 6 {
+                return body;
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE, ponged).await.expect("in time"), [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[tokio::test]
+async fn an_agency_that_the_policy_has_turned_against_is_told_for_a_moment_and_then_shown_out() {
+    let house = House::open(Setup::default()).await;
+    let mut stream = house.connect(Some(&house.certificate(centre())), &[HTTP2]).await;
+    begin_http2(&mut stream).await;
+    house.acceptor.judge_again();
+    let channel = house.dialler(&house.certificate(court())).channel(&house.endpoint()).expect("channel");
+    assert_eq!(channel.oneshot(request()).await.expect("answered").status(), 200);
+    assert_eq!(house.count(|counters| &counters.no_longer_admitted), 0, "nothing has changed");
+
+    *house.policy.turned_against.lock().expect("lock") = Some(centre());
+    house.acceptor.judge_again();
+    assert_closed(&mut stream).await;
+    house.until(|counters| &counters.no_longer_admitted, 1).await;
+}
+
+#[tokio::test]
 async fn an_old_connection_is_asked_to_go() {
     let http = HttpLimits { max_connection_age: Duration::from_millis(200), ..HttpLimits::default() };
     let house = House::open(Setup { http, ..Setup::default() }).await;

@@ -1,0 +1,310 @@
+//! Files that change while the gateway runs: certificates, revocation lists, keys of bodies, the directory. They are looked at all the
+//! time, and read when they have changed or when the process is told to (SIGHUP). One that cannot be used leaves what was
+//! read before in force, and that is said.
+
+use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::StartError;
+use super::agreements::Intaking;
+use super::certificates::InForce;
+use super::files::{read_credentials, read_directory, read_rules};
+use super::secrets::read_body_keys;
+use crate::access::Directory;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::delivery::peers::Peers;
+use crate::domain::eligibility::RuleSets;
+use crate::grpc::AgreementBook;
+use crate::identity::acceptor::Acceptor;
+use crate::identity::credentials::Ends;
+use crate::identity::dialler::Dialler;
+use crate::store::{BodyKeys, Sealer};
+
+/// How often files are looked at. A change is read once it has stood for one look.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Files that are read together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The gateway's certificate and key, the authorities, their revocation lists.
+    Credentials,
+    /// The keys of bodies.
+    Keys,
+    /// Agencies and agreements.
+    Directory,
+    /// Rule sets of eligibility; read when told to.
+    Rules,
+}
+
+impl Part {
+    pub(super) const ALL: [Self; 4] = [Self::Credentials, Self::Keys, Self::Directory, Self::Rules];
+
+    /// Its name in logs and figures.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Credentials => "credentials",
+            Self::Keys => "keys",
+            Self::Directory => "directory",
+            Self::Rules => "rules",
+        }
+    }
+}
+
+/// What could not be read again; what was read before stays in force.
+#[derive(Debug)]
+pub struct ReloadError(Vec<(Part, StartError)>);
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (part, error)) in self.0.iter().enumerate() {
+            let before = if place == 0 { "" } else { "; " };
+            write!(formatter, "{before}{}: {error}", part.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ReloadError {}
+
+/// Which files are refused now, for figures.
+#[derive(Debug, Default)]
+pub(super) struct Refused([AtomicBool; Part::ALL.len()]);
+
+impl Refused {
+    pub(super) fn is_refused(&self, part: Part) -> bool {
+        self.0[part as usize].load(Ordering::Relaxed)
+    }
+
+    fn note(&self, part: Part, refused: bool) {
+        self.0[part as usize].store(refused, Ordering::Relaxed);
+    }
+}
+
+/// Reads files again, and tells who goes by them.
+pub(super) struct Reload {
+    pub(super) config: Config,
+    pub(super) clock: Clock,
+    pub(super) directory: Arc<ArcSwap<Directory>>,
+    pub(super) intaking: Intaking,
+    pub(super) agreements: AgreementBook,
+    pub(super) rules: Arc<ArcSwap<RuleSets>>,
+    /// The gateway's own, and its witness's where it is one.
+    pub(super) acceptors: Vec<Acceptor>,
+    pub(super) dialler: Dialler,
+    pub(super) peers: Peers,
+    pub(super) in_force: Arc<InForce>,
+    /// Those that the sealer has.
+    pub(super) body_keys: Mutex<BodyKeys>,
+    pub(super) sealer: Sealer,
+    pub(super) refused: Arc<Refused>,
+    pub(super) turn: tokio::sync::Mutex<()>,
+}
+
+impl Reload {
+    /// Reads all of it. What can be used is in force when this returns.
+    pub(super) async fn all(&self) -> Result<(), ReloadError> {
+        let mut failed = Vec::new();
+        for part in Part::ALL {
+            failed.extend(self.part(part).await.err().map(|error| (part, error)));
+        }
+        if failed.is_empty() { Ok(()) } else { Err(ReloadError(failed)) }
+    }
+
+    async fn part(&self, part: Part) -> Result<(), StartError> {
+        // One at a time: what was read first must not come into force last.
+        let _turn = self.turn.lock().await;
+        let read = match part {
+            Part::Credentials => self.credentials(),
+            Part::Keys => self.body_keys(),
+            Part::Directory => self.read_directory().await,
+            Part::Rules => read_rules(&self.config).map(|rules| self.rules.store(Arc::new(rules))),
+        };
+        self.refused.note(part, read.is_err());
+        match &read {
+            Ok(()) => tracing::info!(files = part.as_str(), "read again"),
+            Err(error) => {
+                tracing::error!(files = part.as_str(), %error, "cannot be used: what was read before stays in force");
+            }
+        }
+        read
+    }
+
+    fn credentials(&self) -> Result<(), StartError> {
+        let (credentials, own) = read_credentials(&self.config)?;
+        // Read all the same at start, where there is nothing better in force.
+        let now = self.clock.now();
+        if let Some(ended) = credentials.ends().iter().find(|end| end.at < now && end.of != Ends::Authority) {
+            return Err(StartError::Ended {
+                what: ended.of.as_str(),
+                name: ended.name.clone(),
+                ended: ended.at,
+            });
+        }
+        self.in_force.replace(&credentials, own);
+        for acceptor in &self.acceptors {
+            acceptor.replace_credentials(&credentials);
+        }
+        self.dialler.replace_credentials(&credentials);
+        // Calls under way come to their end; the next ones go out on connections with the new certificate.
+        self.peers.retain(|_, _| false);
+        Ok(())
+    }
+
+    fn body_keys(&self) -> Result<(), StartError> {
+        let path = &self.config.keys.body;
+        let keys = read_body_keys(path)?;
+        let mut before = self.body_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if !before.is_opened_by(&keys) {
+            let fingerprint = before.fingerprints().swap_remove(0);
+            return Err(StartError::BodyKeyMissing { path: path.clone(), fingerprint });
+        }
+        self.sealer.replace_keys(&keys);
+        *before = keys;
+        Ok(())
+    }
+
+    /// Agreements that are new, or of a higher version, are taken into the database.
+    async fn read_directory(&self) -> Result<(), StartError> {
+        let read = read_directory(&self.config)?;
+        let unknown = self.intaking.compare(read.agreements()).await?;
+        self.directory.rcu(|current| current.with_agencies_of(&read));
+        self.judge_again();
+        self.intaking.take_in(unknown).await?;
+        self.agreements.read_again().await?;
+        Ok(())
+    }
+
+    /// Shows out whose agency is not let in any more.
+    fn judge_again(&self) {
+        for acceptor in &self.acceptors {
+            acceptor.judge_again();
+        }
+        self.dialler.judge_again();
+        let directory = self.directory.load();
+        self.peers.retain(|agency, endpoint| {
+            let enrolled = directory.agency(agency).filter(|_| directory.is_active(agency));
+            enrolled.is_some_and(|enrolled| enrolled.endpoint.as_ref() == Some(endpoint))
+        });
+    }
+
+    /// Reads what changes until `stop` ends, and says what ends soon.
+    pub(super) async fn watch(self: Arc<Self>, mut files: Vec<WatchedFiles>, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut beat = interval(LOOK_EVERY);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = &mut stop => return,
+                _ = beat.tick() => {}
+            }
+            let looked = tokio::task::spawn_blocking(move || {
+                let changed =
+                    files.iter_mut().filter_map(|watched| watched.have_changed().then_some(watched.part));
+                let changed: Vec<Part> = changed.collect();
+                (files, changed)
+            });
+            // The files that it looks at are lost with a look that panicked; the gateway ends then.
+            let Ok((looked, changed)) = looked.await else { return };
+            files = looked;
+            for part in changed {
+                // Said, and noted, where it is read.
+                let _ = self.part(part).await;
+            }
+            self.in_force.warn(self.clock.now());
+        }
+    }
+}
+
+/// Files that are read together, and how they stood.
+pub(super) struct WatchedFiles {
+    part: Part,
+    paths: Vec<PathBuf>,
+    read: Vec<Option<Stamp>>,
+    seen: Vec<Option<Stamp>>,
+}
+
+/// What changes with a file: device, inode, length, and the time of its last change of any kind.
+type Stamp = (u64, u64, u64, i64, i64);
+
+impl WatchedFiles {
+    /// How they stand now: taken before they are first read.
+    pub(super) fn of(config: &Config) -> Vec<Self> {
+        let tls = &config.tls;
+        let credentials = [&tls.certificate, &tls.private_key, &tls.authorities].into_iter();
+        let credentials = credentials.chain(&tls.revocations).cloned().collect();
+        let (keys, directory) = (vec![config.keys.body.clone()], vec![config.gateway.directory.clone()]);
+        [(Part::Credentials, credentials), (Part::Keys, keys), (Part::Directory, directory)]
+            .map(|(part, paths): (Part, Vec<PathBuf>)| {
+                let read = stamps(&paths);
+                Self { part, paths, seen: read.clone(), read }
+            })
+            .into()
+    }
+
+    /// Whether they have changed since they were read, and stand still: a file that is being written, or a certificate
+    /// whose key has not come yet, is not read in the middle of it.
+    fn have_changed(&mut self) -> bool {
+        let now = stamps(&self.paths);
+        let settled = now == self.seen;
+        self.seen = now;
+        let changed = settled && self.seen != self.read;
+        if changed {
+            self.read.clone_from(&self.seen);
+        }
+        changed
+    }
+}
+
+fn stamps(paths: &[PathBuf]) -> Vec<Option<Stamp>> {
+    paths.iter().map(|path| stamp(path)).collect()
+}
+
+/// Of what the path leads to at last, links followed; `None` when there is nothing.
+fn stamp(path: &Path) -> Option<Stamp> {
+    let of = std::fs::metadata(path).ok()?;
+    Some((of.dev(), of.ino(), of.size(), of.ctime(), of.ctime_nsec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_have_changed_once_they_stand_still_and_then_not_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list.pem");
+        std::fs::write(&path, "one").unwrap();
+        let paths = vec![path.clone()];
+        let read = stamps(&paths);
+        let mut watched = WatchedFiles { part: Part::Credentials, paths, seen: read.clone(), read };
+        assert!(!watched.have_changed(), "nothing has");
+        std::fs::write(&path, "other").unwrap();
+        assert!(!watched.have_changed(), "it may still be written");
+        std::fs::write(&path, "another").unwrap();
+        assert!(!watched.have_changed(), "it was");
+        assert!(watched.have_changed(), "it stands");
+        assert!(!watched.have_changed(), "it has been read");
+        std::fs::remove_file(&path).unwrap();
+        assert!(!watched.have_changed());
+        assert!(watched.have_changed(), "a file that is gone has changed too");
+    }
+
+    #[test]
+    fn a_file_replaced_by_another_of_its_length_has_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, new) = (folder.path().join("list.pem"), folder.path().join("new"));
+        std::fs::write(&path, "one").unwrap();
+        std::fs::write(&new, "two").unwrap();
+        let before = stamp(&path);
+        std::fs::rename(&new, &path).unwrap();
+        assert_ne!(stamp(&path), before);
+    }
+}
