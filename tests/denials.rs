@@ -162,6 +162,7 @@ impl Condition {
                 address: "127.0.0.1:1".to_owned(),
                 server_name: "localhost".to_owned(),
             }),
+            certificates: Vec::new(),
         });
         let version = match file.agreements.iter().position(|agreement| agreement.id == "MATRIX") {
             Some(place) => file.agreements.remove(place).version + 1,

@@ -30,7 +30,7 @@ async fn an_agency_whose_certificate_cannot_name_it_comes_in_with_the_key_that_i
     district::verify(&unpinned, &scene.question()).await.err().unwrap();
     turned_away(&scene, "NO_AGENCY_NAME", None).await;
 
-    pin(&scene, codes::CENTRE, vec![key]);
+    pin(&scene, codes::CENTRE, vec![key]).await;
     let centre = scene.district.client("centre").unwrap();
     district::verify(&centre, &district::question(&scene.folder, &centre)).await.unwrap();
     let asked = proto::EntryFilter { caller: codes::CENTRE.to_owned(), ..Default::default() };
@@ -46,12 +46,12 @@ async fn a_pinned_agency_comes_with_two_keys_at_once_and_with_no_other_even_if_i
     let old = scene.district.client("centre").unwrap();
     let second = issue_unnamed(&scene.folder, "centre");
     let new = scene.district.client("centre").unwrap();
-    pin(&scene, codes::CENTRE, vec![first, second]);
+    pin(&scene, codes::CENTRE, vec![first, second]).await;
     for centre in [&old, &new] {
         district::verify(centre, &district::question(&scene.folder, centre)).await.unwrap();
     }
     // The old one goes: its open connection is told so, and a new one is turned away although the certificate names it.
-    pin(&scene, codes::CENTRE, vec![second]);
+    pin(&scene, codes::CENTRE, vec![second]).await;
     let status = district::verify(&old, &district::question(&scene.folder, &old)).await.err().unwrap();
     let refused = Refused::of(&status);
     assert_eq!((refused.code, refused.reason.as_str()), (Code::PermissionDenied, "KEY_NOT_ENROLLED"));
@@ -67,7 +67,7 @@ async fn a_pinned_agency_comes_with_two_keys_at_once_and_with_no_other_even_if_i
 #[tokio::test]
 async fn the_key_of_one_agency_does_not_let_in_another_that_its_certificate_names() {
     let scene = Scene::start().await;
-    pin(&scene, codes::COURT, vec![key_of(&scene.folder, "centre")]);
+    pin(&scene, codes::COURT, vec![key_of(&scene.folder, "centre")]).await;
     let centre = scene.district.client("centre").unwrap();
     district::verify(&centre, &district::question(&scene.folder, &centre)).await.err().unwrap();
     turned_away(&scene, "NAMES_ANOTHER_AGENCY", None).await;
@@ -84,9 +84,9 @@ async fn a_registry_is_asked_only_where_the_key_that_is_pinned_to_it_answers() {
     scene.district.stop_registry().await;
     scene.district.start_registry().await.unwrap();
     assert!(result(&scene).await == VerificationResult::Unavailable, "it names nobody");
-    pin(&scene, codes::REGISTRY, vec![key]);
+    pin(&scene, codes::REGISTRY, vec![key]).await;
     assert!(result(&scene).await == VerificationResult::Match);
-    pin(&scene, codes::REGISTRY, vec![[7; 32]]);
+    pin(&scene, codes::REGISTRY, vec![[7; 32]]).await;
     assert!(result(&scene).await == VerificationResult::Unavailable, "its key is another");
     scene.stop().await;
 }
@@ -112,7 +112,7 @@ async fn a_directory_that_pins_one_key_to_two_agencies_leaves_the_one_before_in_
         agency(&mut file, code).certificates = vec![pinned([7; 32])];
     }
     std::fs::write(&path, toml::to_string(&file).unwrap()).unwrap();
-    let error = scene.district.gateway.reload().unwrap_err().to_string();
+    let error = scene.district.gateway.reload().await.unwrap_err().to_string();
     assert!(error.contains(codes::CENTRE) && error.contains(codes::COURT), "{error}");
     scene.verify(&scene.question()).await.unwrap();
     scene.stop().await;
@@ -127,10 +127,12 @@ async fn turned_away(scene: &Scene, reason: &str, caller: Option<&str>) {
     assert_eq!(entry.caller.as_deref(), caller);
 }
 
-fn pin(scene: &Scene, code: &str, keys: Vec<[u8; 32]>) {
-    scene.edit_directory(|file| {
-        agency(file, code).certificates = keys.into_iter().map(pinned).collect();
-    });
+async fn pin(scene: &Scene, code: &str, keys: Vec<[u8; 32]>) {
+    scene
+        .edit_directory(|file| {
+            agency(file, code).certificates = keys.into_iter().map(pinned).collect();
+        })
+        .await;
 }
 
 fn pinned(spki_sha256: [u8; 32]) -> PinnedKey {

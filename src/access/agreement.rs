@@ -19,8 +19,8 @@ pub use self::evaluation::Question;
 pub use self::index::Agreements;
 pub use self::party::{Kindred, Party};
 pub use self::terms::{BatchTerms, OperatorTerms, QuotaTerms, RateTerms};
-pub(super) use self::written::day;
 use super::Method;
+use super::day::day;
 use crate::audit::entry::AgreementReference;
 use crate::domain::agency::{PurposeCode, UnitCode};
 use crate::domain::eligibility::Programme;
@@ -68,10 +68,10 @@ pub struct Agreement {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<QuotaTerms>,
     /// First day in force (Asia/Shanghai).
-    #[serde(deserialize_with = "written::day")]
+    #[serde(deserialize_with = "day")]
     pub from: Date,
     /// Last day in force.
-    #[serde(deserialize_with = "written::day")]
+    #[serde(deserialize_with = "day")]
     pub until: Date,
     /// How fast batches may go; without it, as [`BatchTerms::default`] says.
     #[serde(default, skip_serializing_if = "Option::is_none")]

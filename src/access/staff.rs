@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::agreement::day;
+use super::day::day;
 use crate::domain::agency::{CreditCode, StaffNumber, UnitCode};
 
 /// A unit below an agency, such as a station in a court.

@@ -1,22 +1,4 @@
-//! How days and articles are written in an agreement.
-
-use jiff::civil::Date;
-use serde::Deserialize;
-
-/// A day as text, or as TOML's own date.
-pub(in crate::access) fn day<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        Text(String),
-        Toml(toml::value::Datetime),
-    }
-    let text = match Written::deserialize(deserializer)? {
-        Written::Text(text) => text,
-        Written::Toml(datetime) => datetime.to_string(),
-    };
-    text.parse().map_err(|_| serde::de::Error::custom("a day is written as 2026-01-31"))
-}
+//! How articles are written in an agreement.
 
 /// Articles as the audit log writes them: the law's title, a space, the article.
 pub(super) mod legal_basis {
