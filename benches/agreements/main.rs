@@ -84,6 +84,7 @@ fn directory(codes: &[CreditCode]) -> Directory {
         region: region(place % (AGENCIES / 2)),
         status: AgencyStatus::Active,
         endpoint: None,
+        certificates: Vec::new(),
     };
     let mut agencies: Vec<_> = codes.iter().enumerate().map(agency).collect();
     let busiest = CreditCode::parse("12331004MB0000002T").unwrap();
