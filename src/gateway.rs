@@ -19,16 +19,14 @@ mod rollback;
 mod routes;
 mod secrets;
 mod settings;
+mod start_error;
 mod tiles;
 mod witnesses;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
-use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -47,127 +45,27 @@ use self::remover::Remover;
 use self::routes::routes;
 pub use self::secrets::{SecretError, Secrets, read_body_keys};
 use self::settings::{acceptor_limits, call_limits, http_limits, patience, schedule};
+pub use self::start_error::StartError;
 use self::tiles::Tiles;
 use self::witnesses::Witnesses;
 pub use self::witnesses::WitnessesError;
-use crate::access::{Agreements, DirectoryError};
-use crate::audit::log::{self, OpenError};
+use crate::access::Agreements;
+use crate::audit::log;
 use crate::audit::note::VerifyingKey;
 use crate::clock::Clock;
-use crate::config::{Config, RulesError};
+use crate::config::Config;
 use crate::delivery::courier::{Courier, fair_dice};
 use crate::delivery::enquirer::Enquirer;
 use crate::delivery::peers::Peers;
 use crate::delivery::timer::Timer;
-use crate::domain::agency::CreditCode;
-use crate::domain::clocks::ClocksError;
 use crate::fault;
 use crate::grpc::{AgreementBook, AttachmentLimits, FindingRules, Front, Intake, Paces, Turns, call_counts};
 use crate::identity::acceptor::Acceptor;
-use crate::identity::credentials::CredentialsError;
 use crate::identity::dialler::Dialler;
 use crate::identity::server::{Drained, serve};
-use crate::store::{AuditLog, DatabaseLock, Room, Sealer, SearchIndex, Standby, Store, StoreError};
-use crate::telemetry::{Attempts, Traces, TracesError};
-use crate::witness::{Witness, WitnessError};
-
-/// Why a gateway does not start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// Certificate, key or authorities.
-    #[error("tls: {0}")]
-    Credentials(#[from] CredentialsError),
-    /// The certificate names another agency than the configuration.
-    #[error(
-        "the certificate names agency {certificate}, the configuration says {configured}; use the right one"
-    )]
-    WrongCertificate {
-        /// Named by the certificate.
-        certificate: CreditCode,
-        /// Named by `gateway.agency`.
-        configured: CreditCode,
-    },
-    /// Anyone can have certificates of a development authority: its key lies around.
-    #[error(
-        "the certificate {name} is for development only: use certificates of a real authority; or, where no real data is,          set development = true under [gateway]"
-    )]
-    Development {
-        /// The certificate's subject.
-        name: String,
-    },
-    /// Something among the files to be read has ended already.
-    #[error("the {what} {name} has ended at {ended}; what has ended is not taken")]
-    Ended {
-        /// What it is.
-        what: &'static str,
-        /// Its subject or issuer.
-        name: String,
-        /// When.
-        ended: Timestamp,
-    },
-    /// A key file.
-    #[error("keys: {0}")]
-    Secrets(#[from] SecretError),
-    /// The key that seals bodies now has gone from its file.
-    #[error("{path} has lost the key that bodies are sealed with now ({fingerprint}): they would not open again; put it back", path = .path.display())]
-    BodyKeyMissing {
-        /// The file.
-        path: PathBuf,
-        /// Of the key.
-        fingerprint: String,
-    },
-    /// The directory file.
-    #[error("directory {path}: {source}")]
-    Directory {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: DirectoryError,
-    },
-    /// The rule sets.
-    #[error("eligibility: {0}")]
-    Rules(#[from] RulesError),
-    /// A file cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The clocks of the law, or the holidays.
-    #[error("clocks: {0}")]
-    Clocks(#[from] ClocksError),
-    /// The database.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The audit log.
-    #[error(transparent)]
-    Log(#[from] OpenError),
-    /// The agreements of the directory file.
-    #[error(transparent)]
-    Agreements(#[from] AgreementsError),
-    /// The key of pseudonyms.
-    #[error(transparent)]
-    Rotation(#[from] RotationError),
-    /// Who witnesses the log.
-    #[error("{0}")]
-    Witnesses(#[from] WitnessesError),
-    /// Sending traces.
-    #[error("{0}")]
-    Traces(#[from] TracesError),
-    /// Being a witness.
-    #[error("witness: {0}")]
-    Witness(#[from] WitnessError),
-    /// The address is taken or not ours.
-    #[error("cannot listen on {address}: {source}; is another gateway running there?")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-}
+use crate::store::{AuditLog, DatabaseLock, Room, Sealer, SearchIndex, Standby, Store};
+use crate::telemetry::{Attempts, Traces};
+use crate::witness::Witness;
 
 /// A gateway that serves.
 pub struct Gateway {

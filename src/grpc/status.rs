@@ -118,10 +118,11 @@ struct Wording(Code, &'static str, String, String, Option<Duration>);
 impl Refusal {
     /// Whether the agency may not do what it asked for, as the audit log means it.
     pub(crate) fn is_denial(&self) -> bool {
-        matches!(
-            self,
-            Self::Denied(_) | Self::AgencyNotActive | Self::CertificateExpired | Self::KeyNotEnrolled
-        )
+        self.denial().is_some()
+            || matches!(
+                self,
+                Self::AgencyNotActive | Self::CertificateExpired | Self::KeyNotEnrolled | Self::QuotaSpent(_)
+            )
     }
 
     /// The reason in UPPER_SNAKE, as in `google.rpc.ErrorInfo` and in the audit log.
