@@ -127,3 +127,13 @@ impl Arguments {
         })
     }
 }
+
+/// Reads a file of people as `verify low-income --csv` does.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn read_people(
+    text: &[u8],
+    today: jiff::civil::Date,
+) -> anyhow::Result<Vec<(u64, crate::grpc::proto::Subject)>> {
+    verify::read_people(text, today)
+}

@@ -20,6 +20,9 @@ mod eligibility;
 mod exchange;
 mod exchange_views;
 mod front;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod intake;
 pub mod json;
 mod messages;

@@ -35,6 +35,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use self::http2::read_frames;
 use crate::clock::Clock;
 
 /// The protocol spoken after TLS, as ALPN names it (RFC 9113 section 3.2).

@@ -4,6 +4,8 @@
 
 #[path = "architecture/dependencies.rs"]
 mod dependencies;
+#[path = "architecture/security.rs"]
+mod security;
 #[path = "architecture/source.rs"]
 mod source;
 

@@ -4,10 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
+use legal_aid_gateway::access::Directory;
+use legal_aid_gateway::audit::bundle::{Wanted, container, verify};
 use legal_aid_gateway::audit::checkpoint::Checkpoint;
 use legal_aid_gateway::audit::cosignature::{CosignerKey, CosigningKey};
-use legal_aid_gateway::audit::entry::Entry;
+use legal_aid_gateway::audit::entry::{Entry, Phase};
 use legal_aid_gateway::audit::findings::FindingId;
 use legal_aid_gateway::audit::fork;
 use legal_aid_gateway::audit::merkle::{Hash, leaf_hash};
@@ -20,7 +23,14 @@ use legal_aid_gateway::audit::search::Bits;
 use legal_aid_gateway::audit::tile::{TileSet, TileWriter};
 use legal_aid_gateway::audit::verifier::verify_published;
 use legal_aid_gateway::audit::witness::{AddCheckpoint, Judgement, judge};
+use legal_aid_gateway::config::Config;
+use legal_aid_gateway::domain::calendar::Calendar;
+use legal_aid_gateway::domain::clocks::Clocks;
+use legal_aid_gateway::domain::eligibility::RuleSets;
+use legal_aid_gateway::identity::certificate::{AGENCY_URI_PREFIX, PeerCertificate};
 use proptest::prelude::*;
+use rcgen::{CertificateParams, KeyPair, SanType};
+use uuid::Uuid;
 
 /// Entries of the log.
 const SIZE: u64 = 300;
@@ -127,6 +137,15 @@ fn read_as_everything(bytes: &[u8]) {
         assert_eq!(resource.path(), text);
         let _ = (resource.is_within(u64::MAX), resource.is_within(SIZE));
     }
+    let _ = (
+        PeerCertificate::parse(bytes).is_ok(),
+        Directory::parse(&text).is_ok(),
+        Calendar::parse(&text).is_ok(),
+    );
+    if let Ok(files) = container::read(bytes) {
+        assert_eq!(container::write(&files).unwrap(), bytes);
+    }
+    assert!(!verify(bytes, &verifying, &Wanted::default()).is_sound());
     let origin = Checkpoint::open(&text, &verifying);
     assert!(origin.is_err() || text.contains(key().name()));
 }
@@ -215,6 +234,63 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
+    fn a_changed_configuration_is_printed_as_it_was_read_or_refused(changes in changes()) {
+        let seeds = seeds("toml");
+        let (_, sound) = std::str::from_utf8(&seeds["configuration"]).unwrap().split_once('\n').unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let load = |text: &[u8]| {
+            std::fs::write(file.path(), text).unwrap();
+            Config::load(file.path(), [])
+        };
+        prop_assert!(load(sound.as_bytes()).is_ok());
+        if let Ok(config) = load(&changed(sound.as_bytes(), &changes)) {
+            let again = load(config.to_toml().unwrap().as_bytes()).unwrap();
+            prop_assert_eq!(format!("{:?}", again), format!("{:?}", config));
+        }
+    }
+
+    #[test]
+    fn a_changed_container_gives_files_that_pack_to_the_same_bytes_or_none(changes in changes()) {
+        let named = [("README.txt", "read me"), ("entries/7.json", "{}"), ("proofs/7.tlog-proof", "")];
+        let files = named.map(|(name, content)| (name.to_owned(), content.as_bytes().to_vec())).into();
+        let sound = container::write(&files).unwrap();
+        read_as_everything(&changed(&sound, &changes));
+        prop_assert_eq!(container::read(&sound).unwrap(), files);
+    }
+
+    #[test]
+    fn a_changed_entry_is_written_as_it_is_read_or_refused(changes in changes(), phase in 0..Phase::ALL.len()) {
+        let service = "legalaid.exchange.v1.ExchangeService";
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let sound = Entry::new(Uuid::from_u128(1), Phase::ALL[phase], at, service, "SubmitExchange", "node-1");
+        let sound = sound.to_canonical_json().unwrap();
+        let bytes = changed(&sound, &changes);
+        read_as_everything(&bytes);
+        if let Ok(entry) = Entry::from_json(&bytes) && let Ok(written) = entry.to_canonical_json() {
+            prop_assert_eq!(Entry::from_json(&written).unwrap(), entry);
+        }
+    }
+
+    #[test]
+    fn a_changed_certificate_names_an_agency_that_stands_in_it_or_none(changes in changes()) {
+        let bytes = changed(certificate(), &changes);
+        read_as_everything(&bytes);
+        if let Ok(read) = PeerCertificate::parse(&bytes) {
+            let name = format!("{AGENCY_URI_PREFIX}{}", read.agency);
+            prop_assert!(bytes.windows(name.len()).any(|window| window == name.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn changed_rules_clocks_and_holidays_are_read_or_refused(changes in changes(), which in 0..DATA.len()) {
+        let text = changed(DATA[which].as_bytes(), &changes);
+        let text = String::from_utf8_lossy(&text);
+        let _ = RuleSets::load([("own.toml".to_owned(), text.clone().into_owned())]).is_ok();
+        let _ = (Clocks::load(Some(&text), None).is_ok(), Clocks::load(None, Some(&text)).is_ok());
+        let _ = (Calendar::parse(&text).is_ok(), Directory::parse(&text).is_ok());
+    }
+
+    #[test]
     fn a_folder_with_changed_files_is_never_found_sound(changes in changes(), which in any::<prop::sample::Index>()) {
         let (_, files, note) = log(SIZE);
         let (_, sound) = &files[which.index(files.len())];
@@ -227,4 +303,50 @@ proptest! {
         let report = verify_published(&note, key().verifying_key(), &[], read).unwrap();
         prop_assert!(!report.is_sound());
     }
+}
+
+/// Dated data of which a copy can be given in a file.
+const DATA: [&str; 4] = [
+    include_str!("../data/clocks.toml"),
+    include_str!("../data/holidays.toml"),
+    include_str!("../data/eligibility/example-plus-200.toml"),
+    include_str!("../data/eligibility/national.toml"),
+];
+
+fn certificate() -> &'static [u8] {
+    static DER: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let mut params = CertificateParams::default();
+        let name = format!("{AGENCY_URI_PREFIX}12331004MB0000002T");
+        params.subject_alt_names = vec![SanType::URI(name.try_into().unwrap())];
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    });
+    &DER
+}
+
+/// The seeds under `fuzz/corpus` are valid examples; where a format has grown, `WRITE_SEEDS=1` makes them anew (CONTRIBUTING.md).
+#[test]
+fn the_seeds_of_the_fuzz_targets_are_still_what_their_targets_read() {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    for (_, seed) in seeds("entries") {
+        assert_eq!(Entry::from_json(&seed).unwrap().to_canonical_json().unwrap(), seed);
+    }
+    let checkpoints = seeds("checkpoints");
+    assert!(Checkpoint::open(&text(&checkpoints["note"]), key().verifying_key()).is_ok());
+    assert!(Receipt::parse(&text(&checkpoints["receipt"])).unwrap().verify(key().verifying_key()).is_ok());
+    assert!(AddCheckpoint::parse(&text(&checkpoints["add"])).is_ok());
+    let report = verify(&seeds("evidence")["bundle"], key().verifying_key(), &Wanted::default());
+    assert!(report.is_sound(), "{:?}", report.wrong);
+    assert!(PeerCertificate::parse(&seeds("certificates")["one"]).is_ok());
+    let tiles = seeds("tiles");
+    assert!(decode_tile(&tiles["tile"]).is_ok() && decode_bundle(&tiles["bundle"]).is_ok());
+    assert!(Resource::parse(&text(&tiles["path"])).is_ok());
+    let directory = text(&seeds("toml")["directory"]);
+    Directory::parse(directory.split_once('\n').unwrap().1).unwrap();
+}
+
+fn seeds(target: &str) -> BTreeMap<String, Vec<u8>> {
+    let folder = format!("{}/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+    let read = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let named = |path: std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    read.map(|path| (named(path.clone()), std::fs::read(path).unwrap())).collect()
 }

@@ -1,7 +1,7 @@
 //! Checkpoints (C2SP `tlog-checkpoint`): the signed statement of how long the log is and what it holds.
 
 use super::merkle::Hash;
-use super::note::{NoteError, SigningKey, VerifyingKey};
+use super::note::{NoteError, SigningKey, VerifyingKey, is_key_name};
 
 /// What the log's key signs: at `size` entries, the tree's root is `root`.
 ///
@@ -55,7 +55,7 @@ impl Checkpoint {
 
     /// The origin that a note's first line names; nothing is verified yet.
     pub fn origin_of(note: &str) -> Option<&str> {
-        note.lines().next().filter(|line| !line.is_empty())
+        note.split('\n').next().filter(|line| !line.is_empty())
     }
 
     fn text(&self) -> String {
@@ -73,6 +73,10 @@ fn parse(text: &str, key_name: &str) -> Result<Checkpoint, NoteError> {
     let origin = lines.next().unwrap_or_default();
     if origin != key_name {
         return Err(NoteError::OriginDiffers);
+    }
+    // The origin of a note whose signatures are not looked at may be anything; no key could have such a name.
+    if !is_key_name(origin) {
+        return Err(NoteError::NotACheckpoint("origin"));
     }
     let size = lines.next().and_then(parse_size).ok_or(NoteError::NotACheckpoint("size"))?;
     let root = lines.next().and_then(|line| Hash::from_base64(line).ok());
@@ -154,5 +158,17 @@ mod tests {
         assert_eq!(open(format!("other\n7\n{root}\n")), Err(NoteError::OriginDiffers));
         assert_eq!(open(format!("{origin}\n7\n")), Err(NoteError::NotACheckpoint("root")));
         assert_eq!(open(format!("{origin}\n")), Err(NoteError::NotACheckpoint("size")));
+    }
+
+    #[test]
+    fn a_note_that_no_key_could_have_signed_is_no_checkpoint_even_unverified() {
+        let unverified = |origin| {
+            let text = format!("{origin}\n7\n{}\n\n\u{2014} a AAAA\n", empty_root().to_base64());
+            Checkpoint::read_unverified(&text).map(|checkpoint| checkpoint.origin)
+        };
+        assert_eq!(unverified("log.example").as_deref(), Ok("log.example"));
+        for origin in ["", "log.example\r", "log example", "log+example"] {
+            assert_eq!(unverified(origin), Err(NoteError::NotACheckpoint("origin")), "{origin:?}");
+        }
     }
 }

@@ -124,7 +124,7 @@ impl Hash {
     /// # Errors
     /// [`NotAHash`] for any other text, also where only unused bits differ.
     pub fn from_base64(text: &str) -> Result<Self, NotAHash> {
-        Self::from_slice(&BASE64.decode(text.as_bytes()).map_err(|_| NotAHash)?)
+        Self::from_slice(&decode_base64(text).ok_or(NotAHash)?)
     }
 
     fn of_digest(digest: &digest::Digest) -> Self {
@@ -142,6 +142,13 @@ impl Hash {
     pub fn to_base64(&self) -> String {
         BASE64.encode(&self.0)
     }
+}
+
+/// Standard base64 with padding (RFC 4648, section 4) in its one spelling. The library also reads several encodings one
+/// after another, each with its padding: a second spelling of the same bytes.
+pub(super) fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    let has_padding_within = text.trim_end_matches('=').contains('=');
+    if has_padding_within { None } else { BASE64.decode(text.as_bytes()).ok() }
 }
 
 impl fmt::Display for Hash {
@@ -264,5 +271,10 @@ pub(super) mod tests {
         assert_eq!(Hash::from_hex(&hash.to_string().to_uppercase()), Err(NotAHash));
         assert_eq!(Hash::from_hex(&hash.to_string()[2..]), Err(NotAHash));
         assert_eq!(Hash::from_base64(&hash.to_base64()[..43]), Err(NotAHash));
+        // Two encodings one after another, as long as one.
+        let bytes = hash.as_bytes();
+        let twice = BASE64.encode(&bytes[..29]) + &BASE64.encode(&bytes[29..]);
+        assert_eq!(twice.len(), 44);
+        assert_eq!(Hash::from_base64(&twice), Err(NotAHash));
     }
 }

@@ -10,6 +10,8 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use data_encoding::{BASE64, HEXLOWER};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::merkle::decode_base64;
+
 /// The type byte of Ed25519 keys in `signed-note`.
 const ED25519_TYPE: u8 = 0x01;
 pub(super) const PRIVATE_PREFIX: &str = "PRIVATE+KEY+";
@@ -233,7 +235,7 @@ pub(super) fn split_key(fields: &str, key_type: u8) -> Result<KeyFields<'_>, Key
     let (hash, typed) = rest.split_once('+').ok_or(KeyError::Malformed)?;
     let hash = HEXLOWER.decode(hash.as_bytes()).map_err(|_| KeyError::Malformed)?;
     let hash = hash.try_into().map_err(|_| KeyError::Malformed)?;
-    let mut typed = BASE64.decode(typed.as_bytes()).map_err(|_| KeyError::Malformed)?;
+    let mut typed = decode_base64(typed).ok_or(KeyError::Malformed)?;
     let mut key = Zeroizing::new([0; 32]);
     let is_ed25519 = typed.len() == 33 && typed[0] == key_type;
     if is_ed25519 {
@@ -321,7 +323,7 @@ fn check_text(text: &str) -> Result<(), NoteError> {
 fn split_signature(line: &str) -> Result<Signature<'_>, NoteError> {
     let fields = line.strip_prefix(SIGNATURE_PREFIX).ok_or(NoteError::Malformed)?;
     let (name, encoded) = fields.split_once(' ').ok_or(NoteError::Malformed)?;
-    let stamp = BASE64.decode(encoded.as_bytes()).map_err(|_| NoteError::Malformed)?;
+    let stamp = decode_base64(encoded).ok_or(NoteError::Malformed)?;
     match stamp.split_first_chunk::<4>() {
         Some((key_hash, signature)) if is_key_name(name) && !signature.is_empty() => {
             Ok(Signature { line, name, key_hash: *key_hash, signature: signature.to_vec() })
@@ -393,6 +395,7 @@ mod tests {
             format!("{note}trailing\n"),
             format!("{note}\u{2014} no-signature\n"),
             format!("{note}\u{2014} short AAAAAA==\n"),
+            format!("{note}\u{2014} twice AAAAAAA=AAAA\n"),
             format!("{note}- PeterNeumann AAAAAAA=\n"),
             note.replace('\n', "\r\n"),
             format!("{note}{}", "\u{2014} odd AAAAAAA=\n".repeat(100)),

@@ -187,3 +187,13 @@ pub(super) fn read_text(path: &Path) -> anyhow::Result<String> {
     }
     Ok(text)
 }
+
+/// Reads the text of a file of people; each with the line that it stands on.
+#[cfg(fuzzing)]
+pub(super) fn read_people(
+    text: &[u8],
+    today: jiff::civil::Date,
+) -> anyhow::Result<Vec<(u64, proto::Subject)>> {
+    let lines = people::parse(text, Path::new("people.csv"), today)?;
+    Ok(lines.into_iter().map(|line| (line.number, line.subject)).collect())
+}

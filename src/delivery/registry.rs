@@ -203,7 +203,7 @@ pub(crate) async fn ask<R: Register>(
 }
 
 /// An answer counts only if it is complete, agrees with itself, and is about the person asked about.
-fn check<R: Register>(
+pub(crate) fn check<R: Register>(
     echoed: Echoed<R::Answer>,
     terms: &R::Terms,
     asking: Asking<'_>,

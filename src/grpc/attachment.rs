@@ -300,3 +300,11 @@ pub(super) fn named_digests(
     let named_by = call.caller();
     (!digests.is_empty()).then_some(Effect::NameAttachments { exchange_id, named_by, digests })
 }
+
+/// How the requests of these methods are read.
+#[cfg(any(test, fuzzing))]
+pub(super) const READERS: &[super::fuzzing::Reader] = &[
+    super::fuzzing::reader::<UploadAttachment>(),
+    super::fuzzing::reader::<GetUpload>(),
+    super::fuzzing::reader::<DownloadAttachment>(),
+];

@@ -158,3 +158,23 @@ fn entry_on_wire(stored: StoredEntry) -> proto::AuditEntry {
     let leaf_hash = stored.leaf_hash.map(|hash| hash.as_bytes().to_vec()).unwrap_or_default();
     proto::AuditEntry { index: stored.index, entry: stored.entry, leaf_hash, removed: None }
 }
+
+/// How the requests of these methods are read.
+#[cfg(any(test, fuzzing))]
+pub(super) const READERS: &[super::fuzzing::Reader] = &[
+    super::fuzzing::reader::<ExportEvidence>(),
+    super::fuzzing::reader::<ListFindings>(),
+    super::fuzzing::reader::<ListEntries>(),
+    super::fuzzing::reader::<MarkFinding>(),
+    super::fuzzing::reader::<OpenEntry>(),
+    super::fuzzing::reader::<GetCheckpoint>(),
+    super::fuzzing::reader::<GetConsistencyProof>(),
+    super::fuzzing::reader::<GetEntry>(),
+    super::fuzzing::reader::<GetInclusionProof>(),
+    super::fuzzing::reader::<GetEntries>(),
+    super::fuzzing::reader::<GetTile>(),
+    super::fuzzing::reader::<GetReceipt>(),
+    super::fuzzing::reader::<EraseRecords>(),
+    super::fuzzing::reader::<GetRemoval>(),
+    super::fuzzing::reader::<PruneLog>(),
+];

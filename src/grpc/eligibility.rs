@@ -280,3 +280,7 @@ async fn ask<R: Register>(
     };
     Ok((Some(Told { answer, withheld }), register))
 }
+
+/// How the requests of these methods are read.
+#[cfg(any(test, fuzzing))]
+pub(super) const READERS: &[super::fuzzing::Reader] = &[super::fuzzing::reader::<AssessEligibility>()];

@@ -420,3 +420,8 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
     digest
 }
+
+/// How the requests of these methods are read.
+#[cfg(any(test, fuzzing))]
+pub(super) const READERS: &[super::fuzzing::Reader] =
+    &[super::fuzzing::reader::<SubmitExchange>(), super::fuzzing::reader::<RespondToExchange>()];

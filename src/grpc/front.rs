@@ -353,7 +353,7 @@ fn is_grpc(request: &Request<Body>) -> bool {
 }
 
 /// The caller's `grpc-timeout`: 1 to 8 digits and a unit.
-fn requested_timeout(request: &Request<Body>) -> Result<Option<Duration>, Refusal> {
+pub(super) fn requested_timeout(request: &Request<Body>) -> Result<Option<Duration>, Refusal> {
     let Some(value) = request.headers().get("grpc-timeout") else { return Ok(None) };
     let text = value.to_str().map_err(|_| Refusal::BadTimeout)?;
     let (digits, unit) = text.split_at_checked(text.len().wrapping_sub(1)).ok_or(Refusal::BadTimeout)?;

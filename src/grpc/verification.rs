@@ -212,3 +212,12 @@ fn put_off(
         question: intake.store.seal_question(&verification_id, question),
     }
 }
+
+/// How the requests of these methods are read.
+#[cfg(any(test, fuzzing))]
+pub(super) const READERS: &[super::fuzzing::Reader] = &[
+    super::fuzzing::reader::<Verify<LowIncome>>(),
+    super::fuzzing::reader::<Verify<PovertyHousehold>>(),
+    super::fuzzing::reader::<BatchVerify>(),
+    super::fuzzing::reader::<GetVerification>(),
+];

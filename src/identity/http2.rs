@@ -29,6 +29,8 @@ use tower::Service;
 use self::answer::Stream;
 use self::outlet::Outlet;
 use self::request_body::RequestBody;
+#[cfg(fuzzing)]
+pub use self::watched::read_frames;
 use self::watched::{Watch, Watched};
 use super::acceptor::FrontDoorCounters;
 use super::server::{BoxError, HttpLimits};

@@ -36,8 +36,12 @@ pub(super) struct Line {
 /// Reads the file.
 pub(super) fn read(path: &Path, today: Date) -> anyhow::Result<Vec<Line>> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut reader =
-        csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text.as_slice());
+    parse(&text, path, today)
+}
+
+/// Reads the text of the file at `path`, which problems name.
+pub(super) fn parse(text: &[u8], path: &Path, today: Date) -> anyhow::Result<Vec<Line>> {
+    let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text);
     let head = reader.headers().with_context(|| format!("{} has no head in UTF-8", path.display()))?;
     let mut reading = Reading { places: HashMap::new(), problems: Vec::new(), seen: HashMap::new(), today };
     reading.head(&head.clone());
@@ -46,11 +50,11 @@ pub(super) fn read(path: &Path, today: Date) -> anyhow::Result<Vec<Line>> {
         match record {
             Ok(record) if reading.places.is_empty() => drop(record),
             Ok(record) => {
-                let number = counted.line_of(&text, record.position());
+                let number = counted.line_of(text, record.position());
                 lines.extend(reading.line(number, &record));
             }
             Err(error) => {
-                let line = counted.line_of(&text, error.position());
+                let line = counted.line_of(text, error.position());
                 reading.problems.push(format!("line {line}: not CSV in UTF-8"));
             }
         }
@@ -66,11 +70,12 @@ pub(super) fn read(path: &Path, today: Date) -> anyhow::Result<Vec<Line>> {
 }
 
 /// Lines as far as they were counted. A record's own position still stands before the line feed of a CRLF and before
-/// empty lines; a result must name the line on which its person stands.
+/// empty lines; a result must name the line on which its person stands, and no two persons may share one. So every end of
+/// a record ends a line: LF, CRLF, and the CR alone that some spreadsheets write.
 #[derive(Default)]
 struct Counted {
     bytes: usize,
-    line_feeds: u64,
+    ends: u64,
 }
 
 impl Counted {
@@ -80,9 +85,15 @@ impl Counted {
         let is_record = |place: &usize| text.get(*place).is_none_or(|byte| !matches!(byte, b'\r' | b'\n'));
         let start = (at.min(text.len())..).find(is_record).unwrap_or(text.len()).min(text.len());
         let new = text.get(self.bytes..start).unwrap_or_default();
-        self.line_feeds += new.iter().filter(|byte| **byte == b'\n').count() as u64;
+        // What is counted stops before a record, so never within a CRLF.
+        let ends_line = |(place, byte): &(usize, &u8)| match byte {
+            b'\n' => true,
+            b'\r' => new.get(place + 1) != Some(&b'\n'),
+            _ => false,
+        };
+        self.ends += new.iter().enumerate().filter(ends_line).count() as u64;
         self.bytes = self.bytes.max(start);
-        self.line_feeds + 1
+        self.ends + 1
     }
 }
 
@@ -171,7 +182,10 @@ impl Reading {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::domain::person::may_hold_resident_id;
 
     fn problems(text: &str) -> Vec<String> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -222,9 +236,46 @@ mod tests {
         );
     }
 
+    #[test]
+    fn persons_on_lines_that_end_in_a_carriage_return_alone_have_a_line_each() {
+        let text = "name,id_number,household_region\r测试甲,331004198001010016,331004\r\r\
+                    测试乙,331004199002020026,331004\r\n测试丙,11010519491231002X,331004\n";
+        let lines = parse(text.as_bytes(), Path::new("people.csv"), Date::constant(2026, 1, 1)).unwrap();
+        assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), [2, 4, 5]);
+    }
+
     fn read_error(text: &str) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         read(file.path(), Date::constant(2026, 1, 1)).err().unwrap().to_string()
+    }
+
+    proptest! {
+        #[test]
+        fn a_file_of_any_text_is_read_or_refused_and_no_number_is_repeated(
+            lines in prop::collection::vec(
+                prop_oneof![
+                    Just("测试甲,331004198001010016,331004,331004101201,LQ-2026-0001"),
+                    Just("测试甲,331004198001010017,331004"),
+                    Just("\"测试\n乙\",331004199002020026"),
+                    Just("331004199002020026,331004199002020026,331004199002020026,331004199002020026"),
+                    Just("\"331004199002020026"),
+                    Just(""),
+                    Just("\r"),
+                ],
+                0..8,
+            ),
+            more in "\\PC{0,30}", has_head in any::<bool>(),
+        ) {
+            let head = if has_head { "name,id_number,household_region,village_code,matter\n" } else { "" };
+            let text = format!("{head}{}\n{more}", lines.join("\n"));
+            match parse(text.as_bytes(), Path::new("people.csv"), Date::constant(2026, 1, 1)) {
+                Ok(people) => prop_assert!(people.is_sorted_by(|one, next| one.number < next.number)),
+                Err(error) => {
+                    let said = format!("{error:#}");
+                    prop_assert!(!may_hold_resident_id(&said));
+                }
+            }
+        }
     }
 }

@@ -331,6 +331,26 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
+/// Reads a connection's bytes whole and in pieces; both must come to the same frames.
+#[cfg(fuzzing)]
+pub fn read_frames(bytes: &[u8], piece: usize) -> usize {
+    let (mut whole, mut cut) = (Reader::default(), Reader::default());
+    let (mut expected, mut seen) = (Vec::new(), Vec::new());
+    whole.read(bytes, |frame| {
+        expected.push(frame);
+        true
+    });
+    for piece in bytes.chunks(piece.max(1)) {
+        cut.read(piece, |frame| {
+            seen.push(frame);
+            true
+        });
+    }
+    assert_eq!(seen, expected);
+    assert_eq!(cut.is_open(), whole.is_open());
+    seen.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
