@@ -16,6 +16,7 @@ mod rule_sets;
 mod security;
 #[cfg(test)]
 mod tests;
+mod verification;
 mod witness;
 
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ pub use self::front_door::FrontDoorSection;
 pub use self::retention::RetentionSection;
 pub use self::rule_sets::{RulesError, read_rule_sets};
 pub use self::security::SecuritySection;
+pub use self::verification::VerificationSection;
 pub use self::witness::{WitnessConfig, WitnessSection, WitnessedLog};
 use crate::domain::agency::CreditCode;
 
@@ -296,38 +298,6 @@ impl Default for AttachmentsSection {
 pub struct EligibilitySection {
     /// A folder of rule sets (`*.toml`) beside the built-in ones; a file replaces the built-in set of its id.
     pub rules: Option<PathBuf>,
-}
-
-/// `[verification]`: when a registry is asked again.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct VerificationSection {
-    /// Time for one attempt.
-    #[serde(with = "duration")]
-    pub attempt: Duration,
-    /// Wait before the registry is asked again; doubled after each further attempt.
-    #[serde(with = "duration")]
-    pub first_retry: Duration,
-    /// Longest wait.
-    #[serde(with = "duration")]
-    pub longest_retry: Duration,
-    /// Age at which it is given up. A centre decides within 7 days (法律援助法 art 43).
-    #[serde(with = "duration")]
-    pub give_up_after: Duration,
-    /// Questions at once.
-    pub at_once: usize,
-}
-
-impl Default for VerificationSection {
-    fn default() -> Self {
-        Self {
-            attempt: Duration::from_secs(10),
-            first_retry: Duration::from_secs(30),
-            longest_retry: Duration::from_secs(3600),
-            give_up_after: Duration::from_secs(3 * 86_400),
-            at_once: 4,
-        }
-    }
 }
 
 /// `[clocks]`: the operator's own data, in the shape of the files in `data/`.
