@@ -16,6 +16,7 @@ mod rule_sets;
 mod security;
 #[cfg(test)]
 mod tests;
+mod upstream;
 mod verification;
 mod witness;
 
@@ -35,6 +36,7 @@ pub use self::front_door::FrontDoorSection;
 pub use self::retention::RetentionSection;
 pub use self::rule_sets::{RulesError, read_rule_sets};
 pub use self::security::SecuritySection;
+pub use self::upstream::UpstreamSection;
 pub use self::verification::VerificationSection;
 pub use self::witness::{WitnessConfig, WitnessSection, WitnessedLog};
 use crate::domain::agency::CreditCode;
@@ -78,6 +80,9 @@ pub struct Config {
     /// Verifications that are completed later.
     #[serde(default)]
     pub verification: VerificationSection,
+    /// What agencies that are asked may hold up.
+    #[serde(default)]
+    pub upstream: UpstreamSection,
     /// Clocks of the law.
     #[serde(default)]
     pub clocks: ClocksSection,
@@ -468,6 +473,7 @@ impl Config {
         self.retention.check(&mut found);
         self.audit.witnesses.check(&mut found);
         self.front_door.check(limits, &mut found);
+        self.upstream.check(limits, &mut found);
         found.unless(
             self.store.stall.is_none_or(|stall| stall >= Duration::from_millis(100)),
             "store.stall",
