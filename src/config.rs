@@ -16,6 +16,8 @@ mod rule_sets;
 mod security;
 #[cfg(test)]
 mod tests;
+mod upstream;
+mod verification;
 mod witness;
 
 use std::net::SocketAddr;
@@ -34,6 +36,8 @@ pub use self::front_door::FrontDoorSection;
 pub use self::retention::RetentionSection;
 pub use self::rule_sets::{RulesError, read_rule_sets};
 pub use self::security::SecuritySection;
+pub use self::upstream::UpstreamSection;
+pub use self::verification::VerificationSection;
 pub use self::witness::{WitnessConfig, WitnessSection, WitnessedLog};
 use crate::domain::agency::CreditCode;
 
@@ -76,6 +80,9 @@ pub struct Config {
     /// Verifications that are completed later.
     #[serde(default)]
     pub verification: VerificationSection,
+    /// What agencies that are asked may hold up.
+    #[serde(default)]
+    pub upstream: UpstreamSection,
     /// Clocks of the law.
     #[serde(default)]
     pub clocks: ClocksSection,
@@ -298,38 +305,6 @@ pub struct EligibilitySection {
     pub rules: Option<PathBuf>,
 }
 
-/// `[verification]`: when a registry is asked again.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct VerificationSection {
-    /// Time for one attempt.
-    #[serde(with = "duration")]
-    pub attempt: Duration,
-    /// Wait before the registry is asked again; doubled after each further attempt.
-    #[serde(with = "duration")]
-    pub first_retry: Duration,
-    /// Longest wait.
-    #[serde(with = "duration")]
-    pub longest_retry: Duration,
-    /// Age at which it is given up. A centre decides within 7 days (法律援助法 art 43).
-    #[serde(with = "duration")]
-    pub give_up_after: Duration,
-    /// Questions at once.
-    pub at_once: usize,
-}
-
-impl Default for VerificationSection {
-    fn default() -> Self {
-        Self {
-            attempt: Duration::from_secs(10),
-            first_retry: Duration::from_secs(30),
-            longest_retry: Duration::from_secs(3600),
-            give_up_after: Duration::from_secs(3 * 86_400),
-            at_once: 4,
-        }
-    }
-}
-
 /// `[clocks]`: the operator's own data, in the shape of the files in `data/`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -498,6 +473,7 @@ impl Config {
         self.retention.check(&mut found);
         self.audit.witnesses.check(&mut found);
         self.front_door.check(limits, &mut found);
+        self.upstream.check(limits, &mut found);
         found.unless(
             self.store.stall.is_none_or(|stall| stall >= Duration::from_millis(100)),
             "store.stall",

@@ -1,5 +1,6 @@
 //! What the gateway itself sends: questions to registries, messages to inboxes.
 
+pub mod breaker;
 pub mod courier;
 pub mod enquirer;
 pub mod inboxes;

@@ -44,7 +44,7 @@ use self::reload::{Refused, Reload, WatchedFiles};
 use self::remover::Remover;
 use self::routes::routes;
 pub use self::secrets::{SecretError, Secrets, read_body_keys};
-use self::settings::{acceptor_limits, call_limits, http_limits, patience, schedule};
+use self::settings::{acceptor_limits, call_limits, http_limits, patience, schedule, upstream_limits};
 pub use self::start_error::StartError;
 use self::tiles::Tiles;
 use self::witnesses::Witnesses;
@@ -195,7 +195,7 @@ impl Gateway {
         fault::end_point("start.released");
         let outbox = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
-        let peers = Peers::new(dialler.clone()).traced(traces.clone());
+        let peers = Peers::new(dialler.clone()).traced(traces.clone()).limited(upstream_limits(&config));
         let standby = config.store.standby().map(Standby::at).transpose()?;
         let index = SearchIndex::reading_from(config.store.search_index(), store.clone(), standby);
         let intake = Arc::new(Intake {
@@ -294,6 +294,7 @@ impl Gateway {
                 clock: clock.clone(),
                 calls,
                 attempts,
+                breakers: peers.breakers().clone(),
                 lease: config.delivery.lease,
                 in_force: Arc::clone(&in_force),
                 refused_files: Arc::clone(&refused_files),

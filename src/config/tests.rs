@@ -94,6 +94,29 @@ fn contradictions_of_the_front_door_are_refused_all_at_once_each_with_its_key() 
 }
 
 #[test]
+fn contradictions_of_what_registries_may_hold_up_are_refused_all_at_once_each_with_its_key() {
+    for (settings, keys) in [
+        ("failures = 0", vec!["upstream.failures"]),
+        ("pause = \"0s\"\nstalled_after = \"0s\"", vec!["upstream.pause", "upstream.stalled_after"]),
+        ("pause = \"31s\"", vec!["upstream.longest_pause"]),
+        ("stalled_after = \"61s\"", vec!["upstream.stalled_after"]),
+        ("questions_per_caller = 0", vec!["upstream.questions_per_caller"]),
+        ("questions = 128", vec!["upstream.questions_per_caller"]),
+    ] {
+        let error = load(&format!("{FILE}\n[upstream]\n{settings}\n"), &[]).unwrap_err();
+        for key in &keys {
+            assert!(error.contains(key), "{key} in {error}");
+        }
+        assert_eq!(error.lines().count(), keys.len(), "{error}");
+    }
+    let printed = load(FILE, &[]).unwrap().to_toml().unwrap();
+    let (_, upstream) = printed.split_once("[upstream]").unwrap();
+    for line in ["failures = 5", "pause = \"1s\"", "stalled_after = \"5s\"", "questions_per_caller = 128"] {
+        assert!(upstream.contains(line), "{line} in {printed}");
+    }
+}
+
+#[test]
 fn what_is_printed_is_what_is_in_force_and_reads_the_same() {
     let settings = "[limits]\ndrain = \"1500ms\"\n[front_door]\nresets = 7\n[findings]\nsilence = { on = false }\n\
                     [retention]\nkinds = { FEE_WAIVER = 120 }\n[audit.witnesses]\nstop_after = \"2h\"";

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tonic::transport::Channel;
 
+use super::breaker::{Breakers, UpstreamLimits};
 use crate::access::AgencyEndpoint;
 use crate::domain::agency::CreditCode;
 use crate::identity::dialler::{DialError, Dialler, Endpoint};
@@ -25,6 +26,7 @@ pub struct Peers {
     dialler: Dialler,
     traces: Traces,
     channels: Arc<Mutex<HashMap<Key, Channel>>>,
+    breakers: Breakers,
 }
 
 /// On whose behalf, to whom, where.
@@ -33,7 +35,15 @@ type Key = (CreditCode, CreditCode, AgencyEndpoint);
 impl Peers {
     /// Peers that are dialled with the gateway's own certificate.
     pub fn new(dialler: Dialler) -> Self {
-        Self { dialler, traces: Traces::default(), channels: Arc::default() }
+        let breakers = Breakers::new(UpstreamLimits::default(), dialler.clock().clone());
+        Self { dialler, traces: Traces::default(), channels: Arc::default(), breakers }
+    }
+
+    /// The same, asked within other limits.
+    #[must_use]
+    pub fn limited(self, limits: UpstreamLimits) -> Self {
+        let breakers = Breakers::new(limits, self.dialler.clock().clone());
+        Self { breakers, ..self }
     }
 
     /// The same, and calls to them are told of.
@@ -72,6 +82,11 @@ impl Peers {
     /// Who is told of calls.
     pub fn traces(&self) -> &Traces {
         &self.traces
+    }
+
+    /// Who may be asked now.
+    pub fn breakers(&self) -> &Breakers {
+        &self.breakers
     }
 
     /// The dialler, for a connection outside the channels.

@@ -14,6 +14,7 @@ pub(crate) use self::disclosure::withhold;
 pub(crate) use self::registers::{LowIncome, PovertyHousehold};
 use crate::access::Agency;
 use crate::audit::entry::keyed_digest;
+use crate::delivery::breaker::Failure;
 use crate::delivery::peers::{self, Peers};
 use crate::domain::agency::{AgencyKind, CreditCode};
 use crate::domain::eligibility::Programme;
@@ -139,10 +140,11 @@ pub(crate) fn question<R: Register>(
     R::question(envelope, query, echo_key.to_vec())
 }
 
-/// Asks `registry`.
+/// Asks `registry`, once: a question discloses whom it is about, so it is neither hedged nor sent again within a call.
 ///
 /// # Errors
-/// Why there is no usable answer: unreachable, an error, malformed, or about another person.
+/// Why there is no usable answer: not asked ([`crate::delivery::breaker`]), unreachable, an error, malformed, or about
+/// another person.
 pub(crate) async fn ask<R: Register>(
     peers: &Peers,
     registry: &Agency,
@@ -159,6 +161,7 @@ pub(crate) async fn ask<R: Register>(
         tracing::warn!(registry = %registry.code, %error, "registry cannot be dialled");
         NoAnswer::RegistryUnreachable
     })?;
+    let passage = peers.breakers().pass(asking.caller, registry.code, R::KEEPER)?;
     let client = RegistryServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
     let (echo_key, terms) = R::terms(&question);
     let mut request = tonic::Request::new(question);
@@ -167,6 +170,11 @@ pub(crate) async fn ask<R: Register>(
     peers::trace(&mut request, &trace);
     let started = Instant::now();
     let answered = tokio::time::timeout(time_left, R::call(client, request)).await;
+    let failure = match &answered {
+        Ok(answered) => Failure::of(answered.as_ref().err(), started.elapsed()),
+        Err(_) => Some(Failure::Silent(started.elapsed())),
+    };
+    passage.end(failure);
     let code = match &answered {
         Ok(Ok(_)) => tonic::Code::Ok,
         Ok(Err(status)) => status.code(),

@@ -44,6 +44,10 @@ vocabulary! {
     pub enum NoAnswer {
         /// It could not be reached, or did not answer in time.
         RegistryUnreachable => "REGISTRY_UNREACHABLE",
+        /// It was not asked: it has failed, and is left alone for a while.
+        CircuitOpen => "REGISTRY_CIRCUIT_OPEN",
+        /// It was not asked: too many questions are with it already, of this caller or in all.
+        TooManyQuestions => "REGISTRY_QUESTIONS_EXCEEDED",
         /// It answered with an error.
         RegistryError => "REGISTRY_ERROR",
         /// Its answer does not fit the question's form.

@@ -22,6 +22,7 @@ use crate::audit::entry::Entry;
 use crate::audit::log::Storage as _;
 use crate::audit::witnessed::{Standing, WitnessStanding};
 use crate::clock::Clock;
+use crate::delivery::breaker::Breakers;
 use crate::identity::acceptor::FrontDoorCounters;
 use crate::identity::credentials::Ends;
 use crate::store::{AuditLog, Store, StoreError};
@@ -45,6 +46,7 @@ pub(super) struct Sources {
     pub(super) clock: Clock,
     pub(super) calls: Arc<Calls>,
     pub(super) attempts: Arc<Attempts>,
+    pub(super) breakers: Breakers,
     /// How long a lease lasts: with its end it tells its age.
     pub(super) lease: Duration,
     pub(super) in_force: Arc<InForce>,
@@ -171,6 +173,7 @@ impl Sources {
         families.push(of_files(&self.refused_files));
         families.extend(self.calls.families());
         families.extend(self.attempts.families());
+        families.extend(self.breakers.families());
         families.extend(self.store.log_writes().families());
         families.extend(of_front_door(&self.front_door));
         families.extend(of_witnesses(&self.witnesses.borrow()));

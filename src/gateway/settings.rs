@@ -2,6 +2,7 @@
 
 use super::handles::Handles;
 use crate::config::Config;
+use crate::delivery::breaker::UpstreamLimits;
 use crate::delivery::courier::Schedule;
 use crate::delivery::enquirer::Patience;
 use crate::grpc::CallLimits;
@@ -89,5 +90,17 @@ pub(super) fn patience(config: &Config) -> Patience {
         longest_retry: verification.longest_retry,
         give_up_after: verification.give_up_after,
         at_once: verification.at_once,
+    }
+}
+
+pub(super) fn upstream_limits(config: &Config) -> UpstreamLimits {
+    let upstream = &config.upstream;
+    UpstreamLimits {
+        failures: upstream.failures,
+        pause: upstream.pause,
+        longest_pause: upstream.longest_pause,
+        stalled_after: upstream.stalled_after,
+        questions: upstream.questions,
+        questions_per_caller: upstream.questions_per_caller,
     }
 }

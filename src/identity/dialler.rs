@@ -115,6 +115,11 @@ impl Dialler {
         });
     }
 
+    /// The clock that decides on validity periods.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     fn verifier(&self, expected: CreditCode) -> PartnerVerifier {
         PartnerVerifier {
             chain: self.credentials.load().server_verifier(),

@@ -43,7 +43,7 @@ impl Standby {
             match outcome {
                 Ok(Ok(())) => tracing::info!("searches read from the standby again"),
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "searches read from the primary: the standby is away")
+                    tracing::warn!(%error, "searches read from the primary: the standby is away");
                 }
                 Err(_) => tracing::warn!("searches read from the primary: the standby is behind or away"),
             }

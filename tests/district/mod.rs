@@ -790,7 +790,7 @@ impl AdmissionPolicy for LetsAllIn {
 #[derive(Clone, Default)]
 pub(crate) struct CountingRegistry {
     asked: Arc<AtomicUsize>,
-    stand: Arc<Mutex<Option<Stand>>>,
+    pub(crate) stand: Arc<Mutex<Option<Stand>>>,
 }
 
 impl CountingRegistry {

@@ -187,9 +187,11 @@ answers!(LowIncomeAnswer, PovertyHouseholdAnswer);
 fn result_without_answer(why: NoAnswer) -> proto::VerificationResult {
     match why {
         NoAnswer::SubjectMismatch => proto::VerificationResult::Ambiguous,
-        NoAnswer::RegistryUnreachable | NoAnswer::RegistryError | NoAnswer::RegistryAnswerMalformed => {
-            proto::VerificationResult::Unavailable
-        }
+        NoAnswer::RegistryUnreachable
+        | NoAnswer::CircuitOpen
+        | NoAnswer::TooManyQuestions
+        | NoAnswer::RegistryError
+        | NoAnswer::RegistryAnswerMalformed => proto::VerificationResult::Unavailable,
     }
 }
 
