@@ -72,3 +72,14 @@ impl AgreementService for Agreements {
         self.0.look_up::<ExplainAgreement>(request).await
     }
 }
+
+/// How the requests of these methods are read.
+#[cfg(any(test, fuzzing))]
+pub(super) const READERS: &[super::fuzzing::Reader] = &[
+    super::fuzzing::reader::<PutAgreement>(),
+    super::fuzzing::reader::<ApproveAgreement>(),
+    super::fuzzing::reader::<EndAgreement>(),
+    super::fuzzing::reader::<GetAgreement>(),
+    super::fuzzing::reader::<ListAgreements>(),
+    super::fuzzing::reader::<ExplainAgreement>(),
+];

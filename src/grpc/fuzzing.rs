@@ -15,7 +15,8 @@ use super::page::PageToken;
 use super::proto;
 use super::wire::{Surroundings, answer_fits, content, response, shanghai_day};
 use super::{
-    attachment, audit, deliveries, eligibility, exchange, exchange_views, pull, verification, watch,
+    agreement, attachment, audit, deliveries, eligibility, exchange, exchange_views, pull, verification,
+    watch,
 };
 use crate::access::Method;
 use crate::audit::entry::PseudonymKey;
@@ -55,6 +56,7 @@ fn readers() -> Vec<Reader> {
         of_exchanges,
         attachment::READERS,
         audit::READERS,
+        agreement::READERS,
     ]
     .concat()
 }
