@@ -308,6 +308,30 @@ mod tests {
     }
 
     #[test]
+    fn who_can_name_no_unit_has_the_purpose_of_an_agreement_that_asks_for_none() {
+        let agreement = |id: &str, purpose: &str, more: &str| {
+            format!(
+                "[[agreement]]\nid = \"{id}\"\nversion = 1\ncaller = \"{CENTRE}\"\nmethods = [\"GetTile\"]\n\
+                 purposes = [\"{purpose}\"]\nfrom = \"2026-01-01\"\nuntil = \"2026-12-31\"\n{more}"
+            )
+        };
+        let agency = format!(
+            "[[agency]]\ncode = \"{CENTRE}\"\nname = \"centre\"\nkind = \"legal-aid-centre\"\nregion = \"331004\"\n"
+        );
+        let text = agency
+            + &agreement("A", "OF_A_UNIT", "unit = \"LA-01\"\n")
+            + &agreement("B", "LISTED", "operators = \"listed\"\n")
+            + &agreement("C", "AUDIT", "");
+        let directory = Directory::parse(&text).unwrap();
+        let purpose = directory.purpose_of(
+            &CreditCode::parse(CENTRE).unwrap(),
+            Method::GetTile,
+            "2026-06-01".parse().unwrap(),
+        );
+        assert_eq!(purpose.unwrap().as_str(), "AUDIT");
+    }
+
+    #[test]
     fn the_operators_methods_are_for_operators_only() {
         let mut file = DirectoryFile {
             agencies: directory().agencies.into_values().collect(),

@@ -474,7 +474,7 @@ impl Gateway {
         }
         fault::end_point("drain.finished");
         // Its admission policy holds the log; the writer ends with the log's last holder.
-        let _ = self.watcher.await;
+        let _ = within(self.watcher).await;
         drop((self.reload, self.log));
         // Calls that were aborted may hold the log for a moment longer.
         let _ = tokio::time::timeout(drain, self.writer).await;

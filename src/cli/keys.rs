@@ -146,6 +146,13 @@ impl Reseal {
         store.close().await;
         let retired = self.retire && keys.has_earlier();
         if retired {
+            // Another may have been put in while bodies were sealed anew; it is in no other place than the file.
+            if read_body_keys(&config.keys.body)?.fingerprints() != keys.fingerprints() {
+                bail!(
+                    "{} has changed meanwhile: no key was taken out; run this again",
+                    config.keys.body.display()
+                );
+            }
             let kept = keys.retire_earlier();
             key_file::replace(&config.keys.body, &*kept.encode())
                 .with_context(|| format!("cannot write {}", config.keys.body.display()))?;

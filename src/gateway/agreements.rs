@@ -5,6 +5,7 @@ use std::time::Duration;
 use data_encoding::HEXLOWER;
 use thiserror::Error;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::access::{Agreement, Agreements};
 use crate::audit::entry::{AgreementChange as Told, Entry, Phase, Salt};
@@ -20,6 +21,9 @@ use crate::store::{
 
 /// How often the database is asked whether the agreements have changed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long another gateway is waited for.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How soon it is looked again whether another gateway is done with its own file.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
@@ -41,6 +45,11 @@ pub enum AgreementsError {
         /// The version.
         version: u32,
     },
+    /// Another gateway compares its own file, and does not come to an end.
+    #[error(
+        "another gateway is taking in agreements, and does not come to an end: is it stalled, or its host gone?"
+    )]
+    Busy,
     /// What is taken in is to be an entry, and the log takes none.
     #[error("the audit log cannot be written: is the disk full, or the database read-only?")]
     Unwritable,
@@ -55,6 +64,13 @@ pub enum AgreementsError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl AgreementsError {
+    /// Whether it may go better the next time, with the same file.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::Busy | Self::Unwritable | Self::Store(_))
+    }
 }
 
 /// What takes in.
@@ -80,9 +96,11 @@ pub(super) struct Unknown {
 impl Intaking {
     /// What of the file's agreements is new to the database, or of a higher version. What has ended stays ended.
     pub(super) async fn compare(&self, file: &Agreements) -> Result<Unknown, AgreementsError> {
+        let begun = Instant::now();
         let duty = loop {
             match self.store.take_duty("agreements").await? {
                 Some(duty) => break duty,
+                None if begun.elapsed() > PATIENCE => return Err(AgreementsError::Busy),
                 None => tokio::time::sleep(TRY_AGAIN).await,
             }
         };

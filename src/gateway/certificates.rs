@@ -38,6 +38,11 @@ impl InForce {
         }
     }
 
+    /// Whether what is in force of this kind and name has ended, too.
+    pub(super) fn has_ended(&self, end: &End, now: Timestamp) -> bool {
+        self.ends.load().iter().any(|held| held.of == end.of && held.name == end.name && held.at < now)
+    }
+
     /// Takes others in their place.
     pub(super) fn replace(&self, credentials: &Credentials, own: PeerCertificate) {
         self.own.store(Arc::new(own));

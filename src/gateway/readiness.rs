@@ -33,7 +33,9 @@ pub(super) async fn keep(
     loop {
         let obstacle = if *stopped.borrow() {
             Some(DRAINING)
-        } else if store.log_writes().is_failing() && store.try_write().await.is_err() {
+        } else if (store.log_writes().is_failing() || store.log_writes().is_away())
+            && store.try_write().await.is_err()
+        {
             Some(LOG_FAILS)
         } else if witnesses.borrow_and_update().stopped {
             Some(WITNESSES_LAG)

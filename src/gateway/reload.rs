@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::StartError;
-use super::agreements::Intaking;
+use super::agreements::{AgreementsError, Intaking};
 use super::certificates::InForce;
 use super::files::{read_credentials, read_directory, read_rules};
 use super::secrets::read_body_keys;
@@ -24,12 +24,18 @@ use crate::delivery::peers::Peers;
 use crate::domain::eligibility::RuleSets;
 use crate::grpc::AgreementBook;
 use crate::identity::acceptor::Acceptor;
-use crate::identity::credentials::Ends;
+use crate::identity::credentials::{End, Ends};
 use crate::identity::dialler::Dialler;
 use crate::store::{BodyKeys, Sealer};
 
 /// How often files are looked at. A change is read once it has stood for one look.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How soon agreements are taken in again that the database did not take.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often connections that go out are looked at though no file has changed.
+const JUDGE_EVERY: Duration = Duration::from_secs(60);
 
 /// Files that are read together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +147,10 @@ impl Reload {
         let (credentials, own) = read_credentials(&self.config)?;
         // Read all the same at start, where there is nothing better in force.
         let now = self.clock.now();
-        if let Some(ended) = credentials.ends().iter().find(|end| end.at < now && end.of != Ends::Authority) {
+        // What had ended before stands in nobody's way: a list of one authority must not hold up that of another.
+        let is_worse =
+            |end: &&End| end.at < now && end.of != Ends::Authority && !self.in_force.has_ended(end, now);
+        if let Some(ended) = credentials.ends().iter().find(is_worse) {
             return Err(StartError::Ended {
                 what: ended.of.as_str(),
                 name: ended.name.clone(),
@@ -174,10 +183,13 @@ impl Reload {
     /// Agreements that are new, or of a higher version, are taken into the database.
     async fn read_directory(&self) -> Result<(), StartError> {
         let read = read_directory(&self.config)?;
-        let unknown = self.intaking.compare(read.agreements()).await?;
-        self.directory.rcu(|current| current.with_agencies_of(&read));
-        self.judge_again();
-        self.intaking.take_in(unknown).await?;
+        let compared = self.intaking.compare(read.agreements()).await;
+        // Whoever is suspended is out also while the database does not answer.
+        if compared.as_ref().err().is_none_or(AgreementsError::may_pass) {
+            self.directory.rcu(|current| current.with_agencies_of(&read));
+            self.judge_again();
+        }
+        self.intaking.take_in(compared?).await?;
         self.agreements.read_again().await?;
         Ok(())
     }
@@ -200,6 +212,7 @@ impl Reload {
         let mut stop = std::pin::pin!(stop);
         let mut beat = interval(LOOK_EVERY);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut judged, mut again) = (Instant::now(), None);
         loop {
             tokio::select! {
                 () = &mut stop => return,
@@ -214,9 +227,19 @@ impl Reload {
             // The files that it looks at are lost with a look that panicked; the gateway ends then.
             let Ok((looked, changed)) = looked.await else { return };
             files = looked;
-            for part in changed {
+            let due = again.take_if(|at| *at <= Instant::now()).map(|_| Part::Directory);
+            for part in changed.into_iter().chain(due) {
                 // Said, and noted, where it is read.
-                let _ = self.part(part).await;
+                let read = self.part(part).await;
+                // What the database did not take is not in the file's way.
+                if matches!(read, Err(StartError::Agreements(error)) if error.may_pass()) {
+                    again = Some(Instant::now() + TRY_AGAIN);
+                }
+            }
+            // Days end on which keys are in force, and certificates do.
+            if judged.elapsed() >= JUDGE_EVERY {
+                judged = Instant::now();
+                self.dialler.judge_again();
             }
             self.in_force.warn(self.clock.now());
         }

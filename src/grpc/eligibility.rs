@@ -158,10 +158,13 @@ async fn ask_low_income(
         ask::<LowIncome>(intake, call, task, Method::VerifyLowIncome, proto::Kind::LowIncomeQuery, query)
             .await?;
     let register = proto::RegisterAsked { programmes: programmes_on_wire, ..register };
-    let standings = told.map(|told| match told.is_withheld(AnswerField::Programmes) {
-        // That a programme is not told of does not mean that the household has none.
-        true => programmes.iter().map(|programme| (*programme, Standing::Unknown)).collect(),
-        false => standings(programmes, &told.answer),
+    let standings = told.map(|told| {
+        match told.answer.programmes.is_empty() && told.is_withheld(AnswerField::Programmes) {
+            // That a programme is not told of does not mean that the household has none. Where only what nobody asked about was
+            // left out, what was asked is told of.
+            true => programmes.iter().map(|programme| (*programme, Standing::Unknown)).collect(),
+            false => standings(programmes, &told.answer),
+        }
     });
     Ok(Some((standings.unwrap_or_default(), register)))
 }

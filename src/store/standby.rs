@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::database::sql;
 use super::{Store, StoreError, postgres, signed};
@@ -37,7 +37,9 @@ impl Standby {
     /// The standby's tables, once they hold the first `size` entries of the log and all that was done with them: whatever
     /// changes an entry later, an erasure or a pruning, has an entry of its own. `None` when that takes too long.
     pub(super) async fn with(&self, size: u64) -> Option<&Store> {
-        let outcome = timeout(CATCHING_UP, self.catches_up(size)).await;
+        // One that was late is not waited for again by every search.
+        let patience = if self.is_late.load(Ordering::Relaxed) { LOOK_EVERY * 3 } else { CATCHING_UP };
+        let outcome = timeout(patience, self.catches_up(size)).await;
         let is_late = !matches!(outcome, Ok(Ok(())));
         if self.is_late.swap(is_late, Ordering::Relaxed) != is_late {
             match outcome {
@@ -52,15 +54,10 @@ impl Standby {
     }
 
     async fn catches_up(&self, size: u64) -> Result<(), StoreError> {
-        let begun = Instant::now();
         loop {
             let row = sql("SELECT 1 FROM audit_head WHERE size >= $1").bind(signed(size));
             if row.fetch_optional(&self.store.readers).await?.is_some() {
                 return Ok(());
-            }
-            // One that was late is not waited for again by every search.
-            if self.is_late.load(Ordering::Relaxed) && begun.elapsed() > LOOK_EVERY {
-                return Err(sqlx::Error::PoolTimedOut.into());
             }
             sleep(LOOK_EVERY).await;
         }

@@ -120,7 +120,7 @@ impl Directory {
     /// # Errors
     /// [`Condition::Method`] or [`Condition::InForce`].
     pub fn purpose_of(&self, caller: &CreditCode, method: Method, on: Date) -> Result<&PurposeCode, Denial> {
-        let allowed = self.decide(&Question { is_early: true, ..Question::new(caller, method, None, on) })?;
+        let allowed = self.decide(&Question::new(caller, method, None, on))?;
         allowed.purposes.first().ok_or(Denial::none())
     }
 

@@ -65,6 +65,7 @@ impl Sending for ExportEvidence {
         let caller = call.caller();
         let found = intake.store.exchange(&task.exchange, &caller).await.map_err(failed)?;
         let found = found.ok_or(Refusal::NotFound)?;
+        facts.kind = Some(found.kind);
         facts.of_found(if found.sender == caller { found.recipient } else { found.sender });
         task.party = Some(caller);
         Ok(())
