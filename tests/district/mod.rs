@@ -759,10 +759,22 @@ pub(crate) struct Stand {
     _server: JoinHandle<()>,
 }
 
+/// Takes an address that was free when it was chosen; somebody's call out may have it for a moment since.
+async fn bind(address: SocketAddr) -> TcpListener {
+    let begun = std::time::Instant::now();
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(10), "{address}: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 pub(crate) async fn stand(profile: &Profile, listen: SocketAddr, routes: Routes, clock: Clock) -> Stand {
     let acceptor =
         Acceptor::new(&profile.credentials().unwrap(), Arc::new(LetsAllIn), AcceptorLimits::default(), clock);
-    let listener = TcpListener::bind(listen).await.unwrap();
+    let listener = bind(listen).await;
     let (stop, mut stopped) = watch::channel(());
     let until = async move {
         let _ = stopped.changed().await;
