@@ -99,7 +99,7 @@ pub(crate) fn keys(folder: &Path) -> KeysSection {
     KeysSection { log, body, pseudonym, pseudonym_earlier: Vec::new() }
 }
 
-/// What has no default, and room for all idle connections that are held: else the figures are those of a gateway as it comes.
+/// What has no default, and room for all connections that are held and all calls of one caller: else the figures are those of a gateway as it comes.
 fn config(certificates: &Certificates, listen: Option<SocketAddr>) -> String {
     format!(
         r#"[gateway]
@@ -119,6 +119,9 @@ body = "body.key"
 pseudonym = "pseudonym.key"
 [front_door]
 connections_per_agency = 1024
+[upstream]
+questions = 1024
+questions_per_caller = 512
 "#,
         agency = Party::Gateway.code(),
         listen = listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into()),

@@ -78,6 +78,10 @@ pub(crate) enum Subject {
     Proxy,
     /// The gateway.
     Gateway,
+    /// The bare proxy, with four times the calls in flight.
+    ProxyBusy,
+    /// The gateway, with four times the calls in flight.
+    GatewayBusy,
     /// The bare echo, of a submission.
     EchoSubmit,
     /// The gateway, of a submission: stored, encrypted, in the outbox, audited.
@@ -89,14 +93,25 @@ pub(crate) enum Subject {
 }
 
 impl Subject {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Echo, Self::Proxy, Self::Gateway, Self::EchoSubmit, Self::Submit, Self::OneByOne, Self::Batch];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Echo,
+        Self::Proxy,
+        Self::Gateway,
+        Self::ProxyBusy,
+        Self::GatewayBusy,
+        Self::EchoSubmit,
+        Self::Submit,
+        Self::OneByOne,
+        Self::Batch,
+    ];
 
     pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::Echo => "bare echo",
             Self::Proxy => "bare proxy",
             Self::Gateway => "gateway VerifyLowIncome",
+            Self::ProxyBusy => "bare proxy, four times the calls",
+            Self::GatewayBusy => "gateway VerifyLowIncome, four times the calls",
             Self::EchoSubmit => "bare echo of a submission",
             Self::Submit => "gateway SubmitExchange",
             Self::OneByOne => "gateway VerifyLowIncome, one by one",
@@ -106,7 +121,12 @@ impl Subject {
 
     const fn work(self) -> Work {
         match self {
-            Self::Echo | Self::Proxy | Self::Gateway | Self::OneByOne => Work::Verify,
+            Self::Echo
+            | Self::Proxy
+            | Self::Gateway
+            | Self::ProxyBusy
+            | Self::GatewayBusy
+            | Self::OneByOne => Work::Verify,
             Self::EchoSubmit | Self::Submit => Work::Submit,
             Self::Batch => Work::Batch,
         }
@@ -115,13 +135,14 @@ impl Subject {
     /// The load that it is under when the others are under `load`.
     const fn load(self, load: Load) -> Load {
         match self {
+            Self::ProxyBusy | Self::GatewayBusy => Load { calls: load.calls * 4, ..load },
             Self::OneByOne | Self::Batch => Load { connections: 1, calls: 1, ..load },
             _ => load,
         }
     }
 
     const fn is_the_gateways(self) -> bool {
-        matches!(self, Self::Gateway | Self::Submit | Self::OneByOne | Self::Batch)
+        matches!(self, Self::Gateway | Self::GatewayBusy | Self::Submit | Self::OneByOne | Self::Batch)
     }
 }
 
@@ -249,7 +270,7 @@ async fn bench(arguments: &Arguments) -> Result<()> {
             }
             let figures = house.measure(subject, arguments.load).await?;
             eprintln!(
-                "round {}/{} {:35} {:8.0} requests/s  p50 {:6} µs  p99 {:6} µs",
+                "round {}/{} {:45} {:8.0} requests/s  p50 {:6} µs  p99 {:6} µs",
                 number + 1,
                 arguments.rounds,
                 subject.title(),
@@ -317,10 +338,8 @@ impl House {
     async fn measure(&mut self, subject: Subject, load: Load) -> Result<Figures> {
         let server = match subject {
             Subject::Echo | Subject::EchoSubmit => &self.echo,
-            Subject::Proxy => &self.proxy,
-            Subject::Gateway | Subject::Submit | Subject::OneByOne | Subject::Batch => {
-                self.gateway.as_ref().context("the gateway was not started")?
-            }
+            Subject::Proxy | Subject::ProxyBusy => &self.proxy,
+            _ => self.gateway.as_ref().context("the gateway was not started")?,
         };
         let cpu_before = server.cpu_us();
         let outcome = processes::load(server, &self.certificates, subject.work(), subject.load(load))

@@ -52,9 +52,10 @@ pub(crate) struct LoadShape {
 
 impl Report {
     pub(crate) fn new(rounds: Vec<Round>, load: LoadShape, message: Sizes, machine: Machine) -> Self {
-        const RATIOS: [(&str, Subject, Subject); 5] = [
+        const RATIOS: [(&str, Subject, Subject); 6] = [
             ("proxy_over_echo", Subject::Proxy, Subject::Echo),
             ("verify_over_bare_proxy", Subject::Gateway, Subject::Proxy),
+            ("verify_over_bare_proxy_busy", Subject::GatewayBusy, Subject::ProxyBusy),
             ("verify_over_echo", Subject::Gateway, Subject::Echo),
             ("submit_over_echo", Subject::Submit, Subject::EchoSubmit),
             ("batch_over_one_by_one", Subject::Batch, Subject::OneByOne),

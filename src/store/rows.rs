@@ -47,14 +47,14 @@ macro_rules! rows {
 const WRITE: &str = rows!("", "");
 const WRITE_AND_COMMIT: &str = rows!("BEGIN IMMEDIATE; ", "; COMMIT");
 
-/// A JSON array of strings that hold nothing to escape: letters and digits.
+/// A JSON array of strings that hold nothing to escape: letters, digits and signs.
 #[derive(Default)]
-struct Array(String);
+pub(super) struct Array(String);
 
 impl Array {
     /// Adds an element: `text`, then each number in 20 digits. (A batch writes a thousand of them; the formatting
     /// machinery takes several times as long, most of it for the zeros.)
-    fn push(&mut self, text: &str, numbers: &[u64]) {
+    pub(super) fn push(&mut self, text: &str, numbers: &[u64]) {
         self.0.push_str(if self.0.is_empty() { "[\"" } else { ",\"" });
         self.0.push_str(text);
         for number in numbers {
@@ -71,7 +71,7 @@ impl Array {
         self.0.push('"');
     }
 
-    fn close(self) -> String {
+    pub(super) fn close(self) -> String {
         if self.0.is_empty() { "[]".to_owned() } else { self.0 + "]" }
     }
 }
