@@ -195,7 +195,10 @@ authorities = "{authorities}"
 # warn_before_days = 30             # before a certificate or a revocation list ends
 
 [store]
-database = "gateway.db"             # or "postgres://user@host/database", which several gateways may share
+database = "gateway.db"             # or "postgres://user@host/database?sslmode=verify-full&sslrootcert=tls/database-ca.crt",
+                                    # which several gateways may share; sslcert= and sslkey= name the gateway's own
+# standby = "postgres://…"            # a hot standby of that, from which searches of the audit log read
+# trusted_network = false             # true: the network to these servers is protected by other means than TLS
 
 [keys]
 log = "keys/log.key"                # or "credential:NAME", as systemd's LoadCredential= hands it over; [tls] too

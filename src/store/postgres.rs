@@ -1,9 +1,9 @@
 //! PostgreSQL: several gateways on one database.
 
+mod connecting;
 mod partitions;
 mod turn;
 
-use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -11,6 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::time::timeout;
 
+use self::connecting::{options, unreachable};
 pub(super) use self::partitions::make_ahead;
 pub(super) use self::turn::{Turn, head};
 use super::StoreError;
@@ -150,22 +151,12 @@ fn pool(most: u32) -> PgPoolOptions {
         .max_lifetime(None)
 }
 
-fn options(server: &Postgres) -> Result<PgConnectOptions, StoreError> {
-    let options =
-        PgConnectOptions::from_str(server.expose()).map_err(|source| unreachable(server, source))?;
-    Ok(options.application_name("legal-aid-gateway"))
-}
-
 fn of_readers(server: &Postgres) -> Result<PgConnectOptions, StoreError> {
     Ok(options(server)?.options([
         ("default_transaction_read_only", "on".to_owned()),
         ("statement_timeout", millis(READ_TIMEOUT)),
         ("idle_in_transaction_session_timeout", millis(READ_TIMEOUT)),
     ]))
-}
-
-fn unreachable(server: &Postgres, source: sqlx::Error) -> StoreError {
-    StoreError::Connect { server: server.to_string(), source }
 }
 
 fn millis(duration: Duration) -> String {
