@@ -33,7 +33,7 @@ use self::credential::Folders;
 pub use self::database::{Database, Postgres};
 pub use self::findings::FindingsSection;
 pub use self::front_door::FrontDoorSection;
-pub use self::retention::RetentionSection;
+pub use self::retention::{Detached, RetentionSection};
 pub use self::rule_sets::{RulesError, read_rule_sets};
 pub use self::security::SecuritySection;
 pub use self::upstream::UpstreamSection;

@@ -287,6 +287,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # months = 36
 # kinds = {{ FEE_WAIVER = 120 }}
 # methods = {{ SubmitExchange = 60 }}
+# detached = "drop"                 # or "keep": with PostgreSQL, partitions of the log that a pruning has taken out of it
 
 [metrics]
 # listen = "127.0.0.1:9464"         # GET /metrics for Prometheus, GET /ready for balancers; off unless set

@@ -12,6 +12,7 @@ mod database;
 #[cfg(test)]
 mod databases_in_tests;
 mod deliveries;
+mod detached;
 mod effect;
 mod events;
 mod exchanges;
@@ -58,9 +59,10 @@ pub use self::lock::DatabaseLock;
 pub use self::node::{Duty, NodeLock, Orphanage};
 pub use self::outbox::{OutboxChange, OutboxFigures, OutboxFilter, OutboxRecord};
 pub use self::outcomes::Claim;
+pub use self::postgres::EntryPartition;
 pub use self::quotas::{QuotaPeriod, QuotaUse, QuotaWindow};
 pub use self::removals::{
-    NewRemoval, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep, Standing,
+    Detaching, NewRemoval, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep, Standing,
 };
 pub use self::reseal::Resealed;
 pub use self::scan::Extent;

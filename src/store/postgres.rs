@@ -12,7 +12,8 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::time::timeout;
 
 use self::connecting::{options, unreachable};
-pub(super) use self::partitions::make_ahead;
+pub use self::partitions::EntryPartition;
+pub(super) use self::partitions::{detach, drop_detached, entry_partitions, is_detachable, make_ahead, tell};
 pub(super) use self::turn::{Turn, head};
 use super::StoreError;
 use super::database::Pool;
@@ -86,8 +87,13 @@ pub(super) async fn open_snapshot(server: &Postgres) -> Result<Pool, StoreError>
         .connect_with(options(server)?)
         .await
         .map_err(|source| unreachable(server, source))?;
-    // One connection, one read transaction.
-    sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&readers).await?;
+    // One connection, one read transaction. No partition is detached while it lasts: the rows would be gone from it, and what says so
+    // would not be in it.
+    sqlx::raw_sql(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE ONLY audit_entries IN ACCESS SHARE MODE",
+    )
+    .execute(&readers)
+    .await?;
     Ok(Pool::Postgres(readers))
 }
 
@@ -201,5 +207,6 @@ fn migrations() -> Migrator {
     Migrator::with_migrations(vec![
         step(15, "gateway", include_str!("../../migrations/postgres/0015_gateway.sql")),
         step(16, "agreements", include_str!("../../migrations/postgres/0016_agreements.sql")),
+        step(17, "detached", include_str!("../../migrations/postgres/0017_detached.sql")),
     ])
 }
