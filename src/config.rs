@@ -33,7 +33,7 @@ use self::credential::Folders;
 pub use self::database::{Database, Postgres};
 pub use self::findings::FindingsSection;
 pub use self::front_door::FrontDoorSection;
-pub use self::retention::RetentionSection;
+pub use self::retention::{Detached, RetentionSection};
 pub use self::rule_sets::{RulesError, read_rule_sets};
 pub use self::security::SecuritySection;
 pub use self::upstream::UpstreamSection;
@@ -157,6 +157,10 @@ pub struct StoreSection {
     /// The `postgres://` URL of a hot standby of the database, from which searches read what they have found.
     #[serde(default)]
     standby: Option<Database>,
+    /// The network to the database's servers is protected by other means than TLS, so that less than `sslmode=verify-full` is
+    /// taken.
+    #[serde(default)]
+    trusted_network: bool,
     /// How long a gateway may stall with the log in hand, where several write it; then another takes its turn, and its batch is
     /// void.
     #[serde(default, with = "duration::optional")]
@@ -170,6 +174,17 @@ impl StoreSection {
             Some(Database::Postgres(server)) => Some(server),
             _ => None,
         }
+    }
+
+    /// Tells the servers what stands beside their URLs, and has `find` say where the files are that those name.
+    fn complete(&mut self, find: impl Fn(&Path) -> Result<PathBuf, String>) -> Result<(), String> {
+        for database in std::iter::once(&mut self.database).chain(&mut self.standby) {
+            let Database::Postgres(server) = database else { continue };
+            *server = server.clone().over_trusted_network(self.trusted_network);
+            server.set_stall(self.stall.unwrap_or_else(|| server.stall()));
+            server.find_files(&find)?;
+        }
+        Ok(())
     }
 
     /// Where the search index lies: where the configuration says; otherwise beside the SQLite file, under its name with
@@ -431,9 +446,8 @@ impl Config {
         let folders = Folders::of(path, &environment);
         let mut config: Self = load_table(path, environment)?;
         config.store.search_index = Some(config.store.search_index());
-        if let (Database::Postgres(server), Some(stall)) = (&mut config.store.database, config.store.stall) {
-            server.set_stall(stall);
-        }
+        let no_credential = |name| ConfigError::NoCredential { path: path.to_owned(), name };
+        config.store.complete(|file| folders.find(file)).map_err(no_credential)?;
         let tls = &mut config.tls;
         let keys = &mut config.keys;
         for file in [
@@ -459,9 +473,7 @@ impl Config {
         .chain(&mut config.clocks.rules)
         .chain(&mut config.clocks.holidays)
         {
-            *file = folders
-                .find(file)
-                .map_err(|name| ConfigError::NoCredential { path: path.to_owned(), name })?;
+            *file = folders.find(file).map_err(no_credential)?;
         }
         config.check().map_err(|found| ConfigError::Contradiction { path: path.to_owned(), found })?;
         Ok(config)

@@ -195,7 +195,10 @@ authorities = "{authorities}"
 # warn_before_days = 30             # before a certificate or a revocation list ends
 
 [store]
-database = "gateway.db"             # or "postgres://user@host/database", which several gateways may share
+database = "gateway.db"             # or "postgres://user@host/database?sslmode=verify-full&sslrootcert=tls/database-ca.crt",
+                                    # which several gateways may share; sslcert= and sslkey= name the gateway's own
+# standby = "postgres://…"            # a hot standby of that, from which searches of the audit log read
+# trusted_network = false             # true: the network to these servers is protected by other means than TLS
 
 [keys]
 log = "keys/log.key"                # or "credential:NAME", as systemd's LoadCredential= hands it over; [tls] too
@@ -284,6 +287,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # months = 36
 # kinds = {{ FEE_WAIVER = 120 }}
 # methods = {{ SubmitExchange = 60 }}
+# detached = "drop"                 # or "keep": with PostgreSQL, partitions of the log that a pruning has taken out of it
 
 [metrics]
 # listen = "127.0.0.1:9464"         # GET /metrics for Prometheus, GET /ready for balancers; off unless set

@@ -12,6 +12,7 @@ mod database;
 #[cfg(test)]
 mod databases_in_tests;
 mod deliveries;
+mod detached;
 mod effect;
 mod events;
 mod exchanges;
@@ -58,9 +59,10 @@ pub use self::lock::DatabaseLock;
 pub use self::node::{Duty, NodeLock, Orphanage};
 pub use self::outbox::{OutboxChange, OutboxFigures, OutboxFilter, OutboxRecord};
 pub use self::outcomes::Claim;
+pub use self::postgres::EntryPartition;
 pub use self::quotas::{QuotaPeriod, QuotaUse, QuotaWindow};
 pub use self::removals::{
-    NewRemoval, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep, Standing,
+    Detaching, NewRemoval, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep, Standing,
 };
 pub use self::reseal::Resealed;
 pub use self::scan::Extent;
@@ -135,6 +137,40 @@ pub enum StoreError {
         server: String,
         /// Why.
         source: sqlx::Error,
+    },
+    /// TLS to the PostgreSQL server failed.
+    #[error("cannot connect to {server} over TLS: {source}; {remedy}")]
+    ConnectTls {
+        /// The server, without what is secret.
+        server: String,
+        /// Why.
+        source: sqlx::Error,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Nothing would prove who the PostgreSQL server is, on a way that leaves this machine.
+    #[error(
+        "{server} is on another machine, and sslmode={mode} does not prove who answers there: add \
+         ?sslmode=verify-full&sslrootcert=FILE to the URL; where the network between is protected by other means (a tunnel of \
+         its own), say store.trusted_network = true, or --trusted-network on a command that takes the URL"
+    )]
+    Unproven {
+        /// The server, without what is secret.
+        server: String,
+        /// The mode that the URL asks for, or that it is by default.
+        mode: &'static str,
+    },
+    /// A file that a URL names for TLS cannot be used.
+    #[error("{parameter} of {server} names {path}: {source}")]
+    ServerFile {
+        /// The server, without what is secret.
+        server: String,
+        /// The URL's parameter.
+        parameter: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// The PostgreSQL server was away when it was last looked for.
     #[error("the PostgreSQL server is away")]

@@ -109,6 +109,24 @@ impl IndexRanges {
         true
     }
 
+    /// Takes the first out: at most so many indexes in at most so many ranges, of each at least one.
+    #[must_use]
+    pub fn take_first(&mut self, most: u64, most_ranges: usize) -> Self {
+        let (mut taken, mut left) = (Vec::new(), most.max(1));
+        let mut ranges = std::mem::take(&mut self.0).into_iter();
+        while left > 0
+            && taken.len() < most_ranges.max(1)
+            && let Some((first, last)) = ranges.next()
+        {
+            let end = last.min(first + (left - 1));
+            taken.push((first, end));
+            left -= end - first + 1;
+            self.0.extend((end < last).then_some((end + 1, last)));
+        }
+        self.0.extend(ranges);
+        Self(taken)
+    }
+
     /// First and last index of each range, in order.
     pub fn ranges(&self) -> &[(u64, u64)] {
         &self.0
@@ -235,6 +253,7 @@ mod tests {
         fn ranges_are_the_sets_that_they_stand_for(
             one in prop::collection::btree_set(0u64..60, 0..40),
             other in prop::collection::btree_set(0u64..60, 0..40),
+            (most, most_ranges) in (1u64..20, 1usize..6),
         ) {
             let (a, b): (IndexRanges, IndexRanges) = (one.iter().copied().collect(), other.iter().copied().collect());
             let left: IndexRanges = one.difference(&other).copied().collect::<BTreeSet<_>>().into_iter().collect();
@@ -246,7 +265,14 @@ mod tests {
                 prop_assert_eq!(joined, a.clone());
             }
             prop_assert!((0..60).all(|index| a.contains(index) == one.contains(&index)));
-            prop_assert_eq!(a.to_string().parse::<IndexRanges>().unwrap(), a);
+            prop_assert_eq!(&a.to_string().parse::<IndexRanges>().unwrap(), &a);
+            let (mut rest, mut parts) = (a.clone(), IndexRanges::default());
+            while !rest.is_empty() {
+                let part = rest.take_first(most, most_ranges);
+                prop_assert!(part.count() <= most && part.ranges().len() <= most_ranges && !part.is_empty());
+                part.ranges().iter().for_each(|(first, last)| (*first..=*last).for_each(|index| parts.push(index)));
+            }
+            prop_assert_eq!(parts, a);
         }
     }
 }

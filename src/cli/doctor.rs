@@ -17,7 +17,7 @@ use super::output::{say, say_json, table};
 use crate::access::Directory;
 use crate::client::Profile;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::delivery::peers::dial;
 use crate::gateway::{Secrets, read_clocks};
 use crate::identity::credentials::Credentials;
@@ -126,8 +126,15 @@ async fn gateway(findings: &mut Findings, config: Config, clock: &Clock) {
                 findings.bad("database", error.to_string(), "free the disk, or end whatever holds it locked");
             }
         },
-        Err(error) => findings.bad("database", error.to_string(), "check path, owner and free space"),
+        Err(error) => {
+            let remedy = match &config.store.database {
+                Database::File(_) => "check path, owner and free space",
+                Database::Postgres(_) => "see PostgreSQL in docs/operations.md",
+            };
+            findings.bad("database", error.to_string(), remedy);
+        }
     }
+    standby(findings, &config).await;
     match read_clocks(&config) {
         Ok(_) => findings.fine("clocks of the law", "time limits and holidays can be used"),
         Err(error) => findings.bad("clocks of the law", error.to_string(), "correct the files of [clocks]"),
@@ -152,6 +159,22 @@ async fn gateway(findings: &mut Findings, config: Config, clock: &Clock) {
             witnesses::check(findings, &config, &credentials, clock).await;
         }
         (Ok(_), Err(_)) => {}
+    }
+}
+
+/// Whether searches can read from the standby: a gateway goes on without one, and does not say so before a search.
+async fn standby(findings: &mut Findings, config: &Config) {
+    let Some(server) = config.store.standby() else { return };
+    match Store::open_audit_log(Database::Postgres(server.clone())).await {
+        Ok(store) => {
+            findings.fine("standby", format!("{server} can be read"));
+            store.close().await;
+        }
+        Err(error) => {
+            let remedy =
+                "searches read from the primary until it is back; see PostgreSQL in docs/operations.md";
+            findings.bad("standby", error.to_string(), remedy);
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! Where the gateway keeps what it keeps.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A database: an SQLite file, or a PostgreSQL server that several gateways may share.
@@ -20,7 +22,11 @@ pub enum Database {
 pub struct Postgres {
     url: String,
     stall: Duration,
+    trusts_network: bool,
 }
+
+/// Parameters of a URL that name a file, as libpq and sqlx spell them.
+const FILES: [&str; 3] = ["sslrootcert", "sslcert", "sslkey"];
 
 /// How long a gateway may stall with the log in hand, unless the configuration says otherwise.
 const STALL: Duration = Duration::from_secs(2);
@@ -32,6 +38,15 @@ impl Database {
             Self::Postgres(Postgres::new(text))
         } else {
             Self::File(PathBuf::from(text))
+        }
+    }
+
+    /// The same, where the network to its server is protected by other means than TLS.
+    #[must_use]
+    pub fn over_trusted_network(self, trusts_network: bool) -> Self {
+        match self {
+            Self::Postgres(server) => Self::Postgres(server.over_trusted_network(trusts_network)),
+            file @ Self::File(_) => file,
         }
     }
 
@@ -92,7 +107,7 @@ impl Serialize for Database {
 
 impl Postgres {
     fn new(url: &str) -> Self {
-        Self { url: url.to_owned(), stall: STALL }
+        Self { url: url.to_owned(), stall: STALL, trusts_network: false }
     }
 
     /// The whole URL, with what is secret in it.
@@ -105,9 +120,55 @@ impl Postgres {
         self.stall
     }
 
+    /// Whether the network to the server is said to be protected by other means than TLS.
+    pub fn trusts_network(&self) -> bool {
+        self.trusts_network
+    }
+
+    /// The files that the URL names for TLS, each with its parameter.
+    pub fn files(&self) -> impl Iterator<Item = (&str, PathBuf)> {
+        let (_, parameters) = self.url.split_once('?').unwrap_or_default();
+        parameters.split('&').filter_map(|parameter| {
+            let (name, file) = file_of(parameter)?;
+            Some((name, PathBuf::from(file.as_ref())))
+        })
+    }
+
+    /// The same server, with a network to it that is trusted where `trusts_network` says so.
+    #[must_use]
+    pub fn over_trusted_network(mut self, trusts_network: bool) -> Self {
+        self.trusts_network |= trusts_network;
+        self
+    }
+
     pub(super) fn set_stall(&mut self, stall: Duration) {
         self.stall = stall;
     }
+
+    /// Has `find` say where the files are that the URL names.
+    pub(super) fn find_files<E>(&mut self, find: impl Fn(&Path) -> Result<PathBuf, E>) -> Result<(), E> {
+        let Some((place, parameters)) = self.url.split_once('?') else { return Ok(()) };
+        let mut found = Vec::new();
+        for parameter in parameters.split('&') {
+            found.push(match file_of(parameter) {
+                Some((name, file)) => {
+                    let file = find(Path::new(file.as_ref()))?;
+                    let file = file.to_string_lossy();
+                    Cow::Owned(format!("{name}={}", utf8_percent_encode(&file, NON_ALPHANUMERIC)))
+                }
+                None => Cow::Borrowed(parameter),
+            });
+        }
+        self.url = format!("{place}?{}", found.join("&"));
+        Ok(())
+    }
+}
+
+/// The file that a parameter of a URL names, if it does.
+fn file_of(parameter: &str) -> Option<(&str, Cow<'_, str>)> {
+    let (name, file) = parameter.split_once('=')?;
+    let file = percent_decode_str(file).decode_utf8().ok()?;
+    FILES.contains(&name).then_some((name, file))
 }
 
 impl fmt::Display for Postgres {
@@ -144,5 +205,22 @@ mod tests {
             assert!(!shown.contains("s3c") && shown.contains("db.example"), "{shown}");
         }
         assert_eq!(Database::parse("data/gateway.db").file(), Some(Path::new("data/gateway.db")));
+    }
+
+    #[test]
+    fn files_of_a_url_are_where_the_configuration_is() {
+        let mut server = Postgres::new(
+            "postgres://gateway@db/aid?sslmode=verify-full&sslrootcert=tls%2Fdb%20ca.crt&sslkey=/k",
+        );
+        let find = |file: &Path| Ok::<_, ()>(Path::new("/etc/aid").join(file));
+        server.find_files(find).unwrap();
+        let files: Vec<_> = server.files().collect();
+        let expected = [("sslrootcert", "/etc/aid/tls/db ca.crt"), ("sslkey", "/k")];
+        assert_eq!(files, expected.map(|(name, file)| (name, PathBuf::from(file))));
+        assert!(server.expose().starts_with("postgres://gateway@db/aid?sslmode=verify-full&sslrootcert="));
+        let mut plain = Postgres::new("postgres://db/aid");
+        plain.find_files(find).unwrap();
+        assert_eq!(plain.expose(), "postgres://db/aid");
+        assert!(!plain.trusts_network() && plain.over_trusted_network(true).trusts_network());
     }
 }

@@ -22,11 +22,29 @@ pub struct RetentionSection {
     pub kinds: BTreeMap<Kind, u16>,
     /// Entries by method, such as `SubmitExchange`.
     pub methods: BTreeMap<String, u16>,
+    /// On PostgreSQL: what becomes of partitions of the log that pruning has detached.
+    pub detached: Detached,
+}
+
+/// What becomes of a detached partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Detached {
+    /// It is dropped before the pruning is called done.
+    #[default]
+    Drop,
+    /// It stays as a table of its own, for the operator to put away; what it holds is not gone before that.
+    Keep,
 }
 
 impl Default for RetentionSection {
     fn default() -> Self {
-        Self { months: LEAST_MONTHS, kinds: BTreeMap::new(), methods: BTreeMap::new() }
+        Self {
+            months: LEAST_MONTHS,
+            kinds: BTreeMap::new(),
+            methods: BTreeMap::new(),
+            detached: Detached::Drop,
+        }
     }
 }
 

@@ -46,6 +46,25 @@ fn paths_are_relative_to_the_file_and_the_environment_overlays() {
 }
 
 #[test]
+fn files_that_a_url_names_are_beside_the_configuration_and_both_servers_know_of_the_network() {
+    let url = "postgres://u@db/x?sslmode=verify-full&sslkey=credential:database.key&sslrootcert=tls/db.crt";
+    let standby = "LEGAL_AID_GATEWAY__STORE__STANDBY";
+    let folder = ("CREDENTIALS_DIRECTORY", "/run/credentials/gateway");
+    let database = ("LEGAL_AID_GATEWAY__STORE__DATABASE", url);
+    let trusted = ("LEGAL_AID_GATEWAY__STORE__TRUSTED_NETWORK", "true");
+    let config = load(FILE, &[database, (standby, url), folder, trusted]).unwrap();
+    let Database::Postgres(primary) = &config.store.database else { unreachable!() };
+    for server in [primary, config.store.standby().unwrap()] {
+        assert!(server.trusts_network());
+        let files: Vec<_> = server.files().collect();
+        assert_eq!(files[0], ("sslkey", "/run/credentials/gateway/database.key".into()));
+        assert!(files[1].1.is_absolute() && files[1].1.ends_with("tls/db.crt"), "{files:?}");
+    }
+    let refused = load(FILE, &[database]).unwrap_err();
+    assert!(refused.contains("database.key"), "{refused}");
+}
+
+#[test]
 fn an_unknown_key_is_refused_by_name_and_line() {
     let error = load(&format!("{FILE}\n[limits]\ncals = 7\n"), &[]).unwrap_err();
     assert!(error.contains("cals") && error.contains("line"), "{error}");

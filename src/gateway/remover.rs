@@ -4,23 +4,26 @@
 //! removes. Each step becomes durable with an EVENT that names the entries concerned. What a sudden end left undone
 //! is taken up at the next start: what was removed is found removed.
 
+mod partitions;
+
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
+use self::partitions::Partitions;
 use crate::audit::entry::{Entry, Salt};
 use crate::audit::log::{AppendError, Storage as _};
 use crate::audit::removal::{IndexRanges, Removal, RemovalKind};
 use crate::audit::witnessed::Standing as Cosigned;
 use crate::clock::Clock;
-use crate::config::RetentionSection;
+use crate::config::{Detached, RetentionSection};
 use crate::domain::exchange::ExchangeId;
 use crate::entropy;
 use crate::store::{
-    AuditLog, Effect, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep, Standing, Store,
-    StoreError,
+    AuditLog, Detaching, Effect, RemovableEntry, RemovalEnd, RemovalRecord, RemovalState, RemovalStep,
+    Standing, Store, StoreError,
 };
 
 /// How often it looks for a removal to carry out.
@@ -66,6 +69,8 @@ enum Pause {
     Store(StoreError),
     /// The log is closed, or its entry cannot be written.
     Log,
+    /// What a step found was changed meanwhile, or somebody was in its way.
+    Rejected,
 }
 
 impl From<StoreError> for Pause {
@@ -86,6 +91,7 @@ struct Pass {
     entries: u64,
     threads: u64,
     obstacles: Vec<String>,
+    partitions: Partitions,
 }
 
 impl Remover {
@@ -108,7 +114,7 @@ impl Remover {
                         LOOK_EVERY
                     }
                     // Another gateway is at it, or the log takes no entries.
-                    Ok(false) | Err(Pause::Log) => LOOK_EVERY,
+                    Ok(false) | Err(Pause::Log | Pause::Rejected) => LOOK_EVERY,
                 },
                 Ok(None) => LOOK_EVERY,
                 Err(error) => {
@@ -140,6 +146,9 @@ impl Remover {
             }
         }
         let found = self.pass(removal, true).await?;
+        if self.retention.detached == Detached::Drop {
+            self.store.drop_detached(self.clock.now()).await?;
+        }
         if removal.kind != RemovalKind::Retention {
             self.store.rebuild_moving_tables().await?;
         }
@@ -179,19 +188,34 @@ impl Remover {
             }
             _ => size,
         };
-        let mut next = 0;
-        'log: while next < end {
+        if removes && removal.kind == RemovalKind::Retention {
+            pass.partitions = Partitions::below(end, self.store.entry_partitions().await?);
+        }
+        let (mut next, mut is_through) = (0, false);
+        'log: while !is_through {
             let page = self.store.removable_entries(next, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            next = last.index + 1;
+            next = page.last().map_or(end, |last| last.index + 1);
             for stored in page {
-                let Ok(entry) = Entry::from_json(&stored.entry) else { continue };
-                if stored.index >= end || entry.recorded > self.latest(removal, now) + CLOCK_SLACK {
+                is_through = stored.index >= end;
+                let entry = Entry::from_json(&stored.entry);
+                let is_later = |entry: &Entry| entry.recorded > self.latest(removal, now) + CLOCK_SLACK;
+                if is_through || entry.as_ref().is_ok_and(is_later) {
                     break 'log;
                 }
-                self.take_entry(removal, &mut pass, &stored, &entry, now, removes).await?;
+                self.come_to(removal, &mut pass, stored.index).await?;
+                let is_taken = match entry {
+                    Ok(entry) => self.take_entry(removal, &mut pass, &stored, &entry, now, removes).await?,
+                    Err(_) => false,
+                };
+                if !is_taken {
+                    self.keep(removal, &mut pass, stored.index).await?;
+                }
             }
             self.store.note_removal(&removal.removal_id, state, next.min(end)).await?;
+            is_through = next >= end;
+        }
+        if is_through {
+            self.come_to(removal, &mut pass, end).await?;
         }
         self.take_step(removal, &mut pass, removes).await?;
         Ok(pass)
@@ -214,7 +238,7 @@ impl Remover {
         entry: &Entry,
         now: Timestamp,
         removes: bool,
-    ) -> Result<(), Pause> {
+    ) -> Result<bool, Pause> {
         let thread = entry.exchange.map(ExchangeId::new);
         let wanted = match removal.kind {
             RemovalKind::Subject => {
@@ -250,11 +274,16 @@ impl Remover {
         if wanted {
             pass.entries += 1;
             pass.step_entries.push(stored.index);
-            if pass.step_entries.count() >= STEP_ENTRIES || pass.step_entries.ranges().len() >= STEP_RANGES {
+            let is_full = if pass.partitions.may_detach() {
+                pass.step_entries.ranges().len() > partitions::RANGES
+            } else {
+                pass.step_entries.count() >= STEP_ENTRIES || pass.step_entries.ranges().len() >= STEP_RANGES
+            };
+            if is_full {
                 self.take_step(removal, pass, removes).await?;
             }
         }
-        Ok(())
+        Ok(wanted)
     }
 
     async fn take_thread(
@@ -288,13 +317,27 @@ impl Remover {
         Ok(())
     }
 
-    /// Removes what was found since the last step, with its entry.
+    /// Removes what was found since the last step, entry by entry in their rows, and tells of it.
     async fn take_step(&self, removal: &RemovalRecord, pass: &mut Pass, removes: bool) -> Result<(), Pause> {
-        let (entries, threads) =
+        let (mut entries, mut threads) =
             (std::mem::take(&mut pass.step_entries), std::mem::take(&mut pass.step_threads));
-        if !removes || (entries.is_empty() && threads.is_empty()) {
-            return Ok(());
+        pass.partitions.go_by_rows();
+        // What was put off in the hope of detaching a partition is more than a step.
+        while removes && !(entries.is_empty() && threads.is_empty()) {
+            let first = entries.take_first(STEP_ENTRIES, STEP_RANGES);
+            self.append_step(removal, first, std::mem::take(&mut threads), None).await?;
         }
+        Ok(())
+    }
+
+    /// Appends the entry of a step.
+    async fn append_step(
+        &self,
+        removal: &RemovalRecord,
+        entries: IndexRanges,
+        threads: Vec<ExchangeId>,
+        detaches: Option<Detaching>,
+    ) -> Result<(), Pause> {
         let method = if removal.kind == RemovalKind::Retention { "Pruned" } else { "Erased" };
         self.append(removal, method, None, |said, at| {
             said.ranges = (!entries.is_empty()).then(|| entries.clone());
@@ -304,6 +347,7 @@ impl Remover {
                 kind: removal.kind,
                 entries: entries.clone(),
                 threads: threads.clone(),
+                detaches: detaches.clone(),
                 by: removal.caller,
                 at,
             }))
@@ -359,7 +403,8 @@ impl Remover {
                 Err(AppendError::Overloaded | AppendError::Unavailable) => {
                     tokio::time::sleep(TRY_AGAIN).await;
                 }
-                Err(AppendError::Rejected(_) | AppendError::AlreadyEnded) => return Err(Pause::Log),
+                Err(AppendError::Rejected(_)) => return Err(Pause::Rejected),
+                Err(AppendError::AlreadyEnded) => return Err(Pause::Log),
             }
         }
     }

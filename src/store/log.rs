@@ -67,17 +67,7 @@ impl Storage for Store {
     }
 
     async fn entries(&self, from: u64, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
-        let rows = sql("SELECT idx, entry FROM audit_entries WHERE idx >= $1 ORDER BY idx LIMIT $2")
-            .bind(signed(from))
-            .bind(i64::from(limit))
-            .fetch_all(&self.readers)
-            .await?;
-        rows.into_iter()
-            .map(|row| {
-                let index = unsigned(row.try_get(0)?, "audit_entries", "idx")?;
-                Ok(StoredEntry { index, entry: row.try_get(1)?, leaf_hash: None })
-            })
-            .collect()
+        self.entries_from(from, limit).await
     }
 
     async fn turn(&self) -> Result<(Turn, log::Standing), StoreError> {
@@ -230,17 +220,7 @@ impl Store {
     /// When the database does not answer.
     pub async fn entries_with_hashes(&self, from: u64, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
         let mut entries = self.entries(from, limit).await?;
-        let mut ids: Vec<TileId> =
-            entries.iter().map(|stored| TileId { level: 0, index: stored.index / 256 }).collect();
-        ids.dedup();
-        let tiles = self.tiles(&ids).await?;
-        for stored in &mut entries {
-            let place = usize::try_from(stored.index % 256).unwrap_or(usize::MAX);
-            stored.leaf_hash = tiles
-                .get(TileId { level: 0, index: stored.index / 256 })
-                .and_then(|hashes| hashes.get(place))
-                .copied();
-        }
+        self.add_leaf_hashes(&mut entries).await?;
         Ok(entries)
     }
 
@@ -263,6 +243,7 @@ impl Store {
         for stored in entries.iter_mut().filter(|stored| !stored.is_pruned()) {
             stored.leaf_hash = Some(leaf_hash(&stored.entry));
         }
+        entries.append(&mut self.detached_at(indices, &entries).await?);
         entries.sort_unstable_by_key(|stored| stored.index);
         if newest_first {
             entries.reverse();
@@ -350,7 +331,8 @@ impl Store {
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .fetch_all(&self.readers)
             .await?;
-        rows.iter().map(stored_with_hash).collect()
+        let rows = rows.iter().map(stored_with_hash).collect::<Result<_, _>>()?;
+        self.with_detached(rows, range, newest_first, limit).await
     }
 }
 

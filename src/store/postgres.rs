@@ -1,9 +1,9 @@
 //! PostgreSQL: several gateways on one database.
 
+mod connecting;
 mod partitions;
 mod turn;
 
-use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -11,7 +11,9 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::time::timeout;
 
-pub(super) use self::partitions::make_ahead;
+use self::connecting::{options, unreachable};
+pub use self::partitions::EntryPartition;
+pub(super) use self::partitions::{detach, drop_detached, entry_partitions, is_detachable, make_ahead, tell};
 pub(super) use self::turn::{Turn, head};
 use super::StoreError;
 use super::database::Pool;
@@ -85,8 +87,13 @@ pub(super) async fn open_snapshot(server: &Postgres) -> Result<Pool, StoreError>
         .connect_with(options(server)?)
         .await
         .map_err(|source| unreachable(server, source))?;
-    // One connection, one read transaction.
-    sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&readers).await?;
+    // One connection, one read transaction. No partition is detached while it lasts: the rows would be gone from it, and what says so
+    // would not be in it.
+    sqlx::raw_sql(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE ONLY audit_entries IN ACCESS SHARE MODE",
+    )
+    .execute(&readers)
+    .await?;
     Ok(Pool::Postgres(readers))
 }
 
@@ -150,22 +157,12 @@ fn pool(most: u32) -> PgPoolOptions {
         .max_lifetime(None)
 }
 
-fn options(server: &Postgres) -> Result<PgConnectOptions, StoreError> {
-    let options =
-        PgConnectOptions::from_str(server.expose()).map_err(|source| unreachable(server, source))?;
-    Ok(options.application_name("legal-aid-gateway"))
-}
-
 fn of_readers(server: &Postgres) -> Result<PgConnectOptions, StoreError> {
     Ok(options(server)?.options([
         ("default_transaction_read_only", "on".to_owned()),
         ("statement_timeout", millis(READ_TIMEOUT)),
         ("idle_in_transaction_session_timeout", millis(READ_TIMEOUT)),
     ]))
-}
-
-fn unreachable(server: &Postgres, source: sqlx::Error) -> StoreError {
-    StoreError::Connect { server: server.to_string(), source }
 }
 
 fn millis(duration: Duration) -> String {
@@ -210,5 +207,6 @@ fn migrations() -> Migrator {
     Migrator::with_migrations(vec![
         step(15, "gateway", include_str!("../../migrations/postgres/0015_gateway.sql")),
         step(16, "agreements", include_str!("../../migrations/postgres/0016_agreements.sql")),
+        step(17, "detached", include_str!("../../migrations/postgres/0017_detached.sql")),
     ])
 }

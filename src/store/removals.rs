@@ -1,12 +1,15 @@
 //! Removals: what an erasure or a pruning takes away, step by step, each step with its entry.
 
+mod taken;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::attachments::remove_named;
-use super::database::{Acquired, Connection, Row, Text, per_database, sql};
-use super::effect::exactly_one;
-use super::{Rejection, Store, StoreError, signed, unsigned};
+pub(super) use self::taken::{begin, end, step};
+
+use super::database::{Acquired, Connection, Pool, Row, sql};
+use super::postgres::{self, EntryPartition};
+use super::{Store, StoreError, signed, unsigned};
 use crate::audit::removal::{IndexRanges, RemovalKind};
 use crate::audit::secret::KeptSalt;
 use crate::domain::agency::CreditCode;
@@ -91,10 +94,21 @@ pub struct RemovalStep {
     pub entries: IndexRanges,
     /// Exchanges, and threads of verifications, that lose their messages.
     pub threads: Vec<ExchangeId>,
+    /// The partition with which the entries go, where all of it goes but little. Otherwise each is emptied in its row.
+    pub detaches: Option<Detaching>,
     /// Who asked for it.
     pub by: CreditCode,
     /// When.
     pub at: Timestamp,
+}
+
+/// A partition of the log's entries to detach.
+#[derive(Clone, Debug)]
+pub struct Detaching {
+    /// The partition.
+    pub partition: EntryPartition,
+    /// Indexes of all entries in it that keep their bytes.
+    pub kept: Vec<u64>,
 }
 
 /// How a removal ended.
@@ -224,6 +238,46 @@ impl Store {
         .fetch_all(&self.readers)
         .await?;
         found.iter().map(|row| unsigned(row.try_get(0)?, "audit_entries", "idx")).collect()
+    }
+
+    /// The partitions of the log's entries in order, where the database has partitions.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn entry_partitions(&self) -> Result<Vec<EntryPartition>, StoreError> {
+        match &self.readers {
+            Pool::Sqlite(_) => Ok(Vec::new()),
+            Pool::Postgres(readers) => postgres::entry_partitions(readers).await,
+        }
+    }
+
+    /// Whether a partition can be detached, with something to gain. Entries that lose their bytes with it are one such thing.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn is_detachable(
+        &self,
+        partition: &EntryPartition,
+        takes_bytes: bool,
+    ) -> Result<bool, StoreError> {
+        match &self.readers {
+            Pool::Sqlite(_) => Ok(false),
+            Pool::Postgres(readers) => postgres::is_detachable(readers, partition, takes_bytes).await,
+        }
+    }
+
+    /// Drops the partitions that were detached.
+    ///
+    /// # Errors
+    /// When the database does not answer; those that are left go the next time.
+    pub async fn drop_detached(&self, at: Timestamp) -> Result<(), StoreError> {
+        let mut connection = self.writer.acquire().await?;
+        let outcome = match &mut connection {
+            Acquired::Sqlite(_) => Ok(()),
+            Acquired::Postgres(server) => postgres::drop_detached(server, at).await,
+        };
+        Self::discard_after_error(&mut connection, &outcome);
+        outcome
     }
 
     /// What is left of the salts of an entry.
@@ -385,154 +439,6 @@ pub(super) async fn adopt_key(
     .bind(at.as_microsecond())
     .execute(connection)
     .await?;
-    Ok(())
-}
-
-pub(super) async fn begin(
-    connection: &mut Connection<'_>,
-    new: &NewRemoval,
-) -> Result<Result<(), Rejection>, StoreError> {
-    let begun = sql(
-        "INSERT INTO removals (removal_id, caller, kind, state, dry_run, before_us, pseudonyms, event, looked_through, \
-         entries, exchanges, obstacles, created_us, updated_us) \
-         VALUES ($1, $2, $3, 'COUNTING', $4, $5, $6, $7, 0, 0, 0, '[]', $8, $8) ON CONFLICT DO NOTHING",
-    )
-    .bind(new.removal_id.as_bytes().as_slice())
-    .bind(new.caller.as_str())
-    .bind(new.kind.as_str())
-    .bind(i64::from(new.dry_run))
-    .bind(new.before.map(Timestamp::as_microsecond))
-    .bind(serde_json::to_string(&new.pseudonyms).unwrap_or_default())
-    .bind(&new.event)
-    .bind(new.at.as_microsecond())
-    .execute(connection)
-    .await?;
-    Ok(exactly_one(begun))
-}
-
-/// Takes a step that the entry `index` tells of, or none of it where a message has come into one of its threads since
-/// that was looked at: the message is not lost, and the thread does not lose its salts without it.
-pub(super) async fn step(
-    connection: &mut Connection<'_>,
-    step: &RemovalStep,
-    index: u64,
-) -> Result<Result<(), Rejection>, StoreError> {
-    for thread in &step.threads {
-        let waits =
-            sql("SELECT 1 FROM deliveries WHERE exchange_id = $1 AND state IN ('PENDING', 'LEASED') LIMIT 1");
-        let waits = waits.bind(thread.as_bytes().as_slice()).fetch_optional(&mut *connection).await?;
-        if waits.is_some() {
-            return Ok(Err(Rejection::Conflict));
-        }
-    }
-    macro_rules! of_entries {
-        ($set:literal) => {
-            concat!("UPDATE audit_entries SET ", $set, " WHERE idx BETWEEN $1 AND $2")
-        };
-    }
-    for (first, last) in step.entries.ranges() {
-        let (first, last) = (signed(*first), signed(*last));
-        let of_entries: Text = match step.kind {
-            // The operator's name, first in the salt, is another person's.
-            RemovalKind::Subject => {
-                of_entries!("salt = CASE length(salt) WHEN 64 THEN substr(salt, 1, 16) END").into()
-            }
-            RemovalKind::Period => of_entries!("salt = NULL").into(),
-            RemovalKind::Retention => per_database! {
-                sqlite: of_entries!("entry = x'', salt = NULL"),
-                postgres: of_entries!("entry = '', salt = NULL"),
-            },
-        };
-        // The request id goes with its outcome: without it the id could only be answered by "still running".
-        for text in [
-            of_entries,
-            Text::from(
-                "DELETE FROM claims WHERE (caller, request_id) IN \
-                 (SELECT caller, request_id FROM outcomes WHERE request_index BETWEEN $1 AND $2)",
-            ),
-            Text::from("DELETE FROM outcomes WHERE request_index BETWEEN $1 AND $2"),
-        ] {
-            sql(text).bind(first).bind(last).execute(&mut *connection).await?;
-        }
-        sql("INSERT INTO removed_entries (first_idx, last_idx, removed_us, kind, removed_by, told_idx) \
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING")
-        .bind(first)
-        .bind(last)
-        .bind(step.at.as_microsecond())
-        .bind(step.kind.as_str())
-        .bind(step.by.as_str())
-        .bind(signed(index))
-        .execute(&mut *connection)
-        .await?;
-    }
-    for thread in &step.threads {
-        remove_named(connection, thread).await?;
-        let is_marked = step.kind != RemovalKind::Retention && mark_erased(connection, thread, step).await?;
-        if is_marked {
-            // Overwritten in their place: a row that is deleted may make its neighbours move, and leave a copy of them.
-            let overwritten = per_database! {
-                sqlite: "UPDATE messages SET message = zeroblob(length(message)) WHERE exchange_id = $1",
-                postgres: "UPDATE messages SET message = decode(repeat('00', length(message)), 'hex') \
-                           WHERE exchange_id = $1",
-            };
-            run(connection, overwritten, thread).await?;
-        } else {
-            for table in ["messages", "deliveries", "running_clocks", "exchange_events", "exchanges"] {
-                run(connection, format!("DELETE FROM {table} WHERE exchange_id = $1"), thread).await?;
-            }
-            run(connection, "DELETE FROM verifications WHERE verification_id = $1", thread).await?;
-        }
-    }
-    sql(
-        "UPDATE removals SET entries = entries + $1, exchanges = exchanges + $2, updated_us = $3 WHERE removal_id = $4",
-    )
-    .bind(signed(step.entries.count()))
-    .bind(signed(step.threads.len() as u64))
-    .bind(step.at.as_microsecond())
-    .bind(step.removal_id.as_bytes().as_slice())
-    .execute(connection)
-    .await?;
-    Ok(Ok(()))
-}
-
-/// Marks an exchange as erased. Returns whether the thread is an exchange's.
-async fn mark_erased(
-    connection: &mut Connection<'_>,
-    thread: &ExchangeId,
-    step: &RemovalStep,
-) -> Result<bool, StoreError> {
-    let marked = sql("UPDATE exchanges SET erased_us = $1, erased_by = $2 WHERE exchange_id = $3")
-        .bind(step.at.as_microsecond())
-        .bind(step.by.as_str())
-        .bind(thread.as_bytes().as_slice())
-        .execute(connection)
-        .await?;
-    Ok(marked > 0)
-}
-
-pub(super) async fn end(connection: &mut Connection<'_>, end: &RemovalEnd) -> Result<(), StoreError> {
-    let (entries, exchanges) = end.counts.unzip();
-    sql(
-        "UPDATE removals SET state = $1, entries = COALESCE($2, entries), exchanges = COALESCE($3, exchanges), \
-         obstacles = $4, updated_us = $5 WHERE removal_id = $6",
-    )
-    .bind(end.state.as_str())
-    .bind(entries.map(signed))
-    .bind(exchanges.map(signed))
-    .bind(serde_json::to_string(&end.obstacles).unwrap_or_default())
-    .bind(end.at.as_microsecond())
-    .bind(end.removal_id.as_bytes().as_slice())
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn run(
-    connection: &mut Connection<'_>,
-    text: impl Into<Text>,
-    thread: &ExchangeId,
-) -> Result<(), StoreError> {
-    sql(text).bind(thread.as_bytes().as_slice()).execute(connection).await?;
     Ok(())
 }
 

@@ -45,7 +45,12 @@ impl Store {
         .await?;
         // Whoever waits for the connection has been woken on this thread, and no other would take it up before the look is over.
         tokio::task::yield_now().await;
-        if unsigned(row.try_get(0)?, "audit_entries", "idx")? != until - from {
+        let count = unsigned(row.try_get(0)?, "audit_entries", "idx")?;
+        if count == 0 && self.detached(from..until).await?.first() == Some(&(from..until)) {
+            let lengths = (from..until).map(|_| 0).collect();
+            return Ok(Some(look(Packed { lengths, bytes: &[], without_salts: 0 })));
+        }
+        if count != until - from {
             return Ok(None);
         }
         let lengths: Option<Vec<usize>> =

@@ -433,7 +433,7 @@ on_each_database! {
         let step = |kind, entries: &[u64], threads: Vec<ExchangeId>| {
             let mut ranges = IndexRanges::default();
             entries.iter().for_each(|index| ranges.push(*index));
-            let step = RemovalStep { removal_id, kind, entries: ranges, threads, by: centre(), at: at(21) };
+            let step = RemovalStep { removal_id, kind, entries: ranges, threads, detaches: None, by: centre(), at: at(21) };
             Effect::Remove(Box::new(step))
         };
         let told = scene.event(step(RemovalKind::Subject, &[0, 1], vec![exchange_id(1)])).await.unwrap();

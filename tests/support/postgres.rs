@@ -1,6 +1,6 @@
 //! A PostgreSQL server of a test process's own, with one database a test.
 //!
-//! It is started from what is installed, without TCP, under another user where the tests run as root (the server refuses
+//! It is started from what is installed, without TCP unless a test asks for it, under another user where the tests run as root (the server refuses
 //! that), and ends with the test process however that ends. `TEST_POSTGRES_URL` names a server to take instead;
 //! `REQUIRE_POSTGRES=1` makes its absence a failure where it is otherwise told and skipped.
 
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// closes.
 const KEEPER: &str = r#"while read -r _; do
     wait
-    "$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=400 >>"$2/log" 2>&1 &
+    "$1/postgres" -D "$2/data" -k "$2" -c listen_addresses="$3" -c max_connections=400 >>"$2/log" 2>&1 &
     server=$!
 done
 kill -INT $server 2>/dev/null
@@ -48,13 +48,26 @@ pub(crate) fn own_server() -> Option<Server> {
 
 /// The same; `prepare` gets the folder first that the server will write to.
 pub(crate) fn own_server_in(prepare: impl FnOnce(&Path)) -> Option<Server> {
+    let bin = binaries_or_told()?;
+    let initdb = initdb(&bin);
+    Some(start_on(bin, initdb, "", prepare))
+}
+
+/// The same, which takes TCP connections as well, on port 5432 of a loopback address.
+pub(crate) fn own_server_at(address: &str) -> Option<Server> {
+    let bin = binaries_or_told()?;
+    let initdb = initdb(&bin);
+    Some(start_on(bin, initdb, address, |_| ()))
+}
+
+fn binaries_or_told() -> Option<PathBuf> {
     let is_required = env::var("REQUIRE_POSTGRES").is_ok_and(|value| value == "1");
     let bin = binaries();
     assert!(bin.is_some() || !is_required, "REQUIRE_POSTGRES=1, and no PostgreSQL server is installed");
-    match bin {
-        Some(bin) => Some(start(bin, prepare)),
-        None => told_that_there_is_none(),
+    if bin.is_none() {
+        told_that_there_is_none::<()>();
     }
+    bin
 }
 
 fn told_that_there_is_none<T>() -> Option<T> {
@@ -150,12 +163,51 @@ impl Server {
             &self.url("postgres"),
             "-D",
         ]);
-        start_on(self.bin.clone(), base_backup, |_| ())
+        start_on(self.bin.clone(), base_backup, "", |_| ())
     }
 
     /// The URL of the same database at another server.
     pub(crate) fn url_like(&self, other: &str) -> String {
         self.url(other.rsplit_once('/').expect("postgres://server/database").1)
+    }
+
+    /// Has it serve TLS with this certificate and key from now on, ask for certificates of `clients`, and let in by TCP whom a line
+    /// of `pg_hba.conf` says.
+    pub(crate) fn serve_tls(&self, certificate: &str, key: &str, clients: &str, let_in: &str) {
+        let data = self.kept.as_ref().expect("a server of this process's own").folder.join("data");
+        let owner = fs::metadata(&data).unwrap();
+        for (name, content) in [
+            ("server.crt", certificate),
+            ("server.key", key),
+            ("clients.crt", clients),
+            ("pg_hba.conf", let_in),
+        ] {
+            let path = data.join(name);
+            let content = if name == "pg_hba.conf" {
+                format!("local all all trust\n{content}\n")
+            } else {
+                content.into()
+            };
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
+        }
+        let url = self.url("postgres");
+        psql(&url, "ALTER SYSTEM SET ssl_ca_file = 'clients.crt'");
+        self.set_tls(true);
+    }
+
+    /// Turns TLS on or off, for connections from now on.
+    pub(crate) fn set_tls(&self, is_on: bool) {
+        let url = self.url("postgres");
+        let begun = Instant::now();
+        psql(&url, &format!("ALTER SYSTEM SET ssl = {is_on}"));
+        let reloaded = "SELECT pg_conf_load_time()";
+        let before = psql(&url, reloaded);
+        psql(&url, "SELECT pg_reload_conf()");
+        while psql(&url, reloaded) == before {
+            assert!(begun.elapsed() < PATIENCE, "PostgreSQL does not read its settings");
+        }
     }
 
     /// Ends the server at once with all its processes, as a power cut does.
@@ -262,7 +314,8 @@ fn find_or_start() -> Option<Server> {
         return Some(Server { bin, url: format!("{server}/{{}}{after}"), kept: None });
     }
     assert!(bin.is_some() || !is_required, "REQUIRE_POSTGRES=1, and no PostgreSQL server is installed");
-    Some(start(bin?, |_| ()))
+    let initdb = initdb(bin.as_deref()?);
+    Some(start_on(bin?, initdb, "", |_| ()))
 }
 
 /// The folder of the newest installed server.
@@ -280,14 +333,15 @@ fn binaries() -> Option<PathBuf> {
         .find(|bin| ["initdb", "postgres", "psql", "pg_isready"].iter().all(|name| bin.join(name).exists()))
 }
 
-fn start(bin: PathBuf, prepare: impl FnOnce(&Path)) -> Server {
+fn initdb(bin: &Path) -> Command {
     let mut initdb = Command::new(bin.join("initdb"));
     initdb.args(["-A", "trust", "-U", "gateway", "-E", "UTF8", "--no-locale", "--no-sync", "-D"]);
-    start_on(bin, initdb, prepare)
+    initdb
 }
 
-/// Starts a server on the data that `make` makes in the folder that it gets for its last argument.
-fn start_on(bin: PathBuf, mut make: Command, prepare: impl FnOnce(&Path)) -> Server {
+/// Starts a server on the data that `make` makes in the folder that it gets for its last argument; with TCP where there is an
+/// address to listen on.
+fn start_on(bin: PathBuf, mut make: Command, listen: &str, prepare: impl FnOnce(&Path)) -> Server {
     // Removed by who ends the server. Short: the path of a socket has little room.
     let folder = tempfile::Builder::new().prefix("lagw-pg-").tempdir().unwrap().keep();
     let owner = fs::metadata(&folder).unwrap().uid();
@@ -309,7 +363,7 @@ fn start_on(bin: PathBuf, mut make: Command, prepare: impl FnOnce(&Path)) -> Ser
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 
     let mut keeper = Command::new("/bin/sh");
-    keeper.args(["-c", KEEPER, "keeper"]).arg(&bin).arg(&folder);
+    keeper.args(["-c", KEEPER, "keeper"]).arg(&bin).arg(&folder).arg(listen);
     keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let keeper = as_user(keeper).spawn().unwrap();
     let mut host = String::new();

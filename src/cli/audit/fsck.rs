@@ -29,6 +29,9 @@ pub(in crate::cli) struct Fsck {
     /// The database: the file or a copy of it, or a postgres:// URL.
     #[arg(required_unless_present = "config", value_parser = parse_database)]
     database: Option<Database>,
+    /// The network to a PostgreSQL server is protected by other means than TLS.
+    #[arg(long)]
+    trusted_network: bool,
     /// The gateway's configuration: names database, key and kept checkpoint.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -80,8 +83,9 @@ impl Fsck {
     fn subject(self) -> anyhow::Result<Subject> {
         let mut key = self.key.as_deref().map(read_key).transpose()?;
         let mut kept = self.checkpoints;
+        let given = self.database.map(|database| database.over_trusted_network(self.trusted_network));
         let Some(path) = self.config else {
-            let database = self.database.context("a database is needed")?;
+            let database = given.context("a database is needed")?;
             return Ok(Subject { database, key, kept });
         };
         let config = Config::load(&path, std::env::vars())?;
@@ -94,7 +98,7 @@ impl Fsck {
             key = Some(own.verifying_key().clone());
         }
         kept.extend(config.audit.checkpoint.filter(|path| path.exists()));
-        Ok(Subject { database: self.database.unwrap_or(config.store.database), key, kept })
+        Ok(Subject { database: given.unwrap_or(config.store.database), key, kept })
     }
 }
 

@@ -32,6 +32,9 @@ pub(in crate::cli) struct Verify {
     /// An earlier checkpoint that you kept: the log must still contain it. May be given several times.
     #[arg(long = "checkpoint", value_name = "FILE")]
     checkpoints: Vec<PathBuf>,
+    /// The network to a PostgreSQL server is protected by other means than TLS.
+    #[arg(long)]
+    trusted_network: bool,
     /// Language of what is said of evidence.
     #[arg(long, value_enum, default_value = "en")]
     lang: Language,
@@ -45,12 +48,14 @@ pub(in crate::cli) struct Verify {
 impl Verify {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let key = read_key(&self.key)?;
-        let is_server = server(&self.path).is_some();
-        if !is_server && let Some(bundle) = read_bundle(&self.path)? {
+        let server = server(&self.path).map(|server| server.over_trusted_network(self.trusted_network));
+        if server.is_none()
+            && let Some(bundle) = read_bundle(&self.path)?
+        {
             let wanted = self.trusted.wanted(&key)?;
             return verify_bundle(&bundle, &key, &wanted, self.lang, self.json);
         }
-        if !is_server
+        if server.is_none()
             && self.path.is_file()
             && let Some(receipt) = read_receipt(&self.path)?
         {
@@ -66,8 +71,13 @@ impl Verify {
                 std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        earlier.extend(cosigned_in(&self.path).await?);
-        let report = verify_path(&self.path, &key, &earlier).await?;
+        let report = if let Some(server) = &server {
+            earlier.extend(cosigned_in_database(server).await?);
+            verify_database(server, &key, &earlier).await?
+        } else {
+            earlier.extend(cosigned_in(&self.path).await?);
+            verify_path(&self.path, &key, &earlier).await?
+        };
         let witnessed = self.trusted.examine(&earlier, &key)?;
         let removed: Vec<String> = report.removed.iter().map(ToString::to_string).collect();
         let mut findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
@@ -132,9 +142,6 @@ fn server(path: &Path) -> Option<Database> {
 
 /// The cosigned checkpoints that come with a log.
 async fn cosigned_in(path: &Path) -> anyhow::Result<Vec<String>> {
-    if let Some(server) = server(path) {
-        return cosigned_in_database(&server).await;
-    }
     if path.is_dir() {
         let file = path.join("checkpoint");
         let note =
@@ -160,9 +167,6 @@ pub(crate) async fn verify_path(
     key: &VerifyingKey,
     earlier: &[String],
 ) -> anyhow::Result<Report> {
-    if let Some(server) = server(path) {
-        return verify_database(&server, key, earlier).await;
-    }
     if path.is_dir() {
         return verify_folder(path, key, earlier);
     }

@@ -214,6 +214,7 @@ async fn an_exchange_with_a_message_on_its_way_loses_nothing_to_a_removal(place:
         kind: crate::audit::removal::RemovalKind::Period,
         entries: crate::audit::removal::IndexRanges::default(),
         threads: vec![matter.exchange_id],
+        detaches: None,
         by: delivery(1).recipient,
         at: MONDAY,
     };
