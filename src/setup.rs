@@ -200,7 +200,7 @@ database = "gateway.db"             # or "postgres://user@host/database", which 
 [keys]
 log = "keys/log.key"                # or "credential:NAME", as systemd's LoadCredential= hands it over; [tls] too
 body = "keys/body.key"              # `keys rotate` adds a key
-pseudonym = "keys/pseudonym.key"
+pseudonym = "keys/pseudonym.key"    # `keys rotate --pseudonyms` adds a key
 # pseudonym_earlier = ["keys/pseudonym-2026.key"]   # after a rotation: the keys of before, newest first
 
 [audit]

@@ -210,5 +210,6 @@ fn migrations() -> Migrator {
     Migrator::with_migrations(vec![
         step(15, "gateway", include_str!("../../migrations/postgres/0015_gateway.sql")),
         step(16, "agreements", include_str!("../../migrations/postgres/0016_agreements.sql")),
+        step(18, "body_keys", include_str!("../../migrations/postgres/0018_body_keys.sql")),
     ])
 }
