@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use self::admission::Admission;
+use self::admission::{Admission, ShownOut};
 use self::adopter::Adopter;
 pub use self::agreements::AgreementsError;
 use self::agreements::Intaking;
@@ -252,6 +252,8 @@ impl Gateway {
             in_force: Arc::clone(&in_force),
             clock: clock.clone(),
             node: config.gateway.node.clone(),
+            shown_out: ShownOut::default(),
+            stopping: stopped.clone(),
         };
         let acceptor =
             Acceptor::new(&credentials, Arc::new(admission), acceptor_limits(&config), clock.clone());
