@@ -308,6 +308,7 @@ impl Gateway {
                 lease: config.delivery.lease,
                 in_force: Arc::clone(&in_force),
                 refused_files: Arc::clone(&refused_files),
+                agreements: book.clone(),
                 obstacle,
                 witnesses: witnesses.standing(),
                 front_door: Arc::clone(acceptor.counters()),

@@ -18,6 +18,8 @@ use legal_aid_gateway::domain::verification::AnswerField;
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::setup::{codes, purposes};
 use legal_aid_gateway::simulator::court::Script;
+use sqlx::Connection as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -205,6 +207,29 @@ async fn the_file_is_taken_in_when_new_or_of_a_higher_version_and_revives_nothin
 }
 
 // ---- what is allowed ---------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn an_agreement_that_only_a_newer_gateway_can_read_allows_nothing_and_the_others_are_followed() {
+    let scene = Scene::start().await;
+    scene.verify(&scene.question()).await.unwrap();
+    scene.submit(&scene.fee_waiver()).await.unwrap();
+    let options = SqliteConnectOptions::new()
+        .filename(scene.folder.join("gateway.db"))
+        .busy_timeout(Duration::from_secs(5));
+    let mut database = SqliteConnection::connect_with(&options).await.unwrap();
+    let change = "BEGIN IMMEDIATE; UPDATE agreements SET terms = '{\"of\":\"a newer gateway\"}' WHERE agreement_id = 'DEV-VERIFY'; \
+                  UPDATE agreements SET state = 'ENDED' WHERE agreement_id = 'DEV-CENTRE-COURT'; \
+                  UPDATE agreement_changes SET changes = changes + 1 WHERE id = 1; COMMIT";
+    sqlx::raw_sql(change).execute(&mut database).await.unwrap();
+    let followed = async {
+        while scene.submit(&scene.fee_waiver()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, followed).await.expect("the other one is followed");
+    assert_eq!(refused(scene.verify(&scene.question()).await).reason, "NO_AGREEMENT");
+    scene.stop().await;
+}
 
 #[tokio::test]
 async fn an_agreement_takes_in_callers_and_counterparts_by_kind_and_region() {
