@@ -267,6 +267,14 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # give_up_after = "72h"
 # at_once = 4
 
+[upstream]                          # registries that fail, and each caller's share of them: docs/operations.md
+# failures = 5
+# pause = "1s"
+# longest_pause = "30s"
+# stalled_after = "5s"
+# questions = 256
+# questions_per_caller = 128
+
 [agreements]                        # docs/agreements.md
 # two_person = true                 # what one operator puts in waits for the approval of another; off unless set
 
