@@ -11,6 +11,7 @@ pub mod entry;
 pub mod findings;
 pub mod fork;
 pub mod fsck;
+pub mod key_ring;
 pub mod log;
 pub mod merkle;
 pub mod note;

@@ -9,9 +9,9 @@ mod files;
 mod handles;
 mod housekeeper;
 mod indexer;
+mod key_ledger;
 mod metrics;
 mod outbox;
-mod pseudonyms;
 mod readiness;
 mod reload;
 mod remover;
@@ -31,19 +31,20 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use self::admission::Admission;
+use self::admission::{Admission, ShownOut};
 use self::adopter::Adopter;
 pub use self::agreements::AgreementsError;
 use self::agreements::Intaking;
 use self::certificates::InForce;
 pub use self::files::read_clocks;
 use self::files::{read_credentials, read_directory, read_rules};
-pub use self::pseudonyms::RotationError;
+use self::key_ledger::KeyLedger;
+pub use self::key_ledger::RotationError;
 pub use self::reload::ReloadError;
 use self::reload::{Refused, Reload, WatchedFiles};
 use self::remover::Remover;
 use self::routes::routes;
-pub use self::secrets::{SecretError, Secrets, read_body_keys};
+pub use self::secrets::{SecretError, Secrets, read_pseudonym_keys, read_ring};
 use self::settings::{acceptor_limits, call_limits, http_limits, patience, schedule, upstream_limits};
 pub use self::start_error::StartError;
 use self::tiles::Tiles;
@@ -178,8 +179,15 @@ impl Gateway {
         witnesses.take_stock(&opened.log).await;
 
         fault::end_point("start.checked");
-        let keys = &secrets.pseudonym;
-        pseudonyms::adopt(keys, (&store, &opened.log), &clock, &config.gateway.node, agency).await?;
+        let ledger = KeyLedger {
+            store: store.clone(),
+            log: opened.log.clone(),
+            clock: clock.clone(),
+            node: config.gateway.node.clone(),
+            own: agency,
+        };
+        ledger.begin_with_bodies(&secrets.body).await?;
+        let pseudonyms = ledger.begin_with_pseudonyms(&secrets.pseudonym).await?;
         let intaking = Intaking {
             store: store.clone(),
             log: opened.log.clone(),
@@ -208,7 +216,7 @@ impl Gateway {
             rules: Arc::clone(&rules),
             clocks: Arc::clone(&clocks),
             clock: clock.clone(),
-            pseudonyms: secrets.pseudonym.clone(),
+            pseudonyms: pseudonyms.clone(),
             node: config.gateway.node.clone(),
             lease: config.delivery.lease,
             ask_again_after: config.verification.first_retry,
@@ -233,7 +241,7 @@ impl Gateway {
             directory: Arc::clone(&directory),
             peers: peers.clone(),
             clock: clock.clone(),
-            pseudonyms: secrets.pseudonym,
+            pseudonyms: pseudonyms.clone(),
             node: config.gateway.node.clone(),
             outbox: Arc::clone(&outbox),
             patience: patience(&config),
@@ -244,6 +252,8 @@ impl Gateway {
             in_force: Arc::clone(&in_force),
             clock: clock.clone(),
             node: config.gateway.node.clone(),
+            shown_out: ShownOut::default(),
+            stopping: stopped.clone(),
         };
         let acceptor =
             Acceptor::new(&credentials, Arc::new(admission), acceptor_limits(&config), clock.clone());
@@ -298,6 +308,7 @@ impl Gateway {
                 lease: config.delivery.lease,
                 in_force: Arc::clone(&in_force),
                 refused_files: Arc::clone(&refused_files),
+                agreements: book.clone(),
                 obstacle,
                 witnesses: witnesses.standing(),
                 front_door: Arc::clone(acceptor.counters()),
@@ -327,8 +338,11 @@ impl Gateway {
             dialler,
             peers,
             in_force,
+            ledger,
             body_keys: Mutex::new(secrets.body),
             sealer,
+            pseudonym_keys: Mutex::new(secrets.pseudonym),
+            pseudonyms,
             refused: refused_files,
             turn: tokio::sync::Mutex::default(),
         });

@@ -203,7 +203,7 @@ database = "gateway.db"             # or "postgres://user@host/database?sslmode=
 [keys]
 log = "keys/log.key"                # or "credential:NAME", as systemd's LoadCredential= hands it over; [tls] too
 body = "keys/body.key"              # `keys rotate` adds a key
-pseudonym = "keys/pseudonym.key"
+pseudonym = "keys/pseudonym.key"    # `keys rotate --pseudonyms` adds a key
 # pseudonym_earlier = ["keys/pseudonym-2026.key"]   # after a rotation: the keys of before, newest first
 
 [audit]
@@ -269,6 +269,14 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # longest_retry = "1h"
 # give_up_after = "72h"
 # at_once = 4
+
+[upstream]                          # registries that fail, and each caller's share of them: docs/operations.md
+# failures = 5
+# pause = "1s"
+# longest_pause = "30s"
+# stalled_after = "5s"
+# questions = 256
+# questions_per_caller = 128
 
 [agreements]                        # docs/agreements.md
 # two_person = true                 # what one operator puts in waits for the approval of another; off unless set

@@ -5,7 +5,6 @@
 
 mod agreements;
 mod attachments;
-mod body_keys;
 mod clocks;
 mod cosignatures;
 mod database;
@@ -17,6 +16,7 @@ mod effect;
 mod events;
 mod exchanges;
 mod finding_marks;
+mod keys;
 mod lock;
 mod log;
 mod node;
@@ -45,7 +45,6 @@ pub use self::agreements::{
     NewAgreementState,
 };
 pub use self::attachments::{AttachmentRecord, Begun, CHUNK_BYTES, NewAttachment, Room};
-pub use self::body_keys::BodyKeys;
 pub use self::clocks::{ClockRecord, DueClock, OverdueCount};
 pub use self::cosignatures::CosignatureRecord;
 pub use self::deliveries::DeliveryRecord;
@@ -55,6 +54,7 @@ pub use self::effect::{
 pub use self::events::EventRecord;
 pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::finding_marks::{Mark, MarkRecord, NewMark};
+pub use self::keys::{KeyAdoption, KeyUse};
 pub use self::lock::DatabaseLock;
 pub use self::node::{Duty, NodeLock, Orphanage};
 pub use self::outbox::{OutboxChange, OutboxFigures, OutboxFilter, OutboxRecord};

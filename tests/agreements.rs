@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use district::{DEADLINE, Refused, Scene, agreement, basis, day_from_today, purpose, wire_date};
-use legal_aid_gateway::access::{OperatorTerms, Party, QuotaTerms, StaffMember, Unit};
+use legal_aid_gateway::access::{Agreement, Method, OperatorTerms, Party, QuotaTerms, StaffMember, Unit};
 use legal_aid_gateway::audit::entry::{Decision, Entry, Phase};
 use legal_aid_gateway::client::{AgencyClient, Profile, ProfileOperator};
 use legal_aid_gateway::clock::Clock;
@@ -18,6 +18,8 @@ use legal_aid_gateway::domain::verification::AnswerField;
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::setup::{codes, purposes};
 use legal_aid_gateway::simulator::court::Script;
+use sqlx::Connection as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -205,6 +207,29 @@ async fn the_file_is_taken_in_when_new_or_of_a_higher_version_and_revives_nothin
 }
 
 // ---- what is allowed ---------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn an_agreement_that_only_a_newer_gateway_can_read_allows_nothing_and_the_others_are_followed() {
+    let scene = Scene::start().await;
+    scene.verify(&scene.question()).await.unwrap();
+    scene.submit(&scene.fee_waiver()).await.unwrap();
+    let options = SqliteConnectOptions::new()
+        .filename(scene.folder.join("gateway.db"))
+        .busy_timeout(Duration::from_secs(5));
+    let mut database = SqliteConnection::connect_with(&options).await.unwrap();
+    let change = "BEGIN IMMEDIATE; UPDATE agreements SET terms = '{\"of\":\"a newer gateway\"}' WHERE agreement_id = 'DEV-VERIFY'; \
+                  UPDATE agreements SET state = 'ENDED' WHERE agreement_id = 'DEV-CENTRE-COURT'; \
+                  UPDATE agreement_changes SET changes = changes + 1 WHERE id = 1; COMMIT";
+    sqlx::raw_sql(change).execute(&mut database).await.unwrap();
+    let followed = async {
+        while scene.submit(&scene.fee_waiver()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, followed).await.expect("the other one is followed");
+    assert_eq!(refused(scene.verify(&scene.question()).await).reason, "NO_AGREEMENT");
+    scene.stop().await;
+}
 
 #[tokio::test]
 async fn an_agreement_takes_in_callers_and_counterparts_by_kind_and_region() {
@@ -426,6 +451,77 @@ async fn an_operators_quota_is_each_operators_own_and_an_agreement_without_one_i
     assert_eq!(refused(ask("c-01").await).reason, "QUOTA_SPENT");
     clock.advance(Duration::from_secs(3600));
     ask("c-01").await.unwrap();
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn what_exists_and_what_does_not_are_refused_alike_also_where_one_of_two_agreements_is_spent() {
+    let scene = Scene::start().await;
+    let exchange = scene.submit(&scene.fee_waiver()).await.unwrap().exchange.unwrap();
+    scene
+        .edit_directory(|file| {
+            let spent = agreement(file, "DEV-CENTRE-COURT");
+            spent.quota = Some(QuotaTerms { per_day: Some(1), ..Default::default() });
+            let mut other = spent.clone();
+            other.id = "A-SECOND".to_owned();
+            other.quota = None;
+            let region = RegionCode::parse("331000").unwrap();
+            other.counterparts = vec![Party::of_kind(AgencyKind::Procuratorate, region)];
+            file.agreements.push(other);
+        })
+        .await;
+    let read = async |id: &str| {
+        let request = proto::GetExchangeRequest {
+            context: Some(scene.centre.context(purposes::FEE_WAIVER)),
+            exchange_id: id.to_owned(),
+        };
+        scene.centre.exchanges().get_exchange(scene.centre.request(request, DEADLINE)).await
+    };
+    read(&exchange.exchange_id).await.unwrap();
+    let there = refused(read(&exchange.exchange_id).await);
+    let nowhere = refused(read("0191d1a0-0000-7000-8000-000000000001").await);
+    assert_eq!((there.code, &there.reason), (nowhere.code, &nowhere.reason));
+    assert_eq!(there.code, Code::NotFound);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn an_assessment_asks_by_another_agreement_when_nothing_is_left_of_the_first() {
+    let scene = Scene::start().await;
+    scene
+        .edit_directory(|file| {
+            let all = agreement(file, "DEV-VERIFY");
+            let of_one_question = |id: &str| Agreement {
+                id: id.to_owned(),
+                methods: vec![Method::VerifyLowIncome],
+                quota: Some(QuotaTerms { per_day: Some(1), ..Default::default() }),
+                ..all.clone()
+            };
+            let two = ["Y-FIRST", "Z-SECOND"].map(of_one_question);
+            all.methods.retain(|method| *method != Method::VerifyLowIncome);
+            file.agreements.extend(two);
+        })
+        .await;
+    let case = std::fs::read_to_string(scene.folder.join("case.json")).unwrap();
+    let case: proto::EligibilityCase =
+        legal_aid_gateway::grpc::json::from_json("EligibilityCase", &case).unwrap();
+    let assess = async || {
+        let envelope = scene.question().envelope;
+        let envelope = envelope.map(|of| proto::Envelope { recipient: String::new(), ..of });
+        let request = proto::AssessEligibilityRequest { envelope, eligibility_case: Some(case.clone()) };
+        let request = scene.centre.request(request, DEADLINE);
+        scene.centre.eligibility().assess_eligibility(request).await.unwrap();
+        let asked = proto::EntryFilter {
+            method: "VerifyLowIncome".into(),
+            phase: "REQUEST".into(),
+            ..Default::default()
+        };
+        let asked = scene.entries(asked).await.into_iter();
+        asked.map(|(_, entry)| entry.agreement.unwrap().id).collect::<Vec<_>>()
+    };
+    assert_eq!(assess().await, ["Y-FIRST"]);
+    assert_eq!(assess().await, ["Y-FIRST", "Z-SECOND"]);
+    assert_eq!(assess().await, ["Y-FIRST", "Z-SECOND"], "nothing is left, and nothing is asked");
     scene.stop().await;
 }
 

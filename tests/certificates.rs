@@ -102,6 +102,8 @@ async fn a_revoked_agency_is_out_within_five_seconds_and_the_others_notice_nothi
         "{refused:?}"
     );
     assert!(watch(&court).await.is_err());
+    let court_key = spki(&read_issued(&addressee, &own));
+    assert_shown_out(&folder, codes::COURT, &court_key, "CERTIFICATE_REVOKED").await;
 
     load.await_more_than(before + 20).await;
     let failed = load.end().await;
@@ -134,6 +136,9 @@ async fn a_suspended_agency_is_out_within_five_seconds_and_what_waits_for_it_is_
     let took = began.elapsed();
     println!("a suspended agency's connection ended after {took:?}");
     assert!(took < OUT_WITHIN, "{took:?}");
+
+    let key = spki(&read_issued(&folder.file("tls/court.crt.pem"), &folder.file("tls/court.key.pem")));
+    assert_shown_out(&folder, codes::COURT, &key, "AGENCY_SUSPENDED").await;
 
     let request = centre.request(folder.fee_waiver(&centre), DEADLINE);
     let exchange = centre.exchanges().submit_exchange(request).await.unwrap().into_inner().exchange.unwrap();
@@ -380,6 +385,27 @@ async fn ended(items: &mut Streaming<proto::WatchExchangesResponse>) -> Status {
         }
     };
     tokio::time::timeout(PATIENCE, ending).await.expect("the watch ends")
+}
+
+/// Waits for the entry that tells whose connections were ended, by which certificate, why, and how many: nothing else.
+async fn assert_shown_out(folder: &Folder, agency: &str, key: &[u8; 32], reason: &str) {
+    let auditor = folder.client("auditor");
+    let told = || async {
+        let request = proto::ListEntriesRequest {
+            context: Some(auditor.context(purposes::AUDIT_INSPECTION)),
+            filter: Some(proto::EntryFilter { method: "CloseConnections".into(), ..Default::default() }),
+            ..Default::default()
+        };
+        let found = auditor.audit().list_entries(auditor.request(request, DEADLINE)).await.unwrap();
+        let found = found.into_inner().entries;
+        found.iter().map(|found| Entry::from_json(&found.entry).unwrap()).collect::<Vec<_>>()
+    };
+    until(|| async { !told().await.is_empty() }).await;
+    let told = told().await;
+    assert!(told.iter().all(|entry| entry.phase == Phase::Event && entry.caller.as_deref() == Some(agency)));
+    assert!(told.iter().all(|entry| entry.certificate == Some(HEXLOWER.encode(key))), "{told:?}");
+    assert!(told.iter().all(|entry| entry.reason.as_deref() == Some(reason)), "{told:?}");
+    assert!(told.iter().all(|entry| entry.items >= Some(1)), "{told:?}");
 }
 
 async fn delivery(operator: &AgencyClient, exchange: &str) -> proto::OutboxDelivery {

@@ -4,10 +4,12 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 
+use legal_aid_gateway::audit::entry::Entry;
 use legal_aid_gateway::client::AgencyClient;
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::setup::purposes;
@@ -15,6 +17,7 @@ use legal_aid_gateway::simulator::court::Script;
 use serde_json::Value;
 use support::{DEADLINE, Folder, Gateway, PATIENCE, serve_command};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tonic_types::StatusExt as _;
 
 /// The key files of a folder, as `init` makes it.
 const KEYS: [&str; 4] = ["keys/log.key", "keys/body.key", "keys/pseudonym.key", "tls/gateway.key.pem"];
@@ -118,6 +121,98 @@ async fn a_key_file_without_the_key_that_seals_now_is_refused_and_the_keys_befor
 }
 
 #[tokio::test]
+async fn persons_are_named_by_a_new_key_without_a_restart_and_found_under_every_key_that_is_kept() {
+    let folder = Folder::prepare(Script::TakeOnly);
+    let gateway = Gateway::start_with(&folder, &[("RUST_LOG", "info")]).await;
+    let centre = folder.client("centre");
+    let question = folder.question(&centre);
+    let person = question.query.as_ref().unwrap().subject.clone().unwrap();
+    ask(&centre, folder.question(&centre)).await;
+    let rotated =
+        json(&folder, &["keys", "rotate", "--pseudonyms", "--config", "gateway.toml", "--json"]).await;
+    until(|| gateway.said().contains("\"files\":\"pseudonym_keys\"")).await;
+    ask(&centre, folder.question(&centre)).await;
+    let of = |method: &str| proto::EntryFilter { method: method.to_owned(), ..Default::default() };
+    let rotations = entries(&folder, of("RotatePseudonymKey")).await;
+    let of = |method: &str| proto::EntryFilter { phase: "REQUEST".to_owned(), ..of(method) };
+    let newest = rotated["pseudonym"][0].as_str().unwrap().to_uppercase();
+    let [(rotation, told)] = &rotations[..] else { panic!("{rotations:?}") };
+    assert_eq!(told.reason.as_deref(), Some(format!("KEY_{newest}").as_str()));
+    let asked = entries(&folder, of("VerifyLowIncome")).await;
+    let names = |later: bool| {
+        let of_time = asked.iter().filter(|(index, _)| (index > rotation) == later);
+        of_time.map(|(_, entry)| entry.subject.clone().unwrap()).collect::<BTreeSet<_>>()
+    };
+    let (before, after) = (names(false), names(true));
+    assert!(before.len() == 1 && after.len() == 1 && before.is_disjoint(&after), "{before:?} {after:?}");
+    let by_person = proto::EntryFilter {
+        person: Some(proto::PersonFilter { id_kind: person.id_kind, id_number: person.id_number }),
+        ..of("VerifyLowIncome")
+    };
+    assert_eq!(entries(&folder, by_person).await.len(), asked.len(), "found under both keys");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_without_the_key_that_another_names_by_goes_on_but_searches_for_no_person() {
+    let folder = Folder::prepare(Script::TakeOnly);
+    let gateway = Gateway::start_with(&folder, &[("RUST_LOG", "info")]).await;
+    let centre = folder.client("centre");
+    let person = folder.question(&centre).query.unwrap().subject.unwrap();
+    let by_person = proto::EntryFilter {
+        person: Some(proto::PersonFilter { id_kind: person.id_kind, id_number: person.id_number }),
+        ..Default::default()
+    };
+    ask(&centre, folder.question(&centre)).await;
+    assert!(!entries(&folder, by_person.clone()).await.is_empty());
+    // As another gateway on the database leaves it, whose file has a key that this one's has not.
+    let mut database = support::log::connect(&folder.database()).await;
+    let adopt =
+        "INSERT INTO pseudonym_keys SELECT 'ffffffffffffffff', MAX(adopted_us) + 1 FROM pseudonym_keys";
+    sqlx::raw_sql(adopt).execute(&mut database).await.unwrap();
+    ask(&centre, folder.question(&centre)).await;
+    let refused = list(&folder, by_person.clone()).await.err().unwrap();
+    assert_eq!(refused.code(), tonic::Code::Unavailable);
+    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "PSEUDONYM_KEY_MISSING");
+    let by_method = proto::EntryFilter { method: "VerifyLowIncome".into(), ..Default::default() };
+    assert!(entries(&folder, by_method).await.len() >= 2, "what is not by person is found");
+    // Nor is a changed file taken that lacks it.
+    let rotate = ["keys", "rotate", "--pseudonyms", "--prepare", "--config", "gateway.toml", "--json"];
+    json(&folder, &rotate).await;
+    until(|| gateway.said().contains("by which persons are named now (ffffffffffffffff)")).await;
+    ask(&centre, folder.question(&centre)).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_of_body_keys_is_an_entry_also_where_the_gateway_was_down_meanwhile() {
+    let folder = Folder::prepare(Script::TakeOnly);
+    let gateway = Gateway::start_with(&folder, &[("RUST_LOG", "info")]).await;
+    let rotate = ["keys", "rotate", "--config", "gateway.toml", "--json"];
+    let told = async |method: &str| {
+        let of = proto::EntryFilter { method: method.to_owned(), ..Default::default() };
+        let found = entries(&folder, of).await;
+        found.into_iter().map(|(_, entry)| entry.reason.unwrap().into_owned()).collect::<Vec<_>>()
+    };
+    let name = |rotated: &Value, place: usize| {
+        format!("KEY_{}", rotated["body"][place].as_str().unwrap().to_uppercase())
+    };
+    let first = json(&folder, &rotate).await;
+    read_again(&gateway, 1).await;
+    assert_eq!(told("RotateBodyKey").await, [name(&first, 0)]);
+    json(&folder, &["keys", "reseal", "--retire", "--config", "gateway.toml", "--json"]).await;
+    read_again(&gateway, 2).await;
+    assert_eq!(told("RetireBodyKey").await, [name(&first, 1)]);
+    gateway.stop().await;
+    let second = json(&folder, &rotate).await;
+    for _ in 0..2 {
+        let gateway = Gateway::start(&folder).await;
+        assert_eq!(told("RotateBodyKey").await, [name(&first, 0), name(&second, 0)], "once");
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn keys_can_come_from_systemd_credentials() {
     let folder = Folder::prepare(Script::TakeOnly);
     let credentials = tempfile::tempdir().unwrap();
@@ -213,6 +308,29 @@ async fn read(centre: &AgencyClient, exchange: &str) -> Result<proto::GetExchang
         exchange_id: exchange.to_owned(),
     };
     centre.exchanges().get_exchange(centre.request(request, DEADLINE)).await.map(tonic::Response::into_inner)
+}
+
+async fn ask(centre: &AgencyClient, question: proto::VerifyLowIncomeRequest) {
+    centre.verification().verify_low_income(centre.request(question, DEADLINE)).await.unwrap();
+}
+
+/// The entries that fit, with their places in the log.
+async fn entries(folder: &Folder, filter: proto::EntryFilter) -> Vec<(u64, Entry)> {
+    let found = list(folder, filter).await.unwrap().entries;
+    found.iter().map(|found| (found.index, Entry::from_json(&found.entry).unwrap())).collect()
+}
+
+async fn list(
+    folder: &Folder,
+    filter: proto::EntryFilter,
+) -> Result<proto::ListEntriesResponse, tonic::Status> {
+    let auditor = folder.client("auditor");
+    let request = proto::ListEntriesRequest {
+        context: Some(auditor.context(purposes::AUDIT_INSPECTION)),
+        filter: Some(filter),
+        ..Default::default()
+    };
+    auditor.audit().list_entries(auditor.request(request, DEADLINE)).await.map(tonic::Response::into_inner)
 }
 
 async fn json(folder: &Folder, arguments: &[&str]) -> Value {

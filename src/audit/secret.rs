@@ -1,9 +1,13 @@
 //! The secrets behind an entry: the salts of its commitments, and the keys of its pseudonyms.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
 use super::entry::{Commitment, keyed_digest};
+use super::key_ring::{self, Key, KeyRing};
 use crate::domain::vocabulary::vocabulary;
 
 /// Bytes of one field's salt: 128 bits, so that no value can be guessed without it.
@@ -70,52 +74,67 @@ fn place(field: Field) -> usize {
 }
 
 /// Turns a person's document number into the pseudonym that stands for the person in the log. Whoever lacks the
-/// keys can neither compute nor reverse it. A ring: the current key makes pseudonyms, the earlier ones still find
-/// what they made.
+/// keys can neither compute nor reverse it. One key of a ring makes pseudonyms, all of them find what they made.
+///
+/// Cheap to clone; clones hold the same ring, also when it is replaced.
 #[derive(Clone)]
-pub struct PseudonymKey {
-    current: Zeroizing<[u8; 32]>,
-    /// Newest first.
-    earlier: Vec<Zeroizing<[u8; 32]>>,
+pub struct PseudonymKey(Arc<ArcSwap<Naming>>);
+
+/// The keys, and the one that makes pseudonyms.
+struct Naming {
+    current: Key,
+    ring: KeyRing,
 }
 
 impl PseudonymKey {
     /// A key of 32 secret bytes, the only one of its ring.
     pub fn new(key: [u8; 32]) -> Self {
-        Self { current: Zeroizing::new(key), earlier: Vec::new() }
+        Self::of(KeyRing::new(Zeroizing::new(key)))
     }
 
-    /// The same with the keys that were current before, newest first.
+    /// A ring, whose newest key makes the pseudonyms.
+    pub fn of(ring: KeyRing) -> Self {
+        let current = Zeroizing::new(*ring.newest());
+        Self(Arc::new(ArcSwap::from_pointee(Naming { current, ring })))
+    }
+
+    /// Uses this ring from now on, and makes pseudonyms with the key of this fingerprint. Returns whether the ring has it;
+    /// otherwise nothing changes.
     #[must_use]
-    pub fn with_earlier(self, earlier: Vec<Zeroizing<[u8; 32]>>) -> Self {
-        Self { earlier, ..self }
+    pub fn replace(&self, ring: KeyRing, fingerprint: &str) -> bool {
+        let Some(current) = ring.of_fingerprint(fingerprint) else { return false };
+        let current = Zeroizing::new(*current);
+        self.0.store(Arc::new(Naming { current, ring }));
+        true
     }
 
     /// The pseudonym of the holder of a document under the current key, 32 hex digits.
     pub fn pseudonym(&self, id_kind: &str, id_number: &str) -> String {
-        pseudonym(&self.current, id_kind, id_number)
+        pseudonym(&self.0.load().current, id_kind, id_number)
     }
 
     /// The pseudonyms of the holder of a document under every key, the current one's first.
     pub fn every_pseudonym(&self, id_kind: &str, id_number: &str) -> Vec<String> {
-        self.keys().map(|key| pseudonym(key, id_kind, id_number)).collect()
+        self.0.load().keys().map(|key| pseudonym(key, id_kind, id_number)).collect()
     }
 
     /// Names each key without betraying it, the current one first: 16 hex digits.
     pub fn fingerprints(&self) -> Vec<String> {
-        self.keys().map(|key| HEXLOWER.encode(&keyed_digest(key, b"fingerprint")[..8])).collect()
+        self.0.load().keys().map(key_ring::fingerprint).collect()
     }
 
     /// A tag over something the gateway handed out, or keeps, and wants to recognise, such as a page token. Made with
     /// the oldest key: what was tagged before a rotation is recognised after it.
     pub fn tag(&self, purpose: &str, message: &[u8]) -> [u8; 32] {
-        let oldest = self.earlier.last().unwrap_or(&self.current);
-        let purpose_key = keyed_digest(oldest.as_ref(), purpose.as_bytes());
+        let purpose_key = keyed_digest(self.0.load().ring.oldest(), purpose.as_bytes());
         keyed_digest(&purpose_key, message)
     }
+}
 
+impl Naming {
     fn keys(&self) -> impl Iterator<Item = &[u8; 32]> {
-        std::iter::once(&*self.current).chain(self.earlier.iter().map(|key| &**key))
+        let others = self.ring.all().filter(|key| **key != *self.current);
+        std::iter::once(&*self.current).chain(others)
     }
 }
 
@@ -165,12 +184,29 @@ mod tests {
     #[test]
     fn a_rotation_finds_what_earlier_keys_named_and_recognises_what_they_tagged() {
         let before = PseudonymKey::new([1; 32]);
-        let after = PseudonymKey::new([2; 32]).with_earlier(vec![Zeroizing::new([1; 32])]);
+        let ring = KeyRing::new(Zeroizing::new([2; 32])).with_earlier(vec![Zeroizing::new([1; 32])]);
+        let after = PseudonymKey::of(ring);
         let named = before.pseudonym("PASSPORT", "E00000000");
         assert_ne!(after.pseudonym("PASSPORT", "E00000000"), named);
         let every = after.every_pseudonym("PASSPORT", "E00000000");
         assert_eq!(every, [after.pseudonym("PASSPORT", "E00000000"), named]);
         assert_eq!(after.tag("claim", b"x"), before.tag("claim", b"x"));
         assert_eq!(after.fingerprints()[1..], before.fingerprints());
+    }
+
+    #[test]
+    fn a_prepared_key_finds_and_names_only_once_it_is_told_to() {
+        let (first, second) = (PseudonymKey::new([1; 32]), PseudonymKey::new([2; 32]));
+        let name = |keys: &PseudonymKey| keys.pseudonym("PASSPORT", "E00000000");
+        let ring = KeyRing::new(Zeroizing::new([1; 32])).prepare(Zeroizing::new([2; 32]));
+        let keys = PseudonymKey::of(ring.clone());
+        let clone = keys.clone();
+        assert_eq!(name(&keys), name(&first));
+        assert_eq!(keys.every_pseudonym("PASSPORT", "E00000000"), [name(&first), name(&second)]);
+        assert!(keys.replace(ring.clone(), &second.fingerprints()[0]));
+        assert_eq!((name(&keys), name(&clone)), (name(&second), name(&second)));
+        assert_eq!(keys.tag("claim", b"x"), first.tag("claim", b"x"), "the oldest, not the last");
+        assert!(!keys.replace(ring, "0000000000000000"));
+        assert_eq!(name(&keys), name(&second), "a key that is not there names nobody");
     }
 }

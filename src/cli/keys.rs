@@ -1,4 +1,4 @@
-//! `keys`: the secret keys of a gateway, and rotating that of bodies.
+//! `keys`: the secret keys of a gateway, and rotating those of bodies and of pseudonyms.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::output::{say, say_json};
 use crate::config::Config;
 use crate::entropy;
-use crate::gateway::{Secrets, read_body_keys};
+use crate::gateway::{Secrets, read_ring};
 use crate::identity::key_file;
 use crate::store::{Sealer, Store};
 
@@ -18,8 +18,8 @@ use crate::store::{Sealer, Store};
 pub(super) enum Keys {
     /// Name the keys in force, without showing them.
     Show(Show),
-    /// Seal bodies with a new key from now on; the earlier ones still open what they sealed. A running gateway takes it
-    /// over by itself.
+    /// Seal bodies, or name persons, with a new key from now on; the earlier ones still open, or find, what they sealed or
+    /// named. A running gateway takes it over by itself.
     Rotate(Rotate),
     /// Seal anew, with the newest key, what earlier keys of bodies sealed. A gateway may serve meanwhile.
     Reseal(Reseal),
@@ -42,8 +42,11 @@ pub(super) struct Rotate {
     /// The configuration, as `init` makes it.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Only add the new key, to open with. Where several gateways share a database, give the file to all of them before
-    /// one of them seals with it.
+    /// Rotate the key that makes pseudonyms, in place of that of bodies.
+    #[arg(long)]
+    pseudonyms: bool,
+    /// Only add the new key, to open or find with. Where several gateways share a database, give the file to all of them
+    /// before one of them seals or names with it.
     #[arg(long)]
     prepare: bool,
     /// Print JSON.
@@ -87,6 +90,7 @@ impl Show {
                 "body": bodies,
                 "body_prepared": secrets.body.has_prepared(),
                 "pseudonym": pseudonyms,
+                "pseudonym_prepared": secrets.pseudonym.has_prepared(),
             }));
             return Ok(());
         }
@@ -101,7 +105,12 @@ impl Show {
             say(format_args!("body {fingerprint} ({role})"));
         }
         for (place, fingerprint) in pseudonyms.iter().enumerate() {
-            let role = if place == 0 { "names" } else { "earlier: finds" };
+            let is_prepared = secrets.pseudonym.has_prepared() && place + 1 == pseudonyms.len();
+            let role = match place {
+                0 => "names",
+                _ if is_prepared => "prepared: finds, names after the next rotation",
+                _ => "earlier: finds",
+            };
             say(format_args!("pseudonym {fingerprint} ({role})"));
         }
         Ok(())
@@ -111,15 +120,19 @@ impl Show {
 impl Rotate {
     fn run(self) -> anyhow::Result<()> {
         let config = Config::load(&self.config, std::env::vars())?;
-        let path = &config.keys.body;
+        let (path, what) = match self.pseudonyms {
+            true => (&config.keys.pseudonym, "pseudonym"),
+            false => (&config.keys.body, "body"),
+        };
         let key = Zeroizing::new(entropy::bytes::<32>());
-        let keys = read_body_keys(path)?;
+        let keys = read_ring(path)?;
         let keys = if self.prepare { keys.prepare(key) } else { keys.rotate(key) };
         key_file::replace(path, &*keys.encode())
             .with_context(|| format!("cannot write {}", path.display()))?;
         let fingerprints = keys.fingerprints();
         if self.json {
-            say_json(&json!({ "file": path, "body": fingerprints, "body_prepared": keys.has_prepared() }));
+            let prepared = format!("{what}_prepared");
+            say_json(&json!({ "file": path, what: fingerprints, prepared: keys.has_prepared() }));
             return Ok(());
         }
         if self.prepare {
@@ -130,9 +143,13 @@ impl Rotate {
             ));
         } else {
             let newest = fingerprints.first().map(String::as_str).unwrap_or_default();
-            say(format_args!("{}: bodies are sealed with {newest} from now on", path.display()));
+            let done = if self.pseudonyms { "persons are named by" } else { "bodies are sealed with" };
+            say(format_args!("{}: {done} {newest} from now on", path.display()));
         }
-        say("keep the file in your backup: what earlier keys sealed opens with no other");
+        say(match self.pseudonyms {
+            true => "keep the file in your backup: whom earlier keys named is found by no other",
+            false => "keep the file in your backup: what earlier keys sealed opens with no other",
+        });
         Ok(())
     }
 }
@@ -140,14 +157,14 @@ impl Rotate {
 impl Reseal {
     async fn run(self) -> anyhow::Result<()> {
         let config = Config::load(&self.config, std::env::vars())?;
-        let keys = read_body_keys(&config.keys.body)?;
+        let keys = read_ring(&config.keys.body)?;
         let store = Store::open(&config.store.database, Sealer::of(&keys)).await?;
         let (seen, resealed) = reseal_all(&store).await?;
         store.close().await;
         let retired = self.retire && keys.has_earlier();
         if retired {
             // Another may have been put in while bodies were sealed anew; it is in no other place than the file.
-            if read_body_keys(&config.keys.body)?.fingerprints() != keys.fingerprints() {
+            if read_ring(&config.keys.body)?.fingerprints() != keys.fingerprints() {
                 bail!(
                     "{} has changed meanwhile: no key was taken out; run this again",
                     config.keys.body.display()

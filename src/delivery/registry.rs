@@ -40,7 +40,7 @@ pub(crate) trait Register: Send + Sync + 'static {
     /// The method by which it is asked.
     const ASKS: &'static str;
     /// What the centre asks.
-    type Query: Message + Default;
+    type Query: Message + Default + Clone;
     /// What the registry is asked.
     type Question: Message + Default;
     /// What the registry sends.

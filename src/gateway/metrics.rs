@@ -23,6 +23,7 @@ use crate::audit::log::Storage as _;
 use crate::audit::witnessed::{Standing, WitnessStanding};
 use crate::clock::Clock;
 use crate::delivery::breaker::Breakers;
+use crate::grpc::AgreementBook;
 use crate::identity::acceptor::FrontDoorCounters;
 use crate::identity::credentials::Ends;
 use crate::store::{AuditLog, Store, StoreError};
@@ -51,6 +52,7 @@ pub(super) struct Sources {
     pub(super) lease: Duration,
     pub(super) in_force: Arc<InForce>,
     pub(super) refused_files: Arc<Refused>,
+    pub(super) agreements: AgreementBook,
     pub(super) obstacle: watch::Receiver<Obstacle>,
     pub(super) witnesses: watch::Receiver<Standing>,
     pub(super) front_door: Arc<FrontDoorCounters>,
@@ -169,6 +171,11 @@ impl Sources {
                 if self.obstacle.borrow().is_none() { 1.0 } else { 0.0 },
             ),
         ];
+        families.push(Family::gauge(
+            "legal_aid_agreements_unread",
+            "Effective agreements that this version of the gateway cannot read, and that allow nothing at it.",
+            self.agreements.unread() as f64,
+        ));
         families.extend(of_certificates(&self.in_force, now));
         families.push(of_files(&self.refused_files));
         families.extend(self.calls.families());

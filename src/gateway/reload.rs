@@ -1,6 +1,6 @@
-//! Files that change while the gateway runs: certificates, revocation lists, keys of bodies, the directory. They are looked at all the
-//! time, and read when they have changed or when the process is told to (SIGHUP). One that cannot be used leaves what was
-//! read before in force, and that is said.
+//! Files that change while the gateway runs: certificates, revocation lists, keys of bodies and pseudonyms, the directory. They
+//! are looked at all the time, and read when they have changed or when the process is told to (SIGHUP). One that cannot be
+//! used leaves what was read before in force, and that is said.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,12 +12,16 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::RotationError;
 use super::StartError;
 use super::agreements::{AgreementsError, Intaking};
 use super::certificates::InForce;
 use super::files::{read_credentials, read_directory, read_rules};
-use super::secrets::read_body_keys;
+use super::key_ledger::KeyLedger;
+use super::secrets::{read_pseudonym_keys, read_ring};
 use crate::access::Directory;
+use crate::audit::entry::PseudonymKey;
+use crate::audit::key_ring::KeyRing;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::peers::Peers;
@@ -26,12 +30,12 @@ use crate::grpc::AgreementBook;
 use crate::identity::acceptor::Acceptor;
 use crate::identity::credentials::{End, Ends};
 use crate::identity::dialler::Dialler;
-use crate::store::{BodyKeys, Sealer};
+use crate::store::{KeyUse, Sealer};
 
 /// How often files are looked at. A change is read once it has stood for one look.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How soon agreements are taken in again that the database did not take.
+/// How soon what the database or the log did not take is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 /// How often connections that go out are looked at though no file has changed.
@@ -44,6 +48,8 @@ pub(super) enum Part {
     Credentials,
     /// The keys of bodies.
     Keys,
+    /// The keys of pseudonyms.
+    Pseudonyms,
     /// Agencies and agreements.
     Directory,
     /// Rule sets of eligibility; read when told to.
@@ -51,13 +57,15 @@ pub(super) enum Part {
 }
 
 impl Part {
-    pub(super) const ALL: [Self; 4] = [Self::Credentials, Self::Keys, Self::Directory, Self::Rules];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Credentials, Self::Keys, Self::Pseudonyms, Self::Directory, Self::Rules];
 
     /// Its name in logs and figures.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Credentials => "credentials",
             Self::Keys => "keys",
+            Self::Pseudonyms => "pseudonym_keys",
             Self::Directory => "directory",
             Self::Rules => "rules",
         }
@@ -107,9 +115,13 @@ pub(super) struct Reload {
     pub(super) dialler: Dialler,
     pub(super) peers: Peers,
     pub(super) in_force: Arc<InForce>,
+    pub(super) ledger: KeyLedger,
     /// Those that the sealer has.
-    pub(super) body_keys: Mutex<BodyKeys>,
+    pub(super) body_keys: Mutex<KeyRing>,
     pub(super) sealer: Sealer,
+    /// Those by which persons are found.
+    pub(super) pseudonym_keys: Mutex<KeyRing>,
+    pub(super) pseudonyms: PseudonymKey,
     pub(super) refused: Arc<Refused>,
     pub(super) turn: tokio::sync::Mutex<()>,
 }
@@ -129,7 +141,8 @@ impl Reload {
         let _turn = self.turn.lock().await;
         let read = match part {
             Part::Credentials => self.credentials(),
-            Part::Keys => self.body_keys(),
+            Part::Keys => self.body_keys().await,
+            Part::Pseudonyms => self.pseudonym_keys().await,
             Part::Directory => self.read_directory().await,
             Part::Rules => read_rules(&self.config).map(|rules| self.rules.store(Arc::new(rules))),
         };
@@ -167,16 +180,29 @@ impl Reload {
         Ok(())
     }
 
-    fn body_keys(&self) -> Result<(), StartError> {
+    async fn body_keys(&self) -> Result<(), StartError> {
         let path = &self.config.keys.body;
-        let keys = read_body_keys(path)?;
-        let mut before = self.body_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = read_ring(path)?;
+        let before = kept(&self.body_keys);
         if !before.is_opened_by(&keys) {
             let fingerprint = before.fingerprints().swap_remove(0);
             return Err(StartError::BodyKeyMissing { path: path.clone(), fingerprint });
         }
+        self.ledger.change_bodies(&before, &keys).await?;
         self.sealer.replace_keys(&keys);
-        *before = keys;
+        keep(&self.body_keys, keys);
+        Ok(())
+    }
+
+    async fn pseudonym_keys(&self) -> Result<(), StartError> {
+        let keys = read_pseudonym_keys(&self.config.keys)?;
+        // Its entry comes first: no person is named by a key of which the log has not told.
+        let names = self.ledger.adopt_pseudonyms(&keys).await?;
+        self.ledger.note_others(KeyUse::Pseudonym, &kept(&self.pseudonym_keys), &keys).await?;
+        if !self.pseudonyms.replace(keys.clone(), &names) {
+            return Err(RotationError::EarlierKeyMissing { fingerprint: names }.into());
+        }
+        keep(&self.pseudonym_keys, keys);
         Ok(())
     }
 
@@ -212,7 +238,7 @@ impl Reload {
         let mut stop = std::pin::pin!(stop);
         let mut beat = interval(LOOK_EVERY);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut judged, mut again) = (Instant::now(), None);
+        let (mut judged, mut again) = (Instant::now(), Vec::<(Part, Instant)>::new());
         loop {
             tokio::select! {
                 () = &mut stop => return,
@@ -227,13 +253,14 @@ impl Reload {
             // The files that it looks at are lost with a look that panicked; the gateway ends then.
             let Ok((looked, changed)) = looked.await else { return };
             files = looked;
-            let due = again.take_if(|at| *at <= Instant::now()).map(|_| Part::Directory);
+            let now = Instant::now();
+            let due =
+                again.extract_if(.., |(part, at)| *at <= now || changed.contains(part)).map(|(part, _)| part);
+            let due: Vec<Part> = due.filter(|part| !changed.contains(part)).collect();
             for part in changed.into_iter().chain(due) {
-                // Said, and noted, where it is read.
-                let read = self.part(part).await;
-                // What the database did not take is not in the file's way.
-                if matches!(read, Err(StartError::Agreements(error)) if error.may_pass()) {
-                    again = Some(Instant::now() + TRY_AGAIN);
+                // Said, and noted, where it is read. What the database did not take is not in the file's way.
+                if self.part(part).await.is_err_and(|error| error.may_pass()) {
+                    again.push((part, Instant::now() + TRY_AGAIN));
                 }
             }
             // Days end on which keys are in force, and certificates do.
@@ -264,8 +291,16 @@ impl WatchedFiles {
         let credentials = [&tls.certificate, &tls.private_key, &tls.authorities].into_iter();
         let credentials = credentials.chain(&tls.revocations).cloned().collect();
         let (keys, directory) = (vec![config.keys.body.clone()], vec![config.gateway.directory.clone()]);
-        [(Part::Credentials, credentials), (Part::Keys, keys), (Part::Directory, directory)]
-            .map(|(part, paths): (Part, Vec<PathBuf>)| {
+        let pseudonyms = [&config.keys.pseudonym].into_iter().chain(&config.keys.pseudonym_earlier);
+        let pseudonyms = pseudonyms.cloned().collect();
+        let parts: [(Part, Vec<PathBuf>); 4] = [
+            (Part::Credentials, credentials),
+            (Part::Keys, keys),
+            (Part::Pseudonyms, pseudonyms),
+            (Part::Directory, directory),
+        ];
+        parts
+            .map(|(part, paths)| {
                 let read = stamps(&paths);
                 Self { part, paths, seen: read.clone(), read }
             })
@@ -284,6 +319,14 @@ impl WatchedFiles {
         }
         changed
     }
+}
+
+fn kept(keys: &Mutex<KeyRing>) -> KeyRing {
+    keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn keep(keys: &Mutex<KeyRing>, new: KeyRing) {
+    *keys.lock().unwrap_or_else(PoisonError::into_inner) = new;
 }
 
 fn stamps(paths: &[PathBuf]) -> Vec<Option<Stamp>> {

@@ -8,21 +8,20 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::audit::entry::PseudonymKey;
+use crate::audit::key_ring::KeyRing;
 use crate::audit::note::{KeyError, SigningKey};
 use crate::config::KeysSection;
 use crate::entropy;
 use crate::identity::key_file;
-use crate::store::BodyKeys;
 
 /// The keys of one gateway.
 pub struct Secrets {
     /// Signs checkpoints.
     pub log: SigningKey,
     /// Encrypt bodies.
-    pub body: BodyKeys,
-    /// Makes pseudonyms.
-    pub pseudonym: PseudonymKey,
+    pub body: KeyRing,
+    /// Make pseudonyms.
+    pub pseudonym: KeyRing,
 }
 
 /// Why a key file cannot be used.
@@ -44,8 +43,8 @@ pub enum SecretError {
         /// Its mode.
         mode: u32,
     },
-    /// Not 64 hex digits; of bodies, not a line of them for each key.
-    #[error("{path} must hold 64 hex digits; the file of body keys may have more such lines", path = .path.display())]
+    /// Not 64 hex digits; of a ring, not a line of them for each key.
+    #[error("{path} must hold 64 hex digits; keys.body and keys.pseudonym may have more such lines", path = .path.display())]
     NotAKey {
         /// The file.
         path: PathBuf,
@@ -70,10 +69,8 @@ impl Secrets {
         Ok(Self {
             log: SigningKey::parse(log.trim())
                 .map_err(|source| SecretError::NotASigningKey { path: files.log.clone(), source })?,
-            body: read_body_keys(&files.body)?,
-            pseudonym: PseudonymKey::new(*read_key(&files.pseudonym)?).with_earlier(
-                files.pseudonym_earlier.iter().map(|path| read_key(path)).collect::<Result<_, _>>()?,
-            ),
+            body: read_ring(&files.body)?,
+            pseudonym: read_pseudonym_keys(files)?,
         })
     }
 
@@ -94,12 +91,21 @@ impl Secrets {
     }
 }
 
-/// Reads the keys of bodies.
+/// Reads the keys of pseudonyms: those of their file, and behind them the earlier ones that have files of their own.
 ///
 /// # Errors
-/// When the file is missing, readable by others, or holds something else.
-pub fn read_body_keys(path: &Path) -> Result<BodyKeys, SecretError> {
-    BodyKeys::parse(&read(path)?).ok_or_else(|| SecretError::NotAKey { path: path.to_owned() })
+/// When a file is missing, readable by others, or holds something else.
+pub fn read_pseudonym_keys(files: &KeysSection) -> Result<KeyRing, SecretError> {
+    let earlier = files.pseudonym_earlier.iter().map(|path| read_key(path)).collect::<Result<_, _>>()?;
+    Ok(read_ring(&files.pseudonym)?.with_earlier(earlier))
+}
+
+/// Reads a file with a ring of keys.
+///
+/// # Errors
+/// When it is missing, readable by others, or holds something else.
+pub fn read_ring(path: &Path) -> Result<KeyRing, SecretError> {
+    KeyRing::parse(&read(path)?).ok_or_else(|| SecretError::NotAKey { path: path.to_owned() })
 }
 
 fn read_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, SecretError> {
@@ -126,6 +132,7 @@ mod tests {
 
     use super::*;
     use crate::audit::cosignature::CosigningKey;
+    use crate::audit::entry::PseudonymKey;
     use crate::identity::pkcs12::KeyStore;
     use crate::identity::request::SignedRequest;
     use crate::store::Sealer;
@@ -141,7 +148,7 @@ mod tests {
             let _ = <$type as Chosen<_>>::choose;
         };)* };
     }
-    has_no_debug!(Secrets, PseudonymKey, BodyKeys, Sealer, KeyStore, SignedRequest);
+    has_no_debug!(Secrets, PseudonymKey, KeyRing, Sealer, KeyStore, SignedRequest);
 
     proptest! {
         #[test]

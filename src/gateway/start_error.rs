@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::agreements::AgreementsError;
-use super::pseudonyms::RotationError;
+use super::key_ledger::RotationError;
 use super::secrets::SecretError;
 use super::witnesses::WitnessesError;
 use crate::access::DirectoryError;
@@ -97,7 +97,7 @@ pub enum StartError {
     /// The agreements of the directory file.
     #[error(transparent)]
     Agreements(#[from] AgreementsError),
-    /// The key of pseudonyms.
+    /// The keys of bodies or pseudonyms.
     #[error(transparent)]
     Rotation(#[from] RotationError),
     /// Who witnesses the log.
@@ -117,4 +117,15 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+impl StartError {
+    /// Whether the same files may be taken the next time: it was the database, or the log, that did not take them.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Agreements(error) => error.may_pass(),
+            Self::Rotation(error) => error.may_pass(),
+            _ => false,
+        }
+    }
 }

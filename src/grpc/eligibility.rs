@@ -250,13 +250,6 @@ async fn ask<R: Register>(
         ..task.facts.clone()
     };
     let caller = call.caller();
-    let question = facts.question(&caller, method, shanghai_day(call.arrived()));
-    let agreement = match directory.decide(&question) {
-        Ok(agreement) => Arc::clone(agreement),
-        Err(denial) => return Ok((None, not_asked(registry.code.to_string(), denial.reason()))),
-    };
-    let facts =
-        Facts { agreement: Some(agreement.reference()), allowed_by: Some(Arc::clone(&agreement)), ..facts };
     let asked = HouseholdQuery {
         subject: Subject {
             name: applicant.name.clone(),
@@ -266,12 +259,35 @@ async fn ask<R: Register>(
         as_of: case.applied_on,
     };
     let envelope = proto::Envelope { kind: kind.into(), ..task.envelope.clone() };
-    let question = registry::question::<R>(envelope, query, &asked);
-    let answered = match intake.ask::<R>(call, method, facts, registry.clone(), question, asked).await {
-        Err(Refusal::QuotaSpent(_)) => {
-            return Ok((None, not_asked(registry.code.to_string(), "QUOTA_SPENT")));
+    // Of several agreements, one of which something is left: asked before, because a call that finds nothing left in its
+    // batch makes the whole batch be written again.
+    let mut spent = Vec::new();
+    let answered = loop {
+        let decided = {
+            let question = facts.question(&caller, method, shanghai_day(call.arrived()));
+            directory.decide_but_for(&question, &spent).map(Arc::clone)
+        };
+        let agreement = match decided {
+            Ok(agreement) => agreement,
+            Err(denial) => {
+                let reason = if spent.is_empty() { denial.reason() } else { "QUOTA_SPENT" };
+                return Ok((None, not_asked(registry.code.to_string(), reason)));
+            }
+        };
+        if intake.is_spent(call, &facts, &agreement).await? {
+            spent.push(agreement.id.clone());
+            continue;
         }
-        answered => answered?,
+        let allowed = Facts {
+            agreement: Some(agreement.reference()),
+            allowed_by: Some(Arc::clone(&agreement)),
+            ..facts.clone()
+        };
+        let question = registry::question::<R>(envelope.clone(), query.clone(), &asked);
+        match intake.ask::<R>(call, method, allowed, registry.clone(), question, asked.clone()).await {
+            Err(Refusal::QuotaSpent(_)) => spent.push(agreement.id.clone()),
+            answered => break answered?,
+        }
     };
     let withheld = answered.withheld;
     let answer = answered.answer.unwrap_or_else(R::Answer::none);

@@ -193,6 +193,12 @@ impl Intake {
             let refused = self.refuse_unless_answered::<O>(call, facts, digest, Refusal::WitnessLag);
             return Box::pin(refused).await;
         }
+        // A retry of what was answered must not take the last room of a quota from another call of its batch.
+        if self.counting(call, &facts).is_some()
+            && let Some(replayed) = Box::pin(self.replay::<O>(call, &facts, request_id, digest)).await
+        {
+            return replayed;
+        }
         let request_index = loop {
             let salt = Salt(entropy::bytes());
             let mut entry = self.entry(call, Phase::Request, &facts, &salt);

@@ -210,11 +210,16 @@ fn refused(status: &Status) -> Response<Bytes> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, NOT_KEPT);
-    if status.get_details_retry_info().is_some() {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    if let Some(retry) = status.get_details_retry_info() {
+        headers.insert(header::RETRY_AFTER, whole_seconds(retry.retry_delay).into());
     }
     copy_log_index(status.metadata(), headers);
     response
+}
+
+/// As `Retry-After` takes it, rounded up: whoever comes back by it does not come too early.
+fn whole_seconds(delay: Option<Duration>) -> u64 {
+    delay.map_or(1, |delay| delay.as_secs() + u64::from(delay.subsec_nanos() > 0)).max(1)
 }
 
 fn copy_log_index(metadata: &tonic::metadata::MetadataMap, headers: &mut http::HeaderMap) {
@@ -246,5 +251,19 @@ impl From<StatusOnly> for Response<Body> {
         let mut response = Self::new(Body::empty());
         *response.status_mut() = status;
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_in_whole_seconds_and_never_too_short() {
+        let told = |millis| whole_seconds(Some(Duration::from_millis(millis)));
+        assert_eq!([told(0), told(1), told(1000), told(1001)], [1, 1, 1, 2]);
+        // Until the end of the day, of a quota that is spent.
+        assert_eq!(told(12 * 3_600_000), 43_200);
+        assert_eq!(whole_seconds(None), 1);
     }
 }

@@ -97,6 +97,8 @@ pub(crate) enum Refusal {
     Stopping,
     /// The database does not answer.
     StoreUnavailable,
+    /// Persons are named by a key that this gateway lacks: it does not find all of them.
+    PseudonymKeyMissing,
     /// Entries are being indexed that a search would have to know.
     SearchBehind {
         /// Entries indexed.
@@ -428,6 +430,16 @@ impl Refusal {
                     "数据库暂时不可用，请稍后重试",
                 ),
                 second,
+            ),
+            Self::PseudonymKeyMissing => retry(
+                say(
+                    Code::Unavailable,
+                    "PSEUDONYM_KEY_MISSING",
+                    "this gateway has not been given the newest key of pseudonyms and would miss entries; ask another one, or \
+                     its operator",
+                    "本系统尚未取得最新的假名密钥，检索结果可能不完整，请改用其他节点或者联系运维人员",
+                ),
+                Duration::from_secs(15),
             ),
             Self::Internal => say(
                 Code::Internal,

@@ -39,6 +39,10 @@ pub trait AdmissionPolicy: Send + Sync + 'static {
     /// Records a refusal. The alert is held back until the future is done; meanwhile the connection keeps its place
     /// among the pending handshakes.
     fn refused(&self, refusal: Refusal, peer_address: SocketAddr) -> BoxFuture<'_, ()>;
+
+    /// Takes note of an open connection that is ended because its peer would not be let in any more, and why, in
+    /// UPPER_SNAKE. Must not wait: many may end at once.
+    fn shown_out(&self, _peer: &PeerCertificate, _reason: &'static str) {}
 }
 
 /// A peer that was turned away, and why.

@@ -264,10 +264,11 @@ where
 
         let expiry = expiry_of(acceptor.clock(), certificate.not_after);
         let agency = certificate.agency;
-        let peer = Peer { certificate, address };
+        let peer = Peer { certificate: Arc::clone(&certificate), address };
         let shown_out = async {
             let lost = standing.lost(&acceptor).await;
             counters.no_longer_admitted.fetch_add(1, Ordering::Relaxed);
+            acceptor.policy().shown_out(&certificate, lost.reason());
             tracing::warn!(%agency, reason = %lost, "a connection is ended: its peer would not be let in any more");
             // Each call is refused meanwhile with its reason. Whose certificate is not believed is told nothing.
             if matches!(lost, Lost::Admission(_)) {

@@ -43,6 +43,20 @@ pub(super) enum Lost {
     Admission(Refusal),
 }
 
+impl Lost {
+    /// The same in UPPER_SNAKE.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Belief(rustls::Error::InvalidCertificate(rustls::CertificateError::Revoked)) => {
+                "CERTIFICATE_REVOKED"
+            }
+            Self::Belief(_) => "CERTIFICATE_NOT_BELIEVED",
+            Self::Owner => "NOT_THE_AGENCYS_CERTIFICATE",
+            Self::Admission(refusal) => refusal.reason,
+        }
+    }
+}
+
 impl Standing {
     /// Returns when the peer would not be let in any more, and why.
     pub(super) async fn lost(mut self, acceptor: &Acceptor) -> Lost {

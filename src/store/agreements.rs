@@ -250,11 +250,12 @@ impl Store {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn effective_agreements(&self) -> Result<Vec<String>, StoreError> {
-        let rows = sql("SELECT terms FROM agreements WHERE state = 'EFFECTIVE' ORDER BY agreement_id")
-            .fetch_all(&self.readers)
-            .await?;
-        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, sqlx::Error>>()?)
+    pub async fn effective_agreements(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let rows =
+            sql("SELECT agreement_id, terms FROM agreements WHERE state = 'EFFECTIVE' ORDER BY agreement_id")
+                .fetch_all(&self.readers)
+                .await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
     /// The agreements that are in effect as a directory file put them in.

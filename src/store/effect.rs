@@ -8,6 +8,7 @@ use super::agreements::{self, AgreementChange};
 use super::clocks::{Move, is_due, move_clocks, raise_overdue, start_clocks};
 use super::database::{Connection, sql};
 use super::finding_marks::{self, NewMark};
+use super::keys::{self, KeyAdoption};
 use super::outbox::{self, OutboxChange};
 use super::quotas::{self, QuotaUse};
 use super::removals::{self, NewRemoval, RemovalEnd, RemovalStep};
@@ -105,13 +106,8 @@ pub enum Effect {
     Remove(Box<RemovalStep>),
     /// Ends a removal.
     EndRemoval(RemovalEnd),
-    /// From now on another key makes the pseudonyms.
-    AdoptPseudonymKey {
-        /// Names the key.
-        fingerprint: String,
-        /// When.
-        at: Timestamp,
-    },
+    /// Takes a key into use.
+    AdoptKey(Box<KeyAdoption>),
     /// Keeps a question that is asked again later.
     PutOff(Box<NewVerification>),
     /// Takes a verification for an attempt.
@@ -373,9 +369,7 @@ async fn apply_one(
         Effect::BeginRemoval(new) => removals::begin(connection, new).await,
         Effect::Remove(step) => removals::step(connection, step, index).await,
         Effect::EndRemoval(end) => removals::end(connection, end).await.map(Ok),
-        Effect::AdoptPseudonymKey { fingerprint, at } => {
-            removals::adopt_key(connection, fingerprint, *at).await.map(Ok)
-        }
+        Effect::AdoptKey(adoption) => keys::adopt(connection, adoption).await,
         Effect::DeemWithdrawn(withdrawal) => deem_withdrawn(connection, clocks, withdrawal).await,
         Effect::MarkFinding(mark) => finding_marks::mark(connection, mark).await.map(Ok),
         Effect::Operate(change) => outbox::apply(connection, clocks, change).await,

@@ -208,5 +208,6 @@ fn migrations() -> Migrator {
         step(15, "gateway", include_str!("../../migrations/postgres/0015_gateway.sql")),
         step(16, "agreements", include_str!("../../migrations/postgres/0016_agreements.sql")),
         step(17, "detached", include_str!("../../migrations/postgres/0017_detached.sql")),
+        step(18, "body_keys", include_str!("../../migrations/postgres/0018_body_keys.sql")),
     ])
 }

@@ -381,21 +381,6 @@ impl Store {
         outcome.map(|busy| busy == 0)
     }
 
-    /// Notes the first key of all that makes pseudonyms.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn adopt_first_pseudonym_key(
-        &self,
-        fingerprint: &str,
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
-        let mut connection = self.writer.acquire().await?;
-        let outcome = adopt_key(&mut connection.connection(), fingerprint, at).await;
-        Self::discard_after_error(&mut connection, &outcome);
-        outcome
-    }
-
     /// Index of the entry that is said to tell what removed an entry's salts or bytes; of the latest, where there are
     /// several. Whoever asks believes that entry alone.
     ///
@@ -409,16 +394,6 @@ impl Store {
         .await?;
         row.map(|row| unsigned(row.try_get(0)?, "removed_entries", "told_idx")).transpose()
     }
-
-    /// The fingerprints of the keys that made pseudonyms, newest first.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn pseudonym_keys(&self) -> Result<Vec<String>, StoreError> {
-        let keys = sql("SELECT fingerprint FROM pseudonym_keys ORDER BY adopted_us DESC");
-        let keys = keys.fetch_all(&self.readers).await?;
-        keys.iter().map(|row| Ok(row.try_get(0)?)).collect()
-    }
 }
 
 fn has_ended(state: &str) -> bool {
@@ -426,20 +401,6 @@ fn has_ended(state: &str) -> bool {
     [S::Decided, S::Closed, S::Withdrawn, S::Undeliverable, S::DeemedWithdrawn]
         .iter()
         .any(|ended| ended.as_str() == state)
-}
-
-pub(super) async fn adopt_key(
-    connection: &mut Connection<'_>,
-    fingerprint: &str,
-    at: Timestamp,
-) -> Result<(), StoreError> {
-    sql("INSERT INTO pseudonym_keys (fingerprint, adopted_us) VALUES ($1, $2) \
-         ON CONFLICT (fingerprint) DO UPDATE SET adopted_us = excluded.adopted_us")
-    .bind(fingerprint)
-    .bind(at.as_microsecond())
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 fn kind_of(word: &str) -> Option<RemovalKind> {

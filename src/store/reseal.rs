@@ -196,8 +196,9 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
+    use crate::audit::key_ring::KeyRing;
+    use crate::store::Sealer;
     use crate::store::databases_in_tests::on_each_database;
-    use crate::store::{BodyKeys, Sealer};
 
     /// A row of each table that holds something sealed, in the words of both databases; `$1` is the id, `$2` the seal.
     const ROWS_OF_EACH: [(&str, &str, i64); 6] = [
@@ -260,7 +261,7 @@ mod tests {
             assert_eq!(store.reseal().await.unwrap(), Resealed { seen: 6, resealed: 0, unopened: 0 });
             assert_eq!(seals(&store).await, before, "the newest key has sealed it");
 
-            store.sealer.replace_keys(&BodyKeys::new(Zeroizing::new([1; 32])).rotate(Zeroizing::new([2; 32])));
+            store.sealer.replace_keys(&KeyRing::new(Zeroizing::new([1; 32])).rotate(Zeroizing::new([2; 32])));
             assert_eq!(store.reseal().await.unwrap(), Resealed { seen: 6, resealed: 6, unopened: 0 });
             let newest = Sealer::new(&[2; 32]);
             let after = seals(&store).await;
@@ -270,7 +271,7 @@ mod tests {
             assert_eq!(store.reseal().await.unwrap(), Resealed { seen: 6, resealed: 0, unopened: 0 });
 
             // What no key opens is counted, and left.
-            store.sealer.replace_keys(&BodyKeys::new(Zeroizing::new([9; 32])));
+            store.sealer.replace_keys(&KeyRing::new(Zeroizing::new([9; 32])));
             assert_eq!(store.reseal().await.unwrap(), Resealed { seen: 6, resealed: 0, unopened: 6 });
             assert_eq!(seals(&store).await, after);
         }
@@ -284,7 +285,7 @@ mod tests {
                 let row = sql("INSERT INTO messages (exchange_id, sequence, message) VALUES ($1, $2, $3)");
                 store.write(row.bind(ID.as_slice()).bind(i64::from(sequence)).bind(seal)).await.unwrap();
             }
-            store.sealer.replace_keys(&BodyKeys::new(Zeroizing::new([1; 32])).rotate(Zeroizing::new([2; 32])));
+            store.sealer.replace_keys(&KeyRing::new(Zeroizing::new([1; 32])).rotate(Zeroizing::new([2; 32])));
             let all = u64::from(messages);
             assert_eq!(store.reseal().await.unwrap(), Resealed { seen: all, resealed: all, unopened: 0 });
         }

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use thiserror::Error;
 
-use super::body_keys::BodyKeys;
+use crate::audit::key_ring::KeyRing;
 
 /// First byte of a sealed body: how it was sealed.
 const FORMAT: u8 = 1;
@@ -39,12 +39,12 @@ impl Sealer {
     }
 
     /// A sealer with these keys.
-    pub fn of(keys: &BodyKeys) -> Self {
+    pub fn of(keys: &KeyRing) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(keys.all().map(cipher).collect())))
     }
 
     /// Uses these keys from now on.
-    pub fn replace_keys(&self, keys: &BodyKeys) {
+    pub fn replace_keys(&self, keys: &KeyRing) {
         self.0.store(Arc::new(keys.all().map(cipher).collect()));
     }
 
@@ -131,7 +131,7 @@ mod tests {
         let sealer = Sealer::new(&[1; 32]);
         let clone = sealer.clone();
         let before = sealer.seal("message/1", b"before");
-        let ring = BodyKeys::new(Zeroizing::new([1; 32])).rotate(Zeroizing::new([2; 32]));
+        let ring = KeyRing::new(Zeroizing::new([1; 32])).rotate(Zeroizing::new([2; 32]));
         sealer.replace_keys(&ring);
         let after = clone.seal("message/1", b"after");
         assert_eq!(sealer.open("message/1", &before).unwrap(), b"before");

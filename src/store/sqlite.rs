@@ -140,5 +140,6 @@ fn migrations() -> Migrator {
         step(14, "tiles", include_str!("../../migrations/sqlite/0014_tiles.sql")),
         step(15, "removals_told", include_str!("../../migrations/sqlite/0015_removals_told.sql")),
         step(16, "agreements", include_str!("../../migrations/sqlite/0016_agreements.sql")),
+        step(18, "body_keys", include_str!("../../migrations/sqlite/0018_body_keys.sql")),
     ])
 }

@@ -471,9 +471,17 @@ on_each_database! {
     async fn keys_marks_and_cosignatures_are_kept(place: Place) {
         let scene = Scene::open(&place).await;
         let store = &scene.store;
-        store.adopt_first_pseudonym_key("one", at(0)).await.unwrap();
-        scene.event(Effect::AdoptPseudonymKey { fingerprint: "two".to_owned(), at: at(1) }).await.unwrap();
-        assert_eq!(store.pseudonym_keys().await.unwrap(), ["two", "one"]);
+        for (key, again) in [(KeyUse::Pseudonym, false), (KeyUse::Body, true)] {
+            let adoption = |name: &str, seconds| KeyAdoption { key, fingerprint: name.to_owned(), at: at(seconds) };
+            let adopt = |adoption| scene.event(Effect::AdoptKey(Box::new(adoption)));
+            store.adopt_first_key(&adoption("one", 5)).await.unwrap();
+            adopt(adoption("two", 6)).await.unwrap();
+            // A gateway whose clock is behind.
+            adopt(adoption("three", 1)).await.unwrap();
+            // A key of pseudonyms is adopted once; each gateway seals with a new one in its own time.
+            assert_eq!(adopt(adoption("two", 9)).await.is_ok(), again);
+            assert_eq!(store.adopted_keys(key).await.unwrap(), ["three", "two", "one"]);
+        }
         let cosignature = |size, witness: &str| CosignatureRecord {
             size,
             witness: witness.to_owned(),

@@ -1,6 +1,7 @@
 //! The agreements by which this gateway decides, as the database has them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
@@ -17,15 +18,23 @@ pub struct AgreementBook {
     pub(crate) two_person: bool,
     /// How often the agreements had changed when they were last read.
     read_at: Arc<Mutex<Option<u64>>>,
+    /// How many of them this version of the gateway cannot read.
+    unread: Arc<AtomicU64>,
 }
 
 impl AgreementBook {
     /// Of a database, for a directory; nothing is read yet.
     pub fn new(store: Store, directory: Arc<ArcSwap<Directory>>, two_person: bool) -> Self {
-        Self { store, directory, two_person, read_at: Arc::default() }
+        Self { store, directory, two_person, read_at: Arc::default(), unread: Arc::default() }
     }
 
-    /// Reads the agreements where they have changed since they were last read. Returns whether they had.
+    /// Effective agreements that this version of the gateway cannot read, and that allow nothing here.
+    pub fn unread(&self) -> u64 {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Reads the agreements where they have changed since they were last read. Returns whether they had. One that cannot be
+    /// read, as when a newer gateway on the database has put it in, allows nothing here; the others are followed.
     ///
     /// # Errors
     /// When the database does not answer; then the agreements stay as they were.
@@ -36,8 +45,21 @@ impl AgreementBook {
         if *read_at == Some(changes) {
             return Ok(false);
         }
-        let terms = self.store.effective_agreements().await?;
-        let agreements = terms.iter().map(|terms| stored(terms)).collect::<Result<Vec<_>, _>>()?;
+        let (mut agreements, mut unread) = (Vec::new(), 0);
+        for (id, terms) in self.store.effective_agreements().await? {
+            match stored(&terms) {
+                Some(agreement) => agreements.push(agreement),
+                None => {
+                    unread += 1;
+                    tracing::error!(
+                        agreement = id,
+                        "cannot be read by this version of the gateway: it allows nothing here; is there a newer one on the \
+                         database?"
+                    );
+                }
+            }
+        }
+        self.unread.store(unread, Ordering::Relaxed);
         let agreements = Agreements::new(agreements);
         self.directory.rcu(|directory| directory.with_agreements(agreements.clone()));
         *read_at = Some(changes);
@@ -56,7 +78,7 @@ impl AgreementBook {
     }
 }
 
-/// An agreement as it is stored.
-pub(super) fn stored(terms: &str) -> Result<Agreement, StoreError> {
-    serde_json::from_str(terms).map_err(|_| StoreError::Inconsistent { table: "agreements", column: "terms" })
+/// An agreement as it is stored; `None` for one that this version cannot read.
+pub(super) fn stored(terms: &str) -> Option<Agreement> {
+    serde_json::from_str(terms).ok()
 }

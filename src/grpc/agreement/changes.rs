@@ -276,7 +276,7 @@ fn done<R>(
         at: intake.clock.now(),
     };
     Ok(Done {
-        response: response(version_on_wire(record)?),
+        response: response(version_on_wire(record)),
         effects: vec![Effect::ChangeAgreement(Box::new(change))],
         reason: None,
         exchange: None,

@@ -37,7 +37,7 @@ impl Lookup for GetAgreement {
         if found.is_empty() {
             return Err(Refusal::NotFound);
         }
-        let versions = found.iter().map(version_on_wire).collect::<Result<_, _>>()?;
+        let versions = found.iter().map(version_on_wire).collect();
         Ok(proto::GetAgreementResponse { versions, audit: None })
     }
 }
@@ -91,7 +91,7 @@ impl Lookup for ListAgreements {
         found.truncate(page_size as usize);
         let last = found.last().filter(|_| more);
         let next_page_token = last.map(|last| tokens.seal(&place_of(last))).unwrap_or_default();
-        let versions = found.iter().map(version_on_wire).collect::<Result<_, _>>()?;
+        let versions = found.iter().map(version_on_wire).collect();
         Ok(proto::ListAgreementsResponse { versions, next_page_token, audit: None })
     }
 }
@@ -106,15 +106,20 @@ fn place(bytes: &[u8]) -> Option<(String, u32)> {
     Some((String::from_utf8(id.to_vec()).ok()?, u32::from_be_bytes(version.try_into().ok()?)))
 }
 
-/// A version on the wire, with its terms.
-pub(super) fn version_on_wire(record: &AgreementRecord) -> Result<proto::AgreementVersion, Refusal> {
-    let agreement = book::stored(&record.terms).map_err(|error| store_refusal(&error))?;
-    Ok(proto::AgreementVersion {
-        agreement: Some(terms::on_wire(&agreement)),
+/// A version on the wire, with its terms; of one that this version of the gateway cannot read, its name alone.
+pub(super) fn version_on_wire(record: &AgreementRecord) -> proto::AgreementVersion {
+    let named = || proto::Agreement {
+        agreement_id: record.agreement_id.clone(),
+        version: record.version,
+        ..proto::Agreement::default()
+    };
+    let agreement = book::stored(&record.terms);
+    proto::AgreementVersion {
+        agreement: Some(agreement.as_ref().map_or_else(named, terms::on_wire)),
         state: state_on_wire(record.state).into(),
         sha256: record.digest.to_vec(),
         acts: record.acts.iter().map(act_on_wire).collect(),
-    })
+    }
 }
 
 fn state_on_wire(state: AgreementState) -> proto::AgreementState {

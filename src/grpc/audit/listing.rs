@@ -69,7 +69,7 @@ impl Lookup for ListEntries {
             format!("entries\0{}\0{order}\0{}", call.caller(), data_encoding::HEXLOWER.encode(&asked)),
         );
         if let Some(id) = person {
-            let pseudonyms = intake.pseudonyms.every_pseudonym(id.kind().as_str(), id.reveal());
+            let pseudonyms = intake.every_pseudonym(&id).await?;
             query.narrow_to_any(Field::Subject, pseudonyms);
         }
         // Only what is under a signed checkpoint is shown.

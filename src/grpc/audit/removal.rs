@@ -82,7 +82,7 @@ impl Effectful for EraseRecords {
     }
 
     async fn act(intake: &Intake, call: &Call, wanted: &mut Wanted) -> Result<Done<Self::Response>, Refusal> {
-        let (removal_id, effect) = begin(intake, call, Self::METHOD, wanted)?;
+        let (removal_id, effect) = begin(intake, call, Self::METHOD, wanted).await?;
         Ok(done(proto::EraseRecordsResponse { removal_id, audit: None }, effect))
     }
 }
@@ -110,19 +110,23 @@ impl Effectful for PruneLog {
     }
 
     async fn act(intake: &Intake, call: &Call, wanted: &mut Wanted) -> Result<Done<Self::Response>, Refusal> {
-        let (removal_id, effect) = begin(intake, call, Self::METHOD, wanted)?;
+        let (removal_id, effect) = begin(intake, call, Self::METHOD, wanted).await?;
         Ok(done(proto::PruneLogResponse { removal_id, audit: None }, effect))
     }
 }
 
 /// A new removal; the remover finds it once it is durable.
-fn begin(intake: &Intake, call: &Call, method: Method, wanted: &Wanted) -> Result<(String, Effect), Refusal> {
+async fn begin(
+    intake: &Intake,
+    call: &Call,
+    method: Method,
+    wanted: &Wanted,
+) -> Result<(String, Effect), Refusal> {
     let now = intake.clock.now();
     let removal_id = entropy::uuid_v7(now);
     let Wanted { what, subject, pseudonym, dry_run, said } = wanted;
-    let every = |id: &IdDocument| intake.pseudonyms.every_pseudonym(id.kind().as_str(), id.reveal());
     let pseudonyms = match (subject, pseudonym) {
-        (Some(id), _) => every(id),
+        (Some(id), _) => intake.every_pseudonym(id).await?,
         (None, pseudonym) => pseudonym.iter().cloned().collect(),
     };
     let mut event = Entry::new(removal_id, Phase::Event, now, method.service(), method.name(), &intake.node);

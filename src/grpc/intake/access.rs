@@ -116,6 +116,18 @@ impl Intake {
         self.counted(call, facts, agreement).map(|counted| Effect::CountUse(Box::new(counted)))
     }
 
+    /// Whether nothing is left of an agreement for a call. The count itself is made with the call's entry.
+    pub(in crate::grpc) async fn is_spent(
+        &self,
+        call: &Call,
+        facts: &Facts,
+        agreement: &Agreement,
+    ) -> Result<bool, Refusal> {
+        let Some(counted) = self.counted(call, facts, agreement) else { return Ok(false) };
+        let spent = self.store.spent_window(&counted).await.map_err(|error| store_refusal(&error))?;
+        Ok(spent.is_some())
+    }
+
     fn counted(&self, call: &Call, facts: &Facts, agreement: &Agreement) -> Option<QuotaUse> {
         quota_use(agreement, call.caller(), facts.operator.as_ref(), self.clock.now())
     }
@@ -128,8 +140,11 @@ impl Intake {
     ) -> Result<(), Refusal> {
         let spent = facts.allowed_by.take().ok_or(Refusal::Internal)?;
         facts.spent.push(spent.id.clone());
-        if self.allow::<O>(call, facts).is_ok() {
-            return Ok(());
+        let Err(denied) = self.allow::<O>(call, facts) else { return Ok(()) };
+        // While another agreement would let a call go on as far as that nothing was found, what was found looks the same.
+        if facts.found_counterpart && self.decide_early::<O>(call, facts).is_ok() {
+            self.has_quota_left::<O>(call, facts).await?;
+            return Err(denied);
         }
         let counted = self.counted(call, facts, &spent).ok_or(Refusal::Internal)?;
         let window = self.store.spent_window(&counted).await.map_err(|error| store_refusal(&error))?;

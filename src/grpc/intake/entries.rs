@@ -1,15 +1,38 @@
 //! What an entry says of a call.
 
-use super::Intake;
+use super::{Intake, store_refusal};
 use crate::audit::entry::{Entry, Field, Phase, Salt};
 use crate::audit::findings::FindingId;
 use crate::audit::secret::subject_bytes;
 use crate::domain::agency::CreditCode;
+use crate::domain::person::IdDocument;
 use crate::entropy;
 use crate::grpc::call::Call;
 use crate::grpc::operation::Facts;
+use crate::grpc::status::Refusal;
+use crate::store::KeyUse;
 
 impl Intake {
+    /// The pseudonyms of a person under every key.
+    ///
+    /// # Errors
+    /// When persons are named by a key that this gateway does not have, another one's: what it named would be missed.
+    pub(in crate::grpc) async fn every_pseudonym(&self, id: &IdDocument) -> Result<Vec<String>, Refusal> {
+        let own = self.pseudonyms.fingerprints();
+        let adopted = self.store.adopted_keys(KeyUse::Pseudonym).await;
+        let adopted = adopted.map_err(|error| store_refusal(&error))?;
+        // Keys of before may have been retired.
+        let mut later = adopted.iter().take_while(|key| own.first() != Some(*key));
+        if let Some(missing) = later.find(|key| !own.contains(key)) {
+            tracing::error!(
+                fingerprint = missing,
+                "persons are named by a key that this gateway does not have: give it the file keys.pseudonym of the others"
+            );
+            return Err(Refusal::PseudonymKeyMissing);
+        }
+        Ok(self.pseudonyms.every_pseudonym(id.kind().as_str(), id.reveal()))
+    }
+
     /// An entry of a call, with all that is known of it.
     pub(in crate::grpc) fn entry(&self, call: &Call, phase: Phase, facts: &Facts, salt: &Salt) -> Entry {
         let mut entry = self.bare_entry(call, phase);

@@ -1,27 +1,27 @@
-//! The keys of bodies: a ring in one file, so that it is rotated in one place and at once.
+//! A ring of keys in one file, so that it is rotated in one place and at once: the keys of bodies, and those of pseudonyms.
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use zeroize::Zeroizing;
 
-use crate::audit::entry::keyed_digest;
+use super::entry::keyed_digest;
 
-/// A 256-bit key.
-type Key = Zeroizing<[u8; 32]>;
+/// A 256-bit key, wiped when it goes.
+pub type Key = Zeroizing<[u8; 32]>;
 
 /// Before a key that is prepared.
 const NEXT: &str = "next ";
 
-/// The newest key seals, it and the earlier ones open what they sealed. One that is prepared opens, too, and seals nothing
-/// yet: gateways that share a database all have to have it before the first of them seals with it.
+/// The newest key seals (or names), it and the earlier ones open (or find) what they sealed. One that is prepared opens, too,
+/// and seals nothing yet: gateways that share a database all have to have it before the first of them seals with it.
 #[derive(Clone)]
-pub struct BodyKeys {
+pub struct KeyRing {
     newest: Key,
     /// Newest first.
     earlier: Vec<Key>,
     prepared: Option<Key>,
 }
 
-impl BodyKeys {
+impl KeyRing {
     /// A ring of one key.
     pub fn new(key: Key) -> Self {
         Self { newest: key, earlier: Vec::new(), prepared: None }
@@ -42,7 +42,7 @@ impl BodyKeys {
         Some(Self { newest: keys.next()?, earlier: keys.collect(), prepared })
     }
 
-    /// As [`BodyKeys::parse`] reads it.
+    /// As [`KeyRing::parse`] reads it.
     pub fn encode(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(80 * (2 + self.earlier.len())));
         for key in std::iter::once(&self.newest).chain(&self.earlier) {
@@ -69,6 +69,23 @@ impl BodyKeys {
         let mut earlier = vec![self.newest];
         earlier.extend(self.earlier);
         Self { newest: self.prepared.unwrap_or(otherwise), earlier, prepared: None }
+    }
+
+    /// The same with more keys that are older than its own, newest first.
+    #[must_use]
+    pub fn with_earlier(mut self, earlier: Vec<Key>) -> Self {
+        self.earlier.extend(earlier);
+        self
+    }
+
+    /// The key that is longest in the ring.
+    pub fn oldest(&self) -> &[u8; 32] {
+        self.earlier.last().unwrap_or(&self.newest)
+    }
+
+    /// The key of a fingerprint.
+    pub fn of_fingerprint(&self, fingerprint: &str) -> Option<&[u8; 32]> {
+        self.all().find(|key| self::fingerprint(key) == fingerprint)
     }
 
     /// Whether there are earlier keys.
@@ -99,13 +116,18 @@ impl BodyKeys {
 
     /// Names each key without betraying it, the one that seals first and one that is prepared last: 16 hex digits.
     pub fn fingerprints(&self) -> Vec<String> {
-        self.all().map(|key| HEXLOWER.encode(&keyed_digest(key, b"fingerprint")[..8])).collect()
+        self.all().map(fingerprint).collect()
     }
 
     /// Whether the last key is prepared.
     pub fn has_prepared(&self) -> bool {
         self.prepared.is_some()
     }
+}
+
+/// Names a key without betraying it: 16 hex digits.
+pub(super) fn fingerprint(key: &[u8; 32]) -> String {
+    HEXLOWER.encode(&keyed_digest(key, b"fingerprint")[..8])
 }
 
 fn key(text: &str) -> Option<Key> {
@@ -123,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_file_of_before_there_were_rings_is_a_ring_of_one() {
-        let keys = BodyKeys::parse(&ring(&[1])).unwrap();
+        let keys = KeyRing::parse(&ring(&[1])).unwrap();
         assert_eq!(keys.newest(), &[1; 32]);
         assert_eq!(*keys.encode(), ring(&[1]));
         assert_eq!(keys.all().count(), 1);
@@ -131,8 +153,8 @@ mod tests {
 
     #[test]
     fn a_rotation_puts_the_prepared_key_first_and_keeps_the_others_in_order() {
-        let keys = BodyKeys::parse(&ring(&[2, 1])).unwrap().prepare(Zeroizing::new([3; 32]));
-        let again = BodyKeys::parse(&keys.encode()).unwrap();
+        let keys = KeyRing::parse(&ring(&[2, 1])).unwrap().prepare(Zeroizing::new([3; 32]));
+        let again = KeyRing::parse(&keys.encode()).unwrap();
         assert!(again.has_prepared());
         assert_eq!(again.newest(), &[2; 32], "it seals nothing yet");
         assert!(again.all().any(|key| *key == [3; 32]), "it opens");
@@ -142,15 +164,15 @@ mod tests {
         assert_eq!(*rotated.clone().rotate(Zeroizing::new([5; 32])).encode(), ring(&[5, 3, 2, 1]));
         assert_eq!(*rotated.clone().retire_earlier().encode(), ring(&[3]));
         assert!(again.is_opened_by(&rotated) && rotated.is_opened_by(&again));
-        assert!(!BodyKeys::parse(&ring(&[9])).unwrap().is_opened_by(&rotated));
+        assert!(!KeyRing::parse(&ring(&[9])).unwrap().is_opened_by(&rotated));
     }
 
     #[test]
     fn what_is_no_ring_is_refused() {
         let next = |byte: u8| format!("next {}", ring(&[byte]));
         for text in ["", "\n", "abcd", &ring(&[1])[1..], &next(1), &(ring(&[1]) + &next(2) + &next(3))] {
-            assert!(BodyKeys::parse(text).is_none(), "{text:?}");
+            assert!(KeyRing::parse(text).is_none(), "{text:?}");
         }
-        assert!(BodyKeys::parse(&(ring(&[1]) + "\n" + &next(2))).is_some());
+        assert!(KeyRing::parse(&(ring(&[1]) + "\n" + &next(2))).is_some());
     }
 }
