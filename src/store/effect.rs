@@ -1,6 +1,7 @@
 //! What becomes durable together with an audit entry.
 
 mod one_by_one;
+mod sets;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -9,7 +10,7 @@ use uuid::Uuid;
 pub(super) use self::one_by_one::{exactly_one, insert_delivery, insert_message};
 use super::StoreError;
 use super::agreements::AgreementChange;
-use super::database::Connection;
+use super::database::{Connection, sql};
 use super::finding_marks::NewMark;
 use super::outbox::OutboxChange;
 use super::quotas::QuotaUse;
@@ -284,12 +285,17 @@ pub(super) fn is_rows_only(batch: &Batch<Effect>) -> bool {
     batch.leaves.iter().flat_map(|leaf| &leaf.effects).all(is_row)
 }
 
-/// Makes the effects of a batch that are not rows of it. Returns those that cannot be made, by place of their leaf.
+/// Makes the effects of a batch that are not rows of it, in a transaction that begins with `SAVEPOINT untouched`. Returns those
+/// that cannot be made, by place of their leaf.
 pub(super) async fn apply(
     connection: &mut Connection<'_>,
     clocks: &Clocks,
     batch: &Batch<Effect>,
 ) -> Result<Vec<(usize, Rejection)>, StoreError> {
+    if sets::apply(connection, clocks, batch).await? {
+        return Ok(Vec::new());
+    }
+    sql("ROLLBACK TO SAVEPOINT untouched").execute(&mut *connection).await?;
     one_by_one::apply(connection, clocks, batch).await
 }
 
