@@ -226,7 +226,7 @@ fn effect(op: &Op, number: u128, facts: &Facts, at: Timestamp) -> Effect {
             delivery_id: delivery(*exchange),
             attempts: facts.attempts[&delivery(*exchange)] + u32::from(*is_late),
             lease: Uuid::from_u128(7),
-            node: (number % 2 == 0).then(|| "node-1".to_owned()),
+            node: number.is_multiple_of(2).then(|| "node-1".to_owned()),
             until: at + SignedDuration::from_mins(1),
         },
         Op::Settle { exchange, is_pulled, outcome } => Effect::Settle {
