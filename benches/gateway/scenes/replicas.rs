@@ -22,7 +22,7 @@ const WORKS: [Work; 2] = [Work::Verify, Work::Submit];
 /// Load generators, each of one connection: as many for one gateway as for four, so that only the gateways differ. Together they ask
 /// for more than the cores give, also when they are spread over four queues.
 const LOADS: usize = 4;
-const CALLS: usize = 64;
+const CALLS: usize = 48;
 
 /// Answers a second of all gateways together, and the processor time for one answer.
 struct Found {
