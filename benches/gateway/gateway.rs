@@ -29,15 +29,20 @@ pub(crate) struct Neighbours {
     pub(crate) core: Option<usize>,
     /// Deliveries at once to one recipient; as it comes unless set.
     pub(crate) per_recipient: Option<usize>,
+    /// Its PostgreSQL database; a file in its folder unless set.
+    pub(crate) database: Option<String>,
+    /// Its name among the gateways of one log.
+    pub(crate) node: Option<String>,
 }
 
-/// Starts the gateway with its files in `folder`, asking the registry at `registry`.
+/// Starts the gateway with its files in `folder`, asking the registry at `registry`, on a PostgreSQL database if one is given.
 pub(crate) async fn start_gateway(
     certificates: &Certificates,
     folder: &Path,
     registry: SocketAddr,
+    database: Option<String>,
 ) -> Result<Server> {
-    let neighbours = Neighbours { registry: Some(registry), ..Neighbours::default() };
+    let neighbours = Neighbours { registry: Some(registry), database, ..Neighbours::default() };
     write_files(certificates, folder, &neighbours)?;
     start(folder, neighbours.core).await
 }
@@ -86,6 +91,12 @@ pub(crate) fn write_files(certificates: &Certificates, folder: &Path, neighbours
     Secrets::create(&keys(folder), "benchmark.invalid/audit")?;
     std::fs::write(folder.join("directory.toml"), directory(neighbours))?;
     let mut text = config(certificates, neighbours.listen);
+    if let Some(url) = &neighbours.database {
+        text = text.replace("\"gateway.db\"", &format!("{url:?}"));
+    }
+    if let Some(node) = &neighbours.node {
+        text = text.replace("[gateway]\n", &format!("[gateway]\nnode = {node:?}\n"));
+    }
     if let Some(at_once) = neighbours.per_recipient {
         text += &format!("[delivery]\nper_recipient = {at_once}\n");
     }

@@ -2,11 +2,13 @@
 //! the gateway's `VerifyLowIncome` (authenticated, authorised, validated, proxied to a registry, two durable audit
 //! leaves), `SubmitExchange` beside a bare echo of it, and `BatchVerify` on one stream beside one question after the other. Same message, certificates, connections and load generator; on one machine, in alternation.
 //!
-//! `cargo bench --bench gateway` prints a table and writes `target/bench/gateway.json`; with `-- --scene NAME,...` it plays
+//! `cargo bench --bench gateway` prints a table and writes `target/bench/gateway.json`, with `-- --database postgres`
+//! `target/bench/gateway-postgres.json`; with `-- --scene NAME,...` it plays
 //! scenes instead (see [`scenes::Scene`]), and writes `target/bench/NAME.json`. Each subject, each server behind
 //! it and the load generator is a process of its own; all but the gateway are this program again, in another role.
 
 mod bare;
+mod database;
 mod gateway;
 mod hold;
 mod inbox;
@@ -15,6 +17,8 @@ mod message;
 mod open_loop;
 mod outbox;
 mod parties;
+#[path = "../../tests/support/postgres.rs"]
+mod postgres;
 mod processes;
 mod report;
 mod scenes;
@@ -29,6 +33,7 @@ use serde::Serialize;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::database::{Database, OnPostgres};
 use crate::gateway::start_gateway;
 use crate::hold::Hold;
 use crate::inbox::InboxRole;
@@ -52,6 +57,9 @@ struct Arguments {
     /// Measure only these; then nothing is written.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Subject>,
+    /// What the gateway works on.
+    #[arg(long, value_enum, default_value = "sqlite")]
+    database: Database,
     /// Play these scenes instead.
     #[arg(long, value_enum, value_delimiter = ',')]
     scene: Vec<Scene>,
@@ -207,7 +215,15 @@ fn run(arguments: &[String]) -> Result<()> {
     eprintln!("not run by `cargo bench`: one short round, whose figures mean nothing");
     let load = Load { connections: 2, calls: 4, seconds: 0.3, warm_up: 0.1 };
     let extent = Extent::SMALL;
-    let smoke = Arguments { rounds: 1, load, only: Vec::new(), scene: Vec::new(), extent, bench: false };
+    let smoke = Arguments {
+        rounds: 1,
+        load,
+        only: Vec::new(),
+        database: Database::Sqlite,
+        scene: Vec::new(),
+        extent,
+        bench: false,
+    };
     runtime.block_on(until_told_to_stop(bench(&smoke)))
 }
 
@@ -258,7 +274,7 @@ async fn bench(arguments: &Arguments) -> Result<()> {
 
     let with_gateway =
         Subject::ALL.into_iter().any(|subject| subject.is_the_gateways() && arguments.measures(subject));
-    let mut house = House::open(folder.path(), with_gateway).await?;
+    let mut house = House::open(folder.path(), with_gateway, arguments.database).await?;
     let mut rounds = Vec::with_capacity(arguments.rounds);
     for number in 0..arguments.rounds {
         let mut order = Subject::ALL;
@@ -289,7 +305,11 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     println!("{}", report.table());
     // A smoke test must not take the place of a measurement.
     if arguments.bench && arguments.only.is_empty() {
-        let path = target.parent().context("a target folder")?.join("bench/gateway.json");
+        let name = match arguments.database {
+            Database::Sqlite => "bench/gateway.json",
+            Database::Postgres => "bench/gateway-postgres.json",
+        };
+        let path = target.parent().context("a target folder")?.join(name);
         report.write(&path)?;
         eprintln!("written to {}", path.display());
     }
@@ -315,24 +335,30 @@ struct House {
     echo: Server,
     proxy: Server,
     gateway: Option<Server>,
+    database: Option<OnPostgres>,
     _registry: Server,
     /// Answers that the gateway has given so far.
     answered_by_gateway: u64,
 }
 
 impl House {
-    async fn open(folder: &Path, with_gateway: bool) -> Result<Self> {
+    async fn open(folder: &Path, with_gateway: bool, database: Database) -> Result<Self> {
         let certificates = Certificates::issue(&folder.join("certificates"))?;
         let echo = Server::start(&["echo"], &certificates, Party::Registry).await?;
         let upstream = echo.address.to_string();
         let proxy = Server::start(&["proxy", &upstream], &certificates, Party::Gateway).await?;
         let registry = Server::start(&["registry"], &certificates, Party::Registry).await?;
+        let database = match database {
+            Database::Postgres if with_gateway => Some(OnPostgres::create()?),
+            _ => None,
+        };
         let gateway = if with_gateway {
-            Some(start_gateway(&certificates, folder, registry.address).await?)
+            let url = database.as_ref().map(|database| database.url.clone());
+            Some(start_gateway(&certificates, folder, registry.address, url).await?)
         } else {
             None
         };
-        Ok(Self { certificates, echo, proxy, gateway, _registry: registry, answered_by_gateway: 0 })
+        Ok(Self { certificates, echo, proxy, gateway, database, _registry: registry, answered_by_gateway: 0 })
     }
 
     async fn measure(&mut self, subject: Subject, load: Load) -> Result<Figures> {
@@ -342,6 +368,10 @@ impl House {
             _ => self.gateway.as_ref().context("the gateway was not started")?,
         };
         let cpu_before = server.cpu_us();
+        // Its own processes; SQLite is part of the gateway's.
+        let database = self.database.as_ref().filter(|_| subject.is_the_gateways());
+        let database_cpu = || database.and_then(OnPostgres::cpu_us);
+        let database_cpu_before = database_cpu();
         let outcome = processes::load(server, &self.certificates, subject.work(), subject.load(load))
             .await
             .with_context(|| format!("measuring the {}", subject.title()))?;
@@ -363,6 +393,7 @@ impl House {
             p99_us: outcome.p99_us,
             errors: outcome.errors,
             cpu_us_per_request: cpu_before.zip(server.cpu_us()).map(used),
+            database_cpu_us_per_request: database_cpu_before.zip(database_cpu()).map(used),
             peak_rss_kib: server.peak_rss_kib(),
         })
     }

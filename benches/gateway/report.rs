@@ -23,6 +23,9 @@ pub(crate) struct Figures {
     pub(crate) errors: u64,
     /// Processor time of the subject's own process for each call; on a busy machine it says more than the rate.
     pub(crate) cpu_us_per_request: Option<f64>,
+    /// The same of the database server, where the gateway works on one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) database_cpu_us_per_request: Option<f64>,
     /// The most memory that the subject's process has held since its start.
     pub(crate) peak_rss_kib: Option<u64>,
 }
@@ -91,7 +94,11 @@ impl Report {
                 format!("{:.0}", figures.requests_per_second),
                 format!("{:.2}", f64::from(figures.p50_us) / 1000.0),
                 format!("{:.2}", f64::from(figures.p99_us) / 1000.0),
-                or_unknown(figures.cpu_us_per_request.map(|micros| format!("{micros:.0}"))),
+                or_unknown(figures.cpu_us_per_request.map(|micros| {
+                    let of_database = figures.database_cpu_us_per_request;
+                    format!("{micros:.0}")
+                        + &of_database.map(|micros| format!(" + {micros:.0}")).unwrap_or_default()
+                })),
                 or_unknown(figures.peak_rss_kib.map(|kib| format!("{:.1}", kib as f64 / 1024.0))),
             ]);
         }
@@ -123,6 +130,9 @@ impl Figures {
             p50_us: of(|figures| figures.p50_us.into())? as u32,
             p99_us: of(|figures| figures.p99_us.into())? as u32,
             errors: each.iter().map(|figures| figures.errors).sum(),
+            database_cpu_us_per_request: median(
+                each.iter().filter_map(|figures| figures.database_cpu_us_per_request),
+            ),
             cpu_us_per_request: median(each.iter().filter_map(|figures| figures.cpu_us_per_request)),
             // A peak has no median: it is the last one.
             peak_rss_kib: each.iter().filter_map(|figures| figures.peak_rss_kib).max(),

@@ -3,6 +3,7 @@
 
 mod delivery;
 mod overload;
+mod replicas;
 mod rest;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ pub(crate) enum Scene {
     Drain,
     /// Submitted, delivered, receipted, audited.
     Delivered,
+    /// One, two and four gateways on one PostgreSQL database.
+    Replicas,
     /// Memory at rest, and with idle connections.
     Memory,
     /// From the start of the process until it serves.
@@ -92,6 +95,7 @@ pub(crate) async fn play(
             Scene::Isolation => ("isolation", delivery::isolation(&stage, rounds).await?),
             Scene::Drain => ("drain", delivery::drain(&stage).await?),
             Scene::Delivered => ("delivered", delivery::delivered(&stage, rounds).await?),
+            Scene::Replicas => ("replicas", replicas::play(&stage, rounds).await?),
             Scene::Memory => ("memory", rest::memory(&stage).await?),
             Scene::Start => ("start", rest::start(&stage).await?),
         };

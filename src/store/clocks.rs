@@ -12,7 +12,7 @@ use crate::domain::exchange::{ExchangeId, ExchangeState, Kind, ResponseKind};
 use crate::domain::region::RegionCode;
 
 /// Between the articles of one clock in their column; no article holds it.
-const BETWEEN_ARTICLES: &str = "; ";
+pub(super) const BETWEEN_ARTICLES: &str = "; ";
 
 /// A clock of an exchange.
 #[derive(Clone, Debug)]

@@ -149,7 +149,7 @@ async fn commit_on_sqlite(
     let written = if effect::is_rows_only(batch) {
         rows.write_and_commit(connection).await
     } else {
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE; SAVEPOINT untouched").await?;
         let rejections = effect::apply(&mut Connection::Sqlite(&mut transaction), clocks, batch).await?;
         failed_at("commit.effects")?;
         if !rejections.is_empty() {

@@ -1,6 +1,7 @@
 use jiff::SignedDuration;
 use jiff::civil::date;
 
+use super::one_by_one::apply_one;
 use super::*;
 use crate::store::databases_in_tests::{Place, on_each_database};
 use crate::store::{DueClock, Store};

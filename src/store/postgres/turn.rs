@@ -23,7 +23,10 @@ use crate::store::{StoreError, unsigned};
 /// is gone without a word.
 const SILENCE: Duration = Duration::from_secs(20);
 
-const BEGIN: &str = "BEGIN; SELECT pg_advisory_xact_lock(1818296321, 0)";
+/// With a savepoint for [`effect::apply`]. The server plans a statement once, when its tables may be small still: it is not to think
+/// of going through all of one.
+const BEGIN: &str = "BEGIN; SELECT pg_advisory_xact_lock(1818296321, 0); SAVEPOINT untouched; \
+    SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
 
 /// The turn: an open transaction that holds the lock. Dropped, it is rolled back by the end of its connection.
 pub(in crate::store) struct Turn(Option<PoolConnection<Postgres>>);
