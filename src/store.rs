@@ -47,7 +47,7 @@ pub use self::attachments::{AttachmentRecord, Begun, CHUNK_BYTES, NewAttachment,
 pub use self::body_keys::BodyKeys;
 pub use self::clocks::{ClockRecord, DueClock, OverdueCount};
 pub use self::cosignatures::CosignatureRecord;
-pub use self::deliveries::DeliveryRecord;
+pub use self::deliveries::{DeliveryRecord, Due, Parcel};
 pub use self::effect::{
     DeemedWithdrawal, DeliveryOutcome, Effect, NewDelivery, NewExchange, NewMessage, Rejection,
 };
@@ -55,7 +55,7 @@ pub use self::events::EventRecord;
 pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::finding_marks::{Mark, MarkRecord, NewMark};
 pub use self::lock::DatabaseLock;
-pub use self::node::{Duty, NodeLock, Orphanage};
+pub use self::node::{Duty, NodeLock, Orphanage, Share};
 pub use self::outbox::{OutboxChange, OutboxFigures, OutboxFilter, OutboxRecord};
 pub use self::outcomes::Claim;
 pub use self::quotas::{QuotaPeriod, QuotaUse, QuotaWindow};
