@@ -29,6 +29,8 @@ pub(crate) struct Neighbours {
     pub(crate) core: Option<usize>,
     /// Deliveries at once to one recipient; as it comes unless set.
     pub(crate) per_recipient: Option<usize>,
+    /// Its PostgreSQL database; a file in its folder unless set.
+    pub(crate) database: Option<String>,
 }
 
 /// Starts the gateway with its files in `folder`, asking the registry at `registry`.
@@ -86,6 +88,9 @@ pub(crate) fn write_files(certificates: &Certificates, folder: &Path, neighbours
     Secrets::create(&keys(folder), "benchmark.invalid/audit")?;
     std::fs::write(folder.join("directory.toml"), directory(neighbours))?;
     let mut text = config(certificates, neighbours.listen);
+    if let Some(url) = &neighbours.database {
+        text = text.replace("\"gateway.db\"", &format!("{url:?}"));
+    }
     if let Some(at_once) = neighbours.per_recipient {
         text += &format!("[delivery]\nper_recipient = {at_once}\n");
     }
