@@ -384,7 +384,7 @@ impl Default for DeliverySection {
             first_retry: Duration::from_secs(1),
             longest_retry: Duration::from_secs(900),
             give_up_after: Duration::from_secs(7 * 86_400),
-            per_recipient: 4,
+            per_recipient: 32,
         }
     }
 }

@@ -255,7 +255,7 @@ checkpoint = "checkpoint"           # newest checkpoint outside the database: a 
 # first_retry = "1s"
 # longest_retry = "15m"
 # give_up_after = "168h"
-# per_recipient = 4
+# per_recipient = 32
 
 [attachments]
 # most_bytes = 268435456

@@ -47,7 +47,7 @@ pub use self::agreements::{
 pub use self::attachments::{AttachmentRecord, Begun, CHUNK_BYTES, NewAttachment, Room};
 pub use self::clocks::{ClockRecord, DueClock, OverdueCount};
 pub use self::cosignatures::CosignatureRecord;
-pub use self::deliveries::DeliveryRecord;
+pub use self::deliveries::{DeliveryRecord, Due, Parcel};
 pub use self::effect::{
     DeemedWithdrawal, DeliveryOutcome, Effect, NewDelivery, NewExchange, NewMessage, Rejection,
 };
@@ -56,7 +56,7 @@ pub use self::exchanges::{ExchangeFilter, ExchangeRecord, MessageRecord};
 pub use self::finding_marks::{Mark, MarkRecord, NewMark};
 pub use self::keys::{KeyAdoption, KeyUse};
 pub use self::lock::DatabaseLock;
-pub use self::node::{Duty, NodeLock, Orphanage};
+pub use self::node::{Duty, NodeLock, Orphanage, Share};
 pub use self::outbox::{OutboxChange, OutboxFigures, OutboxFilter, OutboxRecord};
 pub use self::outcomes::Claim;
 pub use self::postgres::EntryPartition;

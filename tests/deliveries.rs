@@ -5,13 +5,14 @@
 
 mod district;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use district::{DEADLINE, Refused, Scene, Stand, acknowledge, answer, example, pull, respond, stand, submit};
-use legal_aid_gateway::access::AgencyEndpoint;
+use legal_aid_gateway::access::{AgencyEndpoint, AgencyStatus};
 use legal_aid_gateway::client::AgencyClient;
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::grpc::proto::inbox_service_server::{InboxService, InboxServiceServer};
@@ -20,7 +21,8 @@ use legal_aid_gateway::grpc::proto::{DeliveryState, ExchangeState};
 use legal_aid_gateway::setup::{codes, purposes};
 use legal_aid_gateway::simulator::district::free_address;
 use prost::Message as _;
-use tokio::sync::mpsc;
+use sqlx::Connection as _;
+use tokio::sync::{Semaphore, mpsc};
 use tonic::service::Routes;
 use tonic::{Code, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -229,8 +231,96 @@ async fn messages_of_one_exchange_arrive_in_their_order_although_the_first_fails
 }
 
 #[tokio::test]
+async fn of_many_exchanges_each_arrives_in_its_order_although_more_waits_than_is_under_way() {
+    let mut scene =
+        Scene::start_configured(|text| at_once(&with(&text, "first_retry", "1s", "10ms"), 4)).await;
+    scene.district.stop_court().await;
+    let mut sent = BTreeSet::new();
+    for _ in 0..12 {
+        let exchange = scene.submit(&scene.fee_waiver()).await.unwrap().exchange.unwrap();
+        let withdrawal = Arm::Withdrawal(proto::Withdrawal { reason: "和解".to_owned() });
+        respond(&scene.centre, &answer(&scene.centre, &exchange, withdrawal)).await.unwrap();
+        sent.insert(exchange.exchange_id);
+    }
+    // Every message is refused once: an exchange's second must not pass its first that waits to be tried again.
+    let refusals = std::iter::repeat_with(|| Status::internal("not now")).take(12);
+    let mut inbox = open(&scene, "court", scene.court_address(), refusals).await;
+    let mut arrived: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for _ in 0..24 {
+        let message = inbox.taken.recv().await.unwrap();
+        arrived.entry(message.exchange_id).or_default().push(message.sequence);
+    }
+    assert!(arrived.keys().eq(&sent));
+    assert!(arrived.values().all(|sequences| *sequences == [1, 2]), "{arrived:?}");
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_recipient_that_is_suspended_gets_nothing_more_of_what_was_read_ahead_until_it_is_active_again() {
+    let mut scene = Scene::start_configured(|text| at_once(&text, 2)).await;
+    scene.district.stop_court().await;
+    let operator = scene.district.client("operator").unwrap();
+    set_status(&scene, AgencyStatus::Suspended).await;
+    let mut sent = Vec::new();
+    for _ in 0..8 {
+        sent.push(scene.submit(&scene.fee_waiver()).await.unwrap().exchange.unwrap().exchange_id);
+    }
+    let (hold, inbox) = open_held(&scene, "court", scene.court_address()).await;
+    set_status(&scene, AgencyStatus::Active).await;
+    // Two are in the court's hands; the others have been read with them.
+    while inbox.messages().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    set_status(&scene, AgencyStatus::Suspended).await;
+    hold.add_permits(100);
+    // Both attempts come to their end, with the court's answer or without it.
+    let polling = async {
+        while !list(&operator, DeliveryState::Leased).await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, polling).await.unwrap();
+    // By when another has its delivery, the court would have had the next.
+    let listen = free_address().unwrap();
+    let mut neighbour = open(&scene, "neighbour", listen, []).await;
+    push_to(&scene, codes::NEIGHBOUR, Some(listen)).await;
+    submit(&scene.centre, &example("cooperation-request", &scene.centre)).await.unwrap();
+    neighbour.taken.recv().await.unwrap();
+    assert_eq!(inbox.messages().len(), 2);
+    let mut waiting = list(&operator, DeliveryState::Pending).await;
+    waiting.retain(|delivery| delivery.recipient == codes::COURT && delivery.attempts == 0);
+    assert_eq!(waiting.len(), 6);
+
+    set_status(&scene, AgencyStatus::Active).await;
+    for exchange in &sent {
+        scene.await_state(exchange, ExchangeState::Delivered).await;
+    }
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_keeps_no_other_back() {
+    let mut scene = Scene::start_configured(|text| at_once(&text, 1)).await;
+    scene.district.stop_court().await;
+    let broken = scene.submit(&scene.fee_waiver()).await.unwrap().exchange.unwrap().exchange_id;
+    let mut scene = scene.restart_after(async |folder| destroy_message(folder, &broken).await).await;
+    scene.district.stop_court().await;
+    let mut sent = BTreeSet::new();
+    for _ in 0..4 {
+        sent.insert(scene.submit(&scene.fee_waiver()).await.unwrap().exchange.unwrap().exchange_id);
+    }
+    let mut inbox = open(&scene, "court", scene.court_address(), []).await;
+    let mut arrived = BTreeSet::new();
+    while arrived.len() < sent.len() {
+        arrived.insert(inbox.taken.recv().await.unwrap().exchange_id);
+    }
+    assert_eq!(arrived, sent);
+    scene.stop().await;
+}
+
+#[tokio::test]
 async fn an_agency_that_never_answers_keeps_nobody_else_waiting() {
-    let mut scene = Scene::start_configured(|text| with(&text, "attempt", "10s", "30s")).await;
+    let mut scene = Scene::start_configured(|text| at_once(&with(&text, "attempt", "10s", "30s"), 4)).await;
     scene.district.stop_court().await;
     // It accepts connections and says nothing on them.
     let silent = tokio::net::TcpListener::bind(scene.court_address()).await.unwrap();
@@ -316,8 +406,9 @@ async fn an_agency_goes_from_push_to_pull_and_back_and_misses_nothing() {
 
 // ---- help -------------------------------------------------------------------------------------------------------
 
-/// An inbox that refuses by a script, then takes.
+/// An inbox that refuses by a script, then takes, if it holds nothing.
 struct Scripted {
+    hold: Arc<Semaphore>,
     refusals: Mutex<VecDeque<Status>>,
     seen: Arc<Mutex<Vec<u32>>>,
     tell: mpsc::UnboundedSender<proto::ExchangeMessage>,
@@ -335,6 +426,7 @@ impl InboxService for Scripted {
         if let Some(refusal) = self.refusals.lock().unwrap().pop_front() {
             return Err(refusal);
         }
+        self.hold.acquire().await.unwrap().forget();
         let _ = self.tell.send(message);
         let message_sha256 = delivery.message_sha256;
         Ok(Response::new(proto::DeliverResponse { message_sha256, already_delivered: false }))
@@ -361,10 +453,26 @@ async fn open(
     listen: SocketAddr,
     refusals: impl IntoIterator<Item = Status>,
 ) -> Open {
+    let hold = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+    open_with(scene, name, listen, refusals.into_iter().collect(), hold).await
+}
+
+/// An inbox that holds what comes as long as there is no permit for it.
+async fn open_held(scene: &Scene, name: &str, listen: SocketAddr) -> (Arc<Semaphore>, Open) {
+    let hold = Arc::new(Semaphore::new(0));
+    (Arc::clone(&hold), open_with(scene, name, listen, VecDeque::new(), hold).await)
+}
+
+async fn open_with(
+    scene: &Scene,
+    name: &str,
+    listen: SocketAddr,
+    refusals: VecDeque<Status>,
+    hold: Arc<Semaphore>,
+) -> Open {
     let (tell, taken) = mpsc::unbounded_channel();
     let seen = Arc::<Mutex<Vec<u32>>>::default();
-    let refusals = Mutex::new(refusals.into_iter().collect());
-    let inbox = Scripted { refusals, seen: Arc::clone(&seen), tell };
+    let inbox = Scripted { hold, refusals: Mutex::new(refusals), seen: Arc::clone(&seen), tell };
     let routes = Routes::new(InboxServiceServer::new(inbox));
     let _stand = stand(&scene.profile(name), listen, routes, scene.clock.clone()).await;
     Open { taken, seen, _stand }
@@ -375,6 +483,40 @@ fn with(text: &str, key: &str, default: &str, value: &str) -> String {
     let commented = format!("# {key} = \"{default}\"");
     assert!(text.contains(&commented), "{commented}");
     text.replacen(&commented, &format!("{key} = \"{value}\""), 1)
+}
+
+/// Deliveries at once to one recipient.
+fn at_once(text: &str, deliveries: usize) -> String {
+    let commented = "# per_recipient = 32";
+    assert!(text.contains(commented), "{commented}");
+    text.replacen(commented, &format!("per_recipient = {deliveries}"), 1)
+}
+
+async fn set_status(scene: &Scene, status: AgencyStatus) {
+    scene
+        .edit_directory(|file| {
+            let court = file.agencies.iter_mut().find(|agency| agency.code.as_str() == codes::COURT);
+            court.unwrap().status = status;
+        })
+        .await;
+}
+
+/// Overwrites the first message of an exchange in the database of a gateway that does not run.
+async fn destroy_message(folder: &Path, exchange_id: &str) {
+    let text = std::fs::read_to_string(folder.join("gateway.toml")).unwrap();
+    let exchange = exchange_id.replace('-', "");
+    if let Some((_, rest)) = text.split_once("database = \"postgres") {
+        let url = format!("postgres{}", rest.split('"').next().unwrap());
+        let destroy = format!("UPDATE messages SET message = '\\x01' WHERE exchange_id = '\\x{exchange}'");
+        district::postgres::psql(&url, &destroy);
+        return;
+    }
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.join("gateway.db"));
+    let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+    let destroy = "UPDATE messages SET message = x'01' WHERE exchange_id = unhex($1)";
+    let changed = sqlx::query(destroy).bind(exchange).execute(&mut connection).await.unwrap();
+    assert_eq!(changed.rows_affected(), 1);
+    connection.close().await.unwrap();
 }
 
 /// Waits of an hour: what is tried again within a test was asked for.

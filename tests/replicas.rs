@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -337,6 +337,56 @@ async fn is_found(auditor: &AgencyClient, exchange_id: &str) {
     }
 }
 
+/// What waits for one court is taken to it by all of so many gateways, each message by one attempt of one of them.
+async fn share_what_waits(count: usize) {
+    let Some(province) = Province::prepare(Script::TakeOnly, count) else { return };
+    let court = province.folders[0].court().await;
+    let gateways = province.start_all().await;
+    let key = gateways[0].log_key.clone();
+    let mut submitting = JoinSet::new();
+    for number in 0..count {
+        for _ in 0..120 / count {
+            let centre = province.centre(number);
+            submitting.spawn(submit(centre.clone(), province.folders[number].fee_waiver(&centre)));
+        }
+    }
+    let submitted = submitting.join_all().await;
+    let sent: BTreeSet<_> =
+        submitted.into_iter().map(|answer| answer.exchange.unwrap().exchange_id).collect();
+    assert_eq!(sent.len(), 120);
+    let centre = province.centre(0);
+    let begun = Instant::now();
+    loop {
+        let exchanges = list(&centre).await;
+        if exchanges.iter().all(|exchange| exchange.state() == proto::ExchangeState::Delivered) {
+            assert_eq!(exchanges.len(), sent.len());
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "what waits is not delivered");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for gateway in gateways {
+        gateway.stop().await;
+    }
+    let found = province.all_ended(&key).await;
+    let mut arrived: BTreeMap<_, usize> = BTreeMap::new();
+    let mut by_node: BTreeMap<_, usize> = BTreeMap::new();
+    for entry in &found.entries {
+        if entry.method == "Deliver" && entry.phase == Phase::Response && entry.code.as_deref() == Some("OK")
+        {
+            *arrived.entry(entry.delivery).or_default() += 1;
+            *by_node.entry(entry.node.clone()).or_default() += 1;
+        }
+    }
+    assert_eq!(arrived.len(), sent.len());
+    assert!(arrived.values().all(|times| *times == 1), "one was handed over by two: {arrived:?}");
+    assert_eq!(*court.watch_calls().borrow(), 120);
+    println!("delivered by each: {by_node:?}");
+    // Which of them is left something by the others is a matter of who is faster.
+    assert!(by_node.len() > 1, "one of them delivered everything");
+    court.stop().await;
+}
+
 /// All of so many gateways but the last are killed with questions open.
 async fn close_what_killed_ones_left(count: usize) {
     let Some(province) = Province::prepare(Script::TakeOnly, count) else { return };
@@ -448,6 +498,9 @@ on_two_and_four! {
     write_one_log:
         two_gateways_write_one_log_and_a_request_id_has_one_outcome_on_both,
         four_gateways_write_one_log_and_a_request_id_has_one_outcome_on_all;
+    share_what_waits:
+        what_waits_is_delivered_by_two_gateways_and_each_message_by_one,
+        what_waits_is_delivered_by_four_gateways_and_each_message_by_one;
     close_what_killed_ones_left:
         what_a_killed_gateway_left_open_is_closed_by_another_and_it_comes_back,
         what_three_killed_gateways_left_open_is_closed_by_a_fourth_and_they_come_back;

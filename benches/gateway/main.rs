@@ -20,6 +20,7 @@ mod parties;
 #[path = "../../tests/support/postgres.rs"]
 mod postgres;
 mod processes;
+mod raw_queue;
 mod report;
 mod scenes;
 
@@ -42,6 +43,7 @@ use crate::message::Sizes;
 use crate::open_loop::OpenLoop;
 use crate::parties::{Certificates, Party};
 use crate::processes::Server;
+use crate::raw_queue::RawQueue;
 use crate::report::{Figures, LoadShape, Machine, Report, Round};
 use crate::scenes::{Extent, Scene};
 
@@ -172,6 +174,7 @@ enum Role {
     OpenLoop(OpenLoop),
     Inbox(InboxRole),
     Hold(Hold),
+    RawQueue(RawQueue),
 }
 
 #[derive(Args)]
@@ -253,6 +256,11 @@ async fn play(RoleArguments { role, certificates }: RoleArguments) -> Result<()>
         }
         Role::Inbox(role) => inbox::serve(&certificates, role).await,
         Role::Hold(role) => hold::run(&certificates, role).await,
+        Role::RawQueue(role) => {
+            let drained = raw_queue::run(&role).await?;
+            println!("{}", serde_json::to_string(&drained)?);
+            Ok(())
+        }
     }
 }
 

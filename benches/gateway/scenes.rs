@@ -4,6 +4,7 @@
 mod delivery;
 mod overload;
 mod replicas;
+mod queue;
 mod rest;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 use crate::load::Work;
 use crate::parties::Certificates;
+use crate::postgres;
 
 /// A scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -28,10 +30,31 @@ pub(crate) enum Scene {
     Delivered,
     /// One, two and four gateways on one PostgreSQL database.
     Replicas,
+    /// Delivered, receipted and audited out of a full outbox on PostgreSQL, beside a raw queue there.
+    Queue,
     /// Memory at rest, and with idle connections.
     Memory,
     /// From the start of the process until it serves.
     Start,
+}
+
+/// A database for the scenes of deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Outbox {
+    /// A file.
+    Sqlite,
+    /// A PostgreSQL server of the benchmark's own.
+    Postgres,
+}
+
+impl Outbox {
+    /// A new database's URL; `None` for a file.
+    pub(crate) fn new_database(self) -> Result<Option<String>> {
+        match self {
+            Self::Sqlite => Ok(None),
+            Self::Postgres => Ok(Some(postgres::database().context("no PostgreSQL is installed")?)),
+        }
+    }
 }
 
 /// How large a scene is to be.
@@ -43,6 +66,12 @@ pub(crate) struct Extent {
     /// Deliveries in the full outbox.
     #[arg(long, default_value_t = 1_000_000)]
     pub(crate) queued: usize,
+    /// Deliveries that wait in the database that is drained beside a raw queue.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) to_receipt: usize,
+    /// Where the outbox of the scenes of deliveries is.
+    #[arg(long, value_enum, default_value = "sqlite")]
+    pub(crate) outbox: Outbox,
     /// Idle connections.
     #[arg(long, default_value_t = 1_000)]
     pub(crate) idle: usize,
@@ -56,8 +85,15 @@ pub(crate) struct Extent {
 
 impl Extent {
     /// As small as it gets.
-    pub(crate) const SMALL: Self =
-        Self { scene_seconds: 0.5, queued: 100, idle: 10, overload_work: Work::Verify, share_cores: true };
+    pub(crate) const SMALL: Self = Self {
+        scene_seconds: 0.5,
+        queued: 100,
+        to_receipt: 100,
+        outbox: Outbox::Sqlite,
+        idle: 10,
+        overload_work: Work::Verify,
+        share_cores: true,
+    };
 }
 
 /// Where a scene plays.
@@ -96,6 +132,7 @@ pub(crate) async fn play(
             Scene::Drain => ("drain", delivery::drain(&stage).await?),
             Scene::Delivered => ("delivered", delivery::delivered(&stage, rounds).await?),
             Scene::Replicas => ("replicas", replicas::play(&stage, rounds).await?),
+            Scene::Queue => ("queue", queue::play(&stage, rounds).await?),
             Scene::Memory => ("memory", rest::memory(&stage).await?),
             Scene::Start => ("start", rest::start(&stage).await?),
         };

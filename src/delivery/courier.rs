@@ -4,11 +4,13 @@
 //! RESPONSE entry. If the gateway stops in between, the lease runs out and the delivery is made again: at least
 //! once on the way, and once in effect, because its id and digest stay the same.
 
+mod ahead;
 mod away;
+mod round;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -20,7 +22,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
-use self::away::Away;
+use self::round::{Round, Shared};
 use crate::access::{Agency, Directory};
 use crate::audit::entry::{Entry, Field, Phase, Salt};
 use crate::audit::log::{AppendError, LONGEST_WAIT};
@@ -36,6 +38,9 @@ use crate::{entropy, fault};
 
 /// How often the outbox is looked through when nothing wakes the courier: leases run out silently.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long after a look the next one waits, however often it is asked for: what comes meanwhile is found together.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What the courier calls.
 const INBOX_SERVICE: &str = "legalaid.exchange.v1.InboxService";
@@ -111,103 +116,70 @@ impl<I: Inboxes> Courier<I> {
         let mut stop = std::pin::pin!(stop);
         let mut rounds = JoinSet::new();
         let mut busy: HashMap<CreditCode, Arc<Notify>> = HashMap::new();
-        let (stopping, away) = (Arc::new(AtomicBool::new(false)), Arc::<Away>::default());
+        let shared = Arc::<Shared>::default();
+        // Whose round has just found nothing: its end is no reason to begin another at once.
+        let mut in_vain = HashSet::new();
+        let mut counted: Option<Instant> = None;
         loop {
-            match self.waiting(&away).await {
+            let looked = Instant::now();
+            if counted.is_none_or(|at| looked.duration_since(at) >= LOOK_EVERY) {
+                counted = Some(looked);
+                in_vain.clear();
+                match self.store.share().await {
+                    Ok(share) => shared.share.store(Arc::new(share)),
+                    Err(error) => tracing::warn!(%error, "the gateways on the database cannot be counted"),
+                }
+            }
+            match self.waiting(&shared).await {
                 Ok(waiting) => {
-                    for recipient in waiting {
+                    for recipient in waiting.into_iter().filter(|recipient| !in_vain.contains(recipient)) {
                         if let Some(wake) = busy.get(&recipient) {
                             wake.notify_one();
                             continue;
                         }
-                        let (courier, wake) = (self.clone(), Arc::<Notify>::default());
+                        let wake = Arc::<Notify>::default();
                         busy.insert(recipient, Arc::clone(&wake));
-                        let (stopping, away) = (Arc::clone(&stopping), Arc::clone(&away));
-                        rounds.spawn(async move { courier.round(recipient, &wake, &stopping, &away).await });
+                        let round = Round::new(self.clone(), recipient, wake, Arc::clone(&shared));
+                        rounds.spawn(round.run());
                     }
                 }
                 Err(error) => tracing::warn!(%error, "outbox cannot be read"),
             }
             tokio::select! {
                 () = &mut stop => break,
-                () = self.outbox.notified() => {}
+                () = self.outbox.notified() => {
+                    tokio::time::sleep_until((looked + PAUSE).into()).await;
+                    in_vain.clear();
+                }
                 Some(ended) = rounds.join_next(), if !rounds.is_empty() => {
                     // A round that panicked leaves its recipient for the restart; none is known to.
-                    if let Ok(recipient) = ended {
-                        busy.remove(&recipient);
+                    if let Ok(ended) = ended {
+                        let wake = busy.remove(&ended.recipient);
+                        if ended.in_vain && !was_woken(wake.as_deref()).await {
+                            in_vain.insert(ended.recipient);
+                        }
                     }
                 }
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
-        stopping.store(true, Ordering::Relaxed);
+        shared.stopping.store(true, Ordering::Relaxed);
+        // Those that wait for something to become due look up.
+        busy.values().for_each(|wake| wake.notify_one());
         while rounds.join_next().await.is_some() {}
     }
 
     /// Agencies with an inbox for which something is due.
-    async fn waiting(&self, away: &Away) -> Result<Vec<CreditCode>, StoreError> {
+    async fn waiting(&self, shared: &Shared) -> Result<Vec<CreditCode>, StoreError> {
         let directory = self.directory.load();
+        let now = Instant::now();
         let inboxes: Vec<_> = directory
             .agencies()
+            .filter(|agency| agency.endpoint.is_some() && directory.is_active(&agency.code))
             .map(|agency| agency.code)
-            .filter(|code| self.reachable(code).is_some() && away.allows(code, 1, Instant::now()) > 0)
+            .filter(|code| shared.away.allows(code, 1, now) > 0)
             .collect();
         self.store.recipients_due(&inboxes, self.clock.now()).await
-    }
-
-    /// Delivers to one agency what is due now, and what becomes due meanwhile: `wake` says so. Others have rounds of
-    /// their own, so that a dead or slow agency slows nobody else; and a slow attempt holds only its own place.
-    async fn round(&self, code: CreditCode, wake: &Notify, stopping: &AtomicBool, away: &Away) -> CreditCode {
-        let mut attempts = JoinSet::new();
-        let mut under_way = HashSet::new();
-        let mut is_stuck = false;
-        loop {
-            let goes_on = !is_stuck && !stopping.load(Ordering::Relaxed);
-            // Asked each time: an agency may be suspended meanwhile, move, or pull from now on.
-            let most = away.allows(&code, self.schedule.per_recipient, Instant::now());
-            let room = most.saturating_sub(under_way.len());
-            if let (Some(agency), 1.., true) = (self.reachable(&code), room, goes_on) {
-                // What was begun just now is due until its lease is durable.
-                let most = u32::try_from(self.schedule.per_recipient).unwrap_or(u32::MAX);
-                let due = match self.store.due_deliveries(&code, self.clock.now(), most).await {
-                    Ok(due) => due,
-                    Err(error) => {
-                        tracing::warn!(%error, "due deliveries cannot be read");
-                        Vec::new()
-                    }
-                };
-                let new = due.into_iter().filter(|record| !under_way.contains(&record.delivery_id));
-                for record in new.take(room).collect::<Vec<_>>() {
-                    under_way.insert(record.delivery_id);
-                    let (courier, agency) = (self.clone(), agency.clone());
-                    attempts.spawn(async move {
-                        let ended = courier.attempt(&agency, &record).await;
-                        (record.delivery_id, ended)
-                    });
-                }
-            }
-            tokio::select! {
-                ended = attempts.join_next() => match ended {
-                    None => {
-                        if is_stuck {
-                            tokio::time::sleep(LOOK_EVERY).await;
-                        }
-                        return code;
-                    }
-                    Some(Ok((delivery, ended))) => {
-                        under_way.remove(&delivery);
-                        match ended {
-                            Attempt::Made { reached } => away.note(code, reached, Instant::now()),
-                            Attempt::Overtaken => {}
-                            Attempt::Stuck => is_stuck = true,
-                        }
-                    }
-                    // Its lease runs out, and a later round has it.
-                    Some(Err(_)) => is_stuck = true,
-                },
-                () = wake.notified() => {}
-            }
-        }
     }
 
     /// An active agency that takes push.
@@ -217,16 +189,9 @@ impl<I: Inboxes> Courier<I> {
         agency.filter(|_| directory.is_active(code)).cloned()
     }
 
-    /// One attempt, with its two entries.
-    pub async fn attempt(&self, agency: &Agency, record: &DeliveryRecord) -> Attempt {
+    /// One attempt to deliver a message, with its two entries.
+    pub async fn attempt(&self, agency: &Agency, record: &DeliveryRecord, message: MessageRecord) -> Attempt {
         let started = self.clock.now();
-        let message = match self.store.message(&record.exchange_id, record.sequence).await {
-            Ok(message) => message,
-            Err(error) => {
-                tracing::error!(%error, delivery = %record.delivery_id, "message cannot be read");
-                return Attempt::Stuck;
-            }
-        };
         let lease = entropy::uuid_v7(started);
         let until = started.checked_add(self.schedule.lease).unwrap_or(Timestamp::MAX);
         let taken = Effect::Lease {
@@ -382,6 +347,16 @@ impl<I: Inboxes> Courier<I> {
         entry.exchange = Some(record.exchange_id.uuid());
         entry.delivery = Some(record.delivery_id.uuid());
         entry
+    }
+}
+
+/// Whether a round was woken too late to look once more.
+async fn was_woken(wake: Option<&Notify>) -> bool {
+    let Some(wake) = wake else { return false };
+    tokio::select! {
+        biased;
+        () = wake.notified() => true,
+        () = std::future::ready(()) => false,
     }
 }
 

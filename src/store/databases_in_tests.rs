@@ -3,7 +3,7 @@
 #[path = "../../tests/support/postgres.rs"]
 mod postgres;
 
-use super::{Sealer, Store, StoreError};
+use super::{NodeLock, Sealer, Store, StoreError};
 use crate::config::Database;
 
 /// An empty database, and a folder for what lies beside it.
@@ -40,6 +40,11 @@ impl Place {
 
     pub(super) async fn open_as(&self, node: &str) -> Store {
         self.try_open().await.unwrap().join(node).await.unwrap()
+    }
+
+    /// The lock that a gateway holds on its node's name; of a file there is none.
+    pub(super) async fn lock(&self, node: &str) -> Option<NodeLock> {
+        NodeLock::try_take(&self.database, node).await.unwrap()
     }
 
     pub(super) async fn try_open(&self) -> Result<Store, StoreError> {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::database::{Row, per_database, sql};
-use super::{Store, StoreError};
+use super::{MessageRecord, Store, StoreError, unsigned};
 use crate::domain::agency::CreditCode;
 use crate::domain::exchange::{DeliveryId, ExchangeId};
 
@@ -28,8 +28,44 @@ pub struct DeliveryRecord {
     pub since: Timestamp,
 }
 
-const SELECT: &str = "SELECT d.delivery_id, d.exchange_id, d.sequence, d.recipient, d.state, d.attempts, d.attempts_before, \
-                      COALESCE(d.redelivered_us, d.created_us) FROM deliveries d";
+/// A delivery that was due when it was looked for: others may have taken it since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Its id.
+    pub delivery_id: DeliveryId,
+    /// Since when it is due.
+    pub since: Timestamp,
+    /// Bytes of its message, sealed.
+    pub bytes: u64,
+}
+
+/// A delivery with what it delivers.
+#[derive(Debug)]
+pub struct Parcel {
+    /// The delivery.
+    pub record: DeliveryRecord,
+    /// Its message, or why that cannot be read.
+    pub message: Result<MessageRecord, StoreError>,
+}
+
+macro_rules! columns {
+    () => {
+        "SELECT d.delivery_id, d.exchange_id, d.sequence, d.recipient, d.state, d.attempts, d.attempts_before, \
+         COALESCE(d.redelivered_us, d.created_us)"
+    };
+}
+
+/// What is due to recipient `$1` at `$2` and first in line: no earlier message of its exchange is open. A question for each row and
+/// not a join: a planner that thinks of joins first reads all that waits.
+macro_rules! is_due {
+    () => {
+        "d.recipient = $1 AND d.due_us <= $2 AND d.state IN ('PENDING', 'LEASED') AND \
+         (SELECT 1 FROM deliveries e WHERE e.exchange_id = d.exchange_id AND e.sequence < d.sequence \
+          AND e.recipient = d.recipient AND e.state IN ('PENDING', 'LEASED') LIMIT 1) IS NULL"
+    };
+}
+
+const SELECT: &str = concat!(columns!(), " FROM deliveries d");
 
 impl Store {
     /// Which of `among` have a delivery that is due. Costs one look into the index for each of them, however much
@@ -70,19 +106,110 @@ impl Store {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<DeliveryRecord>, StoreError> {
-        let text = format!(
-            "{SELECT} WHERE d.recipient = $1 AND d.due_us <= $2 AND d.state IN ('PENDING', 'LEASED') AND NOT EXISTS \
-             (SELECT 1 FROM deliveries e WHERE e.exchange_id = d.exchange_id AND e.sequence < d.sequence \
-              AND e.recipient = d.recipient AND e.state IN ('PENDING', 'LEASED')) \
-             ORDER BY d.due_us, d.delivery_id LIMIT $3"
-        );
-        let rows = sql(text)
-            .bind(recipient.as_str())
-            .bind(now.as_microsecond())
-            .bind(i64::from(limit))
-            .fetch_all(&self.readers)
-            .await?;
+        let rows = sql(concat!(
+            columns!(),
+            " FROM deliveries d WHERE ",
+            is_due!(),
+            " ORDER BY d.due_us, d.delivery_id LIMIT $3"
+        ))
+        .bind(recipient.as_str())
+        .bind(now.as_microsecond())
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await?;
         rows.iter().map(delivery).collect()
+    }
+
+    /// At most `limit` of the same, without those `beside`, which somebody has in hand: only what it takes to choose among them.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn due_ahead(
+        &self,
+        recipient: &CreditCode,
+        now: Timestamp,
+        beside: &[DeliveryId],
+        limit: u32,
+    ) -> Result<Vec<Due>, StoreError> {
+        macro_rules! page {
+            ($beside:literal) => {
+                concat!(
+                    "SELECT d.delivery_id, d.due_us, COALESCE((SELECT length(m.message) FROM messages m \
+                     WHERE m.exchange_id = d.exchange_id AND m.sequence = d.sequence), 0) \
+                     FROM deliveries d WHERE ",
+                    is_due!(),
+                    $beside,
+                    " ORDER BY d.due_us, d.delivery_id LIMIT $3"
+                )
+            };
+        }
+        let rows = sql(per_database! {
+            sqlite: page!(" AND d.delivery_id NOT IN (SELECT unhex(value) FROM json_each($4))"),
+            postgres: page!(" AND d.delivery_id <> ALL (ARRAY(SELECT decode(value, 'hex') \
+                             FROM json_array_elements_text($4::json) value))"),
+        })
+        .bind(recipient.as_str())
+        .bind(now.as_microsecond())
+        .bind(i64::from(limit))
+        .bind(in_hex(beside))
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Due {
+                    delivery_id: id(row)?,
+                    since: Timestamp::from_microsecond(row.try_get(1)?)
+                        .map_err(|_| inconsistent("due_us"))?,
+                    bytes: unsigned(row.try_get(2)?, "messages", "message")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Those among `wanted` that are due to the recipient still, in this order, with their messages.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn parcels(
+        &self,
+        recipient: &CreditCode,
+        now: Timestamp,
+        wanted: &[DeliveryId],
+    ) -> Result<Vec<Parcel>, StoreError> {
+        macro_rules! among {
+            ($wanted:literal, $id:literal) => {
+                concat!(
+                    columns!(),
+                    ", m.message FROM ",
+                    $wanted,
+                    " JOIN deliveries d ON d.delivery_id = ",
+                    $id,
+                    " LEFT JOIN messages m ON m.exchange_id = d.exchange_id AND m.sequence = d.sequence WHERE ",
+                    is_due!(),
+                    " ORDER BY wanted.key"
+                )
+            };
+        }
+        let rows = sql(per_database! {
+            sqlite: among!("json_each($3) wanted CROSS", "unhex(wanted.value)"),
+            postgres: among!("json_array_elements_text($3::json) WITH ORDINALITY wanted(value, key)",
+                             "decode(wanted.value, 'hex')"),
+        })
+        .bind(recipient.as_str())
+        .bind(now.as_microsecond())
+        .bind(in_hex(wanted))
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let record = delivery(row)?;
+                let message = match row.try_get::<Option<&[u8]>>(8)? {
+                    Some(sealed) => self.unseal_message(&record.exchange_id, record.sequence, sealed),
+                    None => Err(StoreError::Inconsistent { table: "messages", column: "exchange_id" }),
+                };
+                Ok(Parcel { record, message })
+            })
+            .collect()
     }
 
     /// A delivery to `recipient`, open or settled. Whether another's exists is not told apart.
@@ -108,9 +235,19 @@ fn inconsistent(column: &'static str) -> StoreError {
     StoreError::Inconsistent { table: "deliveries", column }
 }
 
+/// A JSON array of ids.
+fn in_hex(ids: &[DeliveryId]) -> String {
+    let ids: Vec<_> = ids.iter().map(|id| format!("\"{}\"", id.uuid().simple())).collect();
+    format!("[{}]", ids.join(","))
+}
+
+fn id(row: &Row) -> Result<DeliveryId, StoreError> {
+    DeliveryId::from_slice(row.try_get(0)?).ok_or_else(|| inconsistent("delivery_id"))
+}
+
 fn delivery(row: &Row) -> Result<DeliveryRecord, StoreError> {
     Ok(DeliveryRecord {
-        delivery_id: DeliveryId::from_slice(row.try_get(0)?).ok_or_else(|| inconsistent("delivery_id"))?,
+        delivery_id: id(row)?,
         exchange_id: ExchangeId::from_slice(row.try_get(1)?).ok_or_else(|| inconsistent("exchange_id"))?,
         sequence: u32::try_from(row.try_get::<i64>(2)?).map_err(|_| inconsistent("sequence"))?,
         recipient: CreditCode::parse(row.try_get(3)?).map_err(|_| inconsistent("recipient"))?,

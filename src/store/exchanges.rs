@@ -169,7 +169,16 @@ impl Store {
     fn open_message(&self, exchange_id: &ExchangeId, row: &Row) -> Result<MessageRecord, StoreError> {
         let inconsistent = |column| StoreError::Inconsistent { table: "messages", column };
         let sequence = u32::try_from(row.try_get::<i64>(0)?).map_err(|_| inconsistent("sequence"))?;
-        let message = self.sealer.open(&message_place(exchange_id, sequence), row.try_get(1)?)?;
+        self.unseal_message(exchange_id, sequence, row.try_get(1)?)
+    }
+
+    pub(super) fn unseal_message(
+        &self,
+        exchange_id: &ExchangeId,
+        sequence: u32,
+        sealed: &[u8],
+    ) -> Result<MessageRecord, StoreError> {
+        let message = self.sealer.open(&message_place(exchange_id, sequence), sealed)?;
         Ok(MessageRecord { sequence, sha256: sha256(&message), message })
     }
 }

@@ -43,6 +43,20 @@ pub struct Orphanage {
     pub open: Range<u64>,
 }
 
+/// A gateway's place among those that live on one database: of what all of them see, it takes first what falls to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Its place, from 0.
+    pub place: u32,
+    /// How many there are; at least 1.
+    pub of: u32,
+}
+
+impl Share {
+    /// Of the only one.
+    pub const WHOLE: Self = Self { place: 0, of: 1 };
+}
+
 /// The lock on a node's name. Dropped, it is free.
 pub struct NodeLock {
     server: Postgres,
@@ -111,6 +125,19 @@ impl NodeLock {
     }
 }
 
+/// Whether the gateway of node `n` lives: it holds the lock on its name.
+macro_rules! lives {
+    ($of_nodes:literal) => {
+        concat!(
+            "EXISTS (SELECT 1 FROM pg_locks l WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted \
+             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+             AND l.classid::bigint = ",
+            $of_nodes,
+            " AND l.objid::bigint = hashtext(n.node)::bigint & 4294967295)"
+        )
+    };
+}
+
 /// Something that one gateway at a time does. Dropped, another may do it.
 pub struct Duty(#[allow(dead_code, reason = "held, not used")] Option<Acquired>);
 
@@ -176,11 +203,11 @@ impl Store {
     /// When the database does not answer.
     pub async fn orphanages(&self) -> Result<Vec<Orphanage>, StoreError> {
         let Some(own) = &self.node else { return Ok(Vec::new()) };
-        let rows = sql("SELECT n.node, n.epoch, n.open_from, n.written_to FROM audit_nodes n \
-             WHERE n.node <> $1 AND n.open_from < n.written_to AND NOT EXISTS (SELECT 1 FROM pg_locks l \
-             WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted \
-             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-             AND l.classid::bigint = $2 AND l.objid::bigint = hashtext(n.node)::bigint & 4294967295)");
+        let rows = sql(concat!(
+            "SELECT n.node, n.epoch, n.open_from, n.written_to FROM audit_nodes n \
+             WHERE n.node <> $1 AND n.open_from < n.written_to AND NOT ",
+            lives!("$2")
+        ));
         let rows =
             rows.bind(own.name.as_str()).bind(i64::from(postgres::NODE)).fetch_all(&self.readers).await?;
         rows.iter()
@@ -189,6 +216,25 @@ impl Store {
                 Ok(Orphanage { node: row.try_get(0)?, epoch: row.try_get(1)?, open })
             })
             .collect()
+    }
+
+    /// This gateway's place among those whose locks are held.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn share(&self) -> Result<Share, StoreError> {
+        let Some(own) = &self.node else { return Ok(Share::WHOLE) };
+        let row = sql(concat!(
+            "SELECT COUNT(*) FILTER (WHERE n.node < $1), COUNT(*) FROM audit_nodes n WHERE n.node <> $1 AND ",
+            lives!("$2")
+        ));
+        let row =
+            row.bind(own.name.as_str()).bind(i64::from(postgres::NODE)).fetch_one(&self.readers).await?;
+        let count = |place| {
+            let inconsistent = |_| StoreError::Inconsistent { table: "audit_nodes", column: "node" };
+            u32::try_from(row.try_get::<i64>(place)?).map_err(inconsistent)
+        };
+        Ok(Share { place: count(0)?, of: count(1)? + 1 })
     }
 
     /// Takes the place of a node that has ended, so that it cannot write any more should it live after all. `None` when

@@ -1,6 +1,7 @@
 //! What the store does, the same on each database.
 
 mod agreements;
+mod deliveries;
 mod nodes;
 
 use jiff::{SignedDuration, Timestamp};

@@ -258,7 +258,7 @@ impl World {
     ) -> Held<Process> {
         let (number, delivery) = (record.attempts + 1, record.delivery_id.to_string());
         let (now, kept) = (self.now(), self.network.kept());
-        let doing = self.begin_attempt(courier, to, record.clone());
+        let doing = self.begin_attempt(courier, to, record.clone()).await;
         self.until(|| doing.is_done() || self.network.kept() > kept).await?;
         let struck = self.gateway().disk.struck();
         if self.network.keeps(&delivery, number) {
@@ -289,15 +289,21 @@ impl World {
     async fn come_too_late(&self, courier: usize, to: Party, record: DeliveryRecord) -> Held {
         self.gateway().disk.spare();
         let kept = self.network.kept();
-        let late = self.begin_attempt(courier, to, record);
+        let late = self.begin_attempt(courier, to, record).await;
         self.until(|| late.is_done() || self.network.kept() > kept).await?;
         if late.is_done() { Ok(()) } else { Err("two couriers hand over one attempt".to_owned()) }
     }
 
-    fn begin_attempt(&self, courier: usize, to: Party, record: DeliveryRecord) -> Doing<courier::Attempt> {
+    async fn begin_attempt(
+        &self,
+        courier: usize,
+        to: Party,
+        record: DeliveryRecord,
+    ) -> Doing<courier::Attempt> {
         let agency = self.directory.load().agency(&to.code()).unwrap().clone();
+        let message = self.store().message(&record.exchange_id, record.sequence).await.unwrap();
         let courier = self.gateway().couriers[courier].clone();
-        self.begin_work(async move { courier.attempt(&agency, &record).await }).0
+        self.begin_work(async move { courier.attempt(&agency, &record, message).await }).0
     }
 
     async fn resolve(&mut self, which: u8, fate: Fate) -> Held<Process> {

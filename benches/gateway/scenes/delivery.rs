@@ -89,10 +89,11 @@ async fn drained(stage: &Stage, courts: &[Party], each: usize, until: u64) -> Re
             (Party::StallingCourt, stalling.address),
             (Party::DeadCourt, free_address()?),
         ],
+        database: stage.extent.outbox.new_database()?,
         ..Neighbours::default()
     };
     write_files(&stage.certificates, &folder, &neighbours)?;
-    fill(&folder, courts, each).await?;
+    fill(&folder, neighbours.database.as_deref(), courts, each).await?;
     let gateway = start_gateway(&folder, None).await?;
     let mut taken = Taken::default();
     while taken.taken < until {
@@ -104,7 +105,7 @@ async fn drained(stage: &Stage, courts: &[Party], each: usize, until: u64) -> Re
     Ok(taken)
 }
 
-async fn court(stage: &Stage, arguments: &[&str]) -> Result<Server> {
+pub(super) async fn court(stage: &Stage, arguments: &[&str]) -> Result<Server> {
     let role: Vec<_> = ["inbox"].into_iter().chain(arguments.iter().copied()).collect();
     Server::start(&role, &stage.certificates, Party::Court).await
 }
@@ -139,8 +140,13 @@ async fn delivered_once(stage: &Stage, folder: &Path, at_once: Option<usize>) ->
     let mut inbox =
         court(stage, &["--party", Party::Court.name(), "--receipts-to", &gateway_address]).await?;
     let courts = vec![(Party::Court, inbox.address)];
-    let neighbours =
-        Neighbours { courts, listen: Some(listen), per_recipient: at_once, ..Neighbours::default() };
+    let neighbours = Neighbours {
+        courts,
+        listen: Some(listen),
+        per_recipient: at_once,
+        database: stage.extent.outbox.new_database()?,
+        ..Neighbours::default()
+    };
     write_files(&stage.certificates, folder, &neighbours)?;
     let gateway = start_gateway(folder, None).await?;
     let begun = micros();

@@ -22,6 +22,9 @@ pub(super) struct Away(Mutex<HashMap<CreditCode, Absence>>);
 #[derive(Clone, Copy, Debug)]
 struct Absence {
     failures: u32,
+    rests: u32,
+    /// When the last rest began.
+    rested: Instant,
     rests_until: Instant,
 }
 
@@ -36,17 +39,22 @@ impl Away {
         }
     }
 
-    /// Notes how an attempt ended: whether anybody answered.
-    pub(super) fn note(&self, recipient: CreditCode, reached: bool, now: Instant) {
+    /// Notes how an attempt ended that began at a moment: whether anybody answered. Those that were under way together when
+    /// nobody did are one failure for the rest: it says nothing more that there were many of them.
+    pub(super) fn note(&self, recipient: CreditCode, reached: bool, (began, now): (Instant, Instant)) {
         let mut absences = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if reached {
             absences.remove(&recipient);
             return;
         }
-        let absence = absences.entry(recipient).or_insert(Absence { failures: 0, rests_until: now });
+        let new = Absence { failures: 0, rests: 0, rested: now, rests_until: now };
+        let absence = absences.entry(recipient).or_insert(new);
         absence.failures = absence.failures.saturating_add(1);
-        if let Some(further) = absence.failures.checked_sub(TOLERATED) {
-            absence.rests_until = now + FIRST_REST.saturating_mul(1 << further.min(10)).min(LONGEST_REST);
+        if absence.failures >= TOLERATED && (absence.rests == 0 || began >= absence.rested) {
+            absence.rested = now;
+            absence.rests_until =
+                now + FIRST_REST.saturating_mul(1 << absence.rests.min(10)).min(LONGEST_REST);
+            absence.rests = absence.rests.saturating_add(1);
         }
     }
 }
@@ -61,18 +69,33 @@ mod tests {
         let court = CreditCode::parse("11320000MB151840XJ").unwrap();
         let other = CreditCode::parse("91110000600037341L").unwrap();
         for _ in 1..TOLERATED {
-            away.note(court, false, start);
+            away.note(court, false, (start, start));
             assert_eq!(away.allows(&court, 8, start), 8);
         }
-        away.note(court, false, start);
+        away.note(court, false, (start, start));
         assert_eq!(away.allows(&court, 8, start), 0, "it rests");
         assert_eq!(away.allows(&court, 8, start + FIRST_REST), 1, "then one finds out");
+        let mut now = start;
         for _ in 0..100 {
-            away.note(court, false, start);
+            now += LONGEST_REST;
+            away.note(court, false, (now, now));
         }
-        assert_eq!(away.allows(&court, 8, start + LONGEST_REST), 1, "never for longer");
-        assert_eq!(away.allows(&other, 8, start), 8, "others do not notice");
-        away.note(court, true, start);
-        assert_eq!(away.allows(&court, 8, start), 8);
+        assert_eq!(away.allows(&court, 8, now + LONGEST_REST), 1, "never for longer");
+        assert_eq!(away.allows(&court, 8, now + LONGEST_REST / 2), 0);
+        assert_eq!(away.allows(&other, 8, now), 8, "others do not notice");
+        away.note(court, true, (now, now));
+        assert_eq!(away.allows(&court, 8, now), 8);
+    }
+
+    #[test]
+    fn many_that_fail_together_are_one_failure_for_the_rest() {
+        let (away, start) = (Away::default(), Instant::now());
+        let court = CreditCode::parse("11320000MB151840XJ").unwrap();
+        for late in 0..32 {
+            away.note(court, false, (start, start + FIRST_REST * late / 100));
+        }
+        // They ended within a third of a rest, which began with the fourth.
+        assert_eq!(away.allows(&court, 8, start + FIRST_REST / 2), 0);
+        assert_eq!(away.allows(&court, 8, start + FIRST_REST * 11 / 10), 1);
     }
 }

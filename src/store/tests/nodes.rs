@@ -26,6 +26,38 @@ async fn gateways_whose_clocks_differ_write_one_log_in_the_order_of_its_times_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn gateways_that_live_have_a_share_each_and_one_that_ends_leaves_it_to_the_others() {
+    let Some(place) = Place::postgres() else { return };
+    let mut stores = Vec::new();
+    for name in ["north", "east", "south"] {
+        stores.push(place.open_as(name).await);
+    }
+    let share = async |store: &Store| {
+        let Share { place, of } = store.share().await.unwrap();
+        (place, of)
+    };
+    // Its own lock it need not ask for.
+    assert_eq!(share(&stores[0]).await, (0, 1));
+    let (north, east) = (place.lock("north").await.unwrap(), place.lock("east").await.unwrap());
+    let south = place.lock("south").await.unwrap();
+    assert_eq!(share(&stores[0]).await, (1, 3));
+    assert_eq!(share(&stores[1]).await, (0, 3));
+    assert_eq!(share(&stores[2]).await, (2, 3));
+    drop(north);
+    tokio::time::timeout(PATIENCE, async {
+        while share(&stores[2]).await != (1, 2) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+    drop((east, south));
+    for store in stores {
+        store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_whose_place_was_taken_writes_nothing_more_and_its_requests_are_closed_once() {
     let Some(place) = Place::postgres() else { return };
     let gone = Scene::of(place.open_as("gone").await).await;
