@@ -12,6 +12,7 @@ mod database;
 mod gateway;
 mod hold;
 mod inbox;
+mod lean;
 mod load;
 mod message;
 mod open_loop;
@@ -204,7 +205,12 @@ fn run(arguments: &[String]) -> Result<()> {
     // Servers and load get the runtime that the gateway has, the measuring process one that stays out of their way.
     if arguments.get(1).is_some_and(|argument| argument == "role") {
         let role = RoleArguments::parse_from(arguments.iter().skip(1));
-        return tokio::runtime::Runtime::new()?.block_on(play(role));
+        let mut runtime = match role.role {
+            // On one core, one thread is enough, and hands nothing from one to the other.
+            Role::OpenLoop(_) => tokio::runtime::Builder::new_current_thread(),
+            _ => tokio::runtime::Builder::new_multi_thread(),
+        };
+        return runtime.enable_all().build()?.block_on(play(role));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if has("--bench") || has("--help") {

@@ -1,26 +1,19 @@
 //! A load generator that does not wait: calls begin at a fixed rate, however late the answers are. A closed loop slows
-//! down with what it measures, and never overloads it.
+//! down with what it measures, and never overloads it. The same generator finds the peak too, in a closed loop.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
-use legal_aid_gateway::grpc::proto::exchange_service_client::ExchangeServiceClient;
-use legal_aid_gateway::grpc::proto::verification_service_client::VerificationServiceClient;
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
-use tonic_types::StatusExt as _;
 
+use crate::lean::{End, Lines, Prepared};
 use crate::load::{Work, percentile};
-use crate::message::{Question, Submission, is_match};
-use crate::parties::{Certificates, Party, endpoint};
-
-/// How long a caller waits.
-const DEADLINE: Duration = Duration::from_secs(10);
+use crate::parties::Certificates;
+use crate::processes::own_cpu_us;
 
 /// How often calls begin: those that are due begin together.
 const TICK: Duration = Duration::from_millis(1);
@@ -33,8 +26,11 @@ pub(crate) struct OpenLoop {
     #[arg(long, value_enum)]
     pub(crate) work: Work,
     /// Calls a second.
-    #[arg(long)]
+    #[arg(long, default_value_t = 0.0)]
     pub(crate) rate: f64,
+    /// Calls at once instead: one that ends lets the next begin.
+    #[arg(long)]
+    pub(crate) at_once: Option<usize>,
     /// Seconds that are measured.
     #[arg(long)]
     pub(crate) seconds: f64,
@@ -60,120 +56,99 @@ pub(crate) struct Outcome {
     pub(crate) answered_per_second: f64,
     pub(crate) answered_p50_us: u32,
     pub(crate) answered_p99_us: u32,
+    /// From when the request was handed to its connection, which is not after it was on the wire.
     pub(crate) refused_p50_us: u32,
     pub(crate) refused_p99_us: u32,
-    /// How late calls began, because the generator itself had no processor.
+    /// From when it was due, however late it began.
+    pub(crate) refused_from_due_p99_us: u32,
+    /// How late calls began: up to a tick as it is, and more where the generator itself had no processor.
     pub(crate) late_p99_us: u32,
+    /// The part of a core that the generator took.
+    pub(crate) generator_busy: f64,
+    /// Calls that were due at the end, and found no connection with room for them.
+    pub(crate) not_begun: u64,
     /// Where the entries of all answers stand in the log.
     pub(crate) answered_at: Vec<u64>,
     /// Where those of all refusals do.
     pub(crate) refused_at: Vec<u64>,
 }
 
-enum End {
-    Answered(u64),
-    Refused(u64),
-    Failed(String),
-}
-
 struct Seen {
     end: End,
+    due: Instant,
     begun: Instant,
-    late: Duration,
     ended: Instant,
 }
 
 /// Calls until the time is over, and waits for the last answer.
 pub(crate) async fn run(certificates: &Certificates, role: OpenLoop) -> Result<Outcome> {
-    let question = Question::compose()?;
-    let submission = Arc::new(Submission::compose(&question)?);
-    let question = Arc::new(question);
-    let dialler = certificates.dialler(Party::Centre)?;
-    let endpoint = endpoint(role.target, Party::Gateway)?;
-    let mut channels = Vec::with_capacity(role.connections);
-    for _ in 0..role.connections {
-        let channel = dialler.channel(&endpoint)?;
-        // No handshake in the measured time.
-        if let End::Failed(why) = call(&channel, role.work, &question, &submission).await {
-            bail!("the first call failed: {why}");
-        }
-        channels.push(channel);
+    let mut prepared = Prepared::compose(role.work)?;
+    let mut lines = Lines::open(certificates, role.target, role.connections).await?;
+    // Nothing that is done once is in the measured time.
+    let first = lines.send(&mut prepared).context("no connection")?;
+    if let End::Failed(why) = first.end().await.0 {
+        bail!("the first call failed: {why}");
     }
     let (tell, mut told) = mpsc::unbounded_channel();
     let start = Instant::now();
     let begin = start + Duration::from_secs_f64(role.warm_up);
     let end = begin + Duration::from_secs_f64(role.seconds);
+    let mut tally = Tally::of(begin..end);
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut next = 0_u64;
+    let mut scheduled = 0_u64;
+    let mut due = VecDeque::new();
+    let mut at_once = 0;
+    let mut used = None;
     while Instant::now() < end {
-        ticks.tick().await;
-        let due = (start.elapsed().as_secs_f64() * role.rate) as u64;
-        while next < due {
-            let scheduled = start + Duration::from_secs_f64(next as f64 / role.rate);
-            let channel = channels[next as usize % channels.len()].clone();
-            let (tell, question, submission) = (tell.clone(), Arc::clone(&question), Arc::clone(&submission));
-            let work = role.work;
+        // Those that ended let others begin, in a closed loop at once.
+        tokio::select! {
+            biased;
+            _ = ticks.tick() => {}
+            Some(seen) = told.recv(), if role.at_once.is_some() => {
+                at_once -= 1;
+                tally.add(seen);
+            }
+        }
+        while let Ok(seen) = told.try_recv() {
+            at_once -= 1;
+            tally.add(seen);
+        }
+        let now = Instant::now();
+        if now >= begin && used.is_none() {
+            used = Some(own_cpu_us().context("no /proc here")?);
+        }
+        match role.at_once {
+            Some(most) => due.extend(std::iter::repeat_n(now, most.saturating_sub(at_once))),
+            None => {
+                let by_now = (start.elapsed().as_secs_f64() * role.rate) as u64;
+                let at = |number| start + Duration::from_secs_f64(number as f64 / role.rate);
+                due.extend((scheduled..by_now).map(at));
+                scheduled = by_now;
+            }
+        }
+        while let Some(next) = due.front().copied() {
+            let Some(sent) = lines.send(&mut prepared) else { break };
+            due.pop_front();
+            at_once += 1;
+            let tell = tell.clone();
             tokio::spawn(async move {
-                let begun = Instant::now();
-                let end = call(&channel, work, &question, &submission).await;
-                let late = begun.duration_since(scheduled);
-                let _ = tell.send(Seen { end, begun, late, ended: Instant::now() });
+                let begun = sent.begun;
+                let (end, ended) = sent.end().await;
+                let _ = tell.send(Seen { end, due: next, begun, ended });
             });
-            next += 1;
+        }
+        if role.at_once.is_some() {
+            due.clear();
         }
     }
+    let used = own_cpu_us().context("no /proc here")? - used.context("it did not begin")?;
     drop(tell);
-    let mut tally = Tally::of(begin..end);
     while let Some(seen) = told.recv().await {
         tally.add(seen);
     }
-    tally.sum_up(role.seconds)
-}
-
-/// Calls once.
-async fn call(channel: &Channel, work: Work, question: &Question, submission: &Submission) -> End {
-    let answer = match work {
-        Work::Submit | Work::SubmitToCourt => {
-            let call = timed(submission.ask());
-            let answer = ExchangeServiceClient::new(channel.clone()).submit_exchange(call).await;
-            answer.map(|answer| answer.into_inner().audit)
-        }
-        Work::Verify | Work::Batch => {
-            let call = timed(question.ask());
-            let answer = VerificationServiceClient::new(channel.clone()).verify_low_income(call).await;
-            match answer {
-                Ok(answer) if !is_match(answer.get_ref()) => {
-                    return End::Failed(format!(
-                        "no match: {}",
-                        answer.into_inner().answer.unwrap_or_default().reason
-                    ));
-                }
-                answer => answer.map(|answer| answer.into_inner().audit),
-            }
-        }
-    };
-    match answer {
-        Ok(Some(audit)) => End::Answered(audit.log_index),
-        Ok(None) => End::Failed("no evidence".to_owned()),
-        Err(status) => refusal(&status),
-    }
-}
-
-/// A refusal counts as one only with a wait and with evidence.
-fn refusal(status: &Status) -> End {
-    let index = status.metadata().get("audit-log-index").and_then(|value| value.to_str().ok()?.parse().ok());
-    let wait = status.get_details_retry_info().and_then(|info| info.retry_delay);
-    match (status.code(), wait, index) {
-        (Code::ResourceExhausted, Some(_), Some(index)) => End::Refused(index),
-        _ => End::Failed(format!("{:?}: {}", status.code(), status.message())),
-    }
-}
-
-fn timed<M>(message: M) -> Request<M> {
-    let mut request = Request::new(message);
-    request.set_timeout(DEADLINE);
-    request
+    let outcome = tally.sum_up(role.seconds)?;
+    Ok(Outcome { generator_busy: used as f64 / 1e6 / role.seconds, not_begun: due.len() as u64, ..outcome })
 }
 
 struct Tally {
@@ -181,6 +156,7 @@ struct Tally {
     outcome: Outcome,
     answered_us: Vec<u32>,
     refused_us: Vec<u32>,
+    refused_from_due_us: Vec<u32>,
     late_us: Vec<u32>,
     in_time: u64,
 }
@@ -192,6 +168,7 @@ impl Tally {
             outcome: Outcome::default(),
             answered_us: Vec::new(),
             refused_us: Vec::new(),
+            refused_from_due_us: Vec::new(),
             late_us: Vec::new(),
             in_time: 0,
         }
@@ -203,7 +180,7 @@ impl Tally {
         self.in_time += u64::from(matches!(seen.end, End::Answered(_)) && self.window.contains(&seen.ended));
         if counts {
             self.outcome.begun += 1;
-            self.late_us.push(micros(seen.late));
+            self.late_us.push(micros(seen.begun.duration_since(seen.due)));
         }
         match seen.end {
             End::Answered(index) => {
@@ -218,6 +195,7 @@ impl Tally {
                 if counts {
                     self.outcome.refused += 1;
                     self.refused_us.push(took);
+                    self.refused_from_due_us.push(micros(seen.ended.duration_since(seen.due)));
                 }
             }
             End::Failed(why) => {
@@ -228,7 +206,8 @@ impl Tally {
     }
 
     fn sum_up(mut self, seconds: f64) -> Result<Outcome> {
-        for times in [&mut self.answered_us, &mut self.refused_us, &mut self.late_us] {
+        let Self { answered_us, refused_us, refused_from_due_us, late_us, .. } = &mut self;
+        for times in [answered_us, refused_us, refused_from_due_us, late_us] {
             times.sort_unstable();
         }
         ensure!(self.in_time > 0, "no answer in the measured time: {:?}", self.outcome.first_failure);
@@ -238,6 +217,7 @@ impl Tally {
             answered_p99_us: percentile(&self.answered_us, 99),
             refused_p50_us: percentile(&self.refused_us, 50),
             refused_p99_us: percentile(&self.refused_us, 99),
+            refused_from_due_p99_us: percentile(&self.refused_from_due_us, 99),
             late_p99_us: percentile(&self.late_us, 99),
             ..self.outcome
         })

@@ -86,14 +86,23 @@ impl Server {
 
     /// The processor time that it has used so far, in microseconds. Linux only.
     pub(crate) fn cpu_us(&self) -> Option<u64> {
-        // The kernel's USER_HZ, fixed at 100 on everything that Rust and this project run on.
-        const MICROS_A_TICK: u64 = 10_000;
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()?)).ok()?;
-        // The command, in brackets, may hold spaces; user and system time are fields 14 and 15 of proc_pid_stat(5).
-        let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
-        let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        Some((user + system) * MICROS_A_TICK)
+        cpu_us_of(&self.child.id()?.to_string())
     }
+}
+
+/// The same of this process.
+pub(crate) fn own_cpu_us() -> Option<u64> {
+    cpu_us_of("self")
+}
+
+fn cpu_us_of(process: &str) -> Option<u64> {
+    // The kernel's USER_HZ, fixed at 100 on everything that Rust and this project run on.
+    const MICROS_A_TICK: u64 = 10_000;
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The command, in brackets, may hold spaces; user and system time are fields 14 and 15 of proc_pid_stat(5).
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
+    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some((user + system) * MICROS_A_TICK)
 }
 
 /// Runs the load generator against a server, in a process of its own.
