@@ -319,7 +319,6 @@ async fn list(auditor: &AgencyClient, filter: proto::EntryFilter, newest_first: 
             page_size: 100,
             page_token,
             newest_first,
-            ..Default::default()
         };
         let answer =
             auditor.audit().list_entries(auditor.request(request, district::DEADLINE)).await.unwrap();

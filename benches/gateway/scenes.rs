@@ -3,8 +3,8 @@
 
 mod delivery;
 mod overload;
-mod replicas;
 mod queue;
+mod replicas;
 mod rest;
 
 use std::path::{Path, PathBuf};

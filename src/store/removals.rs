@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 pub(super) use self::taken::{begin, end, step};
 
-use super::database::{Acquired, Connection, Pool, Row, sql};
+use super::database::{Acquired, Pool, Row, sql};
 use super::postgres::{self, EntryPartition};
 use super::{Store, StoreError, signed, unsigned};
 use crate::audit::removal::{IndexRanges, RemovalKind};
