@@ -140,6 +140,14 @@ pub struct TlsSection {
     pub warn_before_days: u16,
 }
 
+impl TlsSection {
+    /// All of its files.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let files = [&self.certificate, &self.private_key, &self.authorities].into_iter();
+        files.chain(&self.revocations).cloned().collect()
+    }
+}
+
 /// Time enough to ask an authority for the next one.
 fn default_warning() -> u16 {
     30

@@ -41,7 +41,7 @@ use self::files::{read_credentials, read_directory, read_rules};
 use self::key_ledger::KeyLedger;
 pub use self::key_ledger::RotationError;
 pub use self::reload::ReloadError;
-use self::reload::{Refused, Reload, WatchedFiles};
+use self::reload::{Refused, Reload, watched_files};
 use self::remover::Remover;
 use self::routes::routes;
 pub use self::secrets::{SecretError, Secrets, read_pseudonym_keys, read_ring};
@@ -111,7 +111,7 @@ impl Gateway {
     /// # Errors
     /// Whatever is wrong with its configuration, keys, database or log, before the first byte is served.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
-        let files = WatchedFiles::of(&config);
+        let files = watched_files(&config);
         let (credentials, own) = read_credentials(&config)?;
         let (agency, in_force) = (own.agency, InForce::new(&credentials, own, config.tls.warn_before_days));
         let in_force = Arc::new(in_force);

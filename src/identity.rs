@@ -25,6 +25,7 @@ mod places;
 pub mod request;
 pub mod server;
 mod standing;
+pub mod watched_files;
 
 #[cfg(test)]
 mod tests;

@@ -24,12 +24,19 @@ use tokio::task::JoinSet;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
+/// The configuration with this in its `[upstream]`.
+fn upstream(text: &str, lines: &str) -> String {
+    let (before, after) = text.split_once("[upstream]").unwrap();
+    let (heading, rest) = after.split_once('\n').unwrap();
+    format!("{before}[upstream]{heading}\n{lines}{rest}")
+}
+
 #[tokio::test]
 async fn a_registry_that_is_down_is_left_alone_until_a_probe_finds_it_back() {
     let clock = Clock::moved_by_hand(Clock::system().now());
     let mut scene = Scene::start_configured_at(clock, |text| {
         let text = text.replace("# listen = \"127.0.0.1:9464\"", "listen = \"127.0.0.1:0\"");
-        format!("{text}\n[upstream]\nfailures = 2\npause = \"60s\"\nlongest_pause = \"120s\"\n")
+        upstream(&text, "failures = 2\npause = \"60s\"\nlongest_pause = \"120s\"\n")
     })
     .await;
     let metrics = scene.district.gateway.metrics_address().unwrap();
@@ -67,8 +74,8 @@ async fn a_registry_that_is_down_is_left_alone_until_a_probe_finds_it_back() {
 #[tokio::test]
 async fn a_caller_that_floods_a_stalling_registry_keeps_no_other_from_it_and_each_call_asks_once() {
     let mut scene = Scene::start_configured(|text| {
-        let share = "questions = 4\nquestions_per_caller = 2\n";
-        format!("{text}\n[upstream]\nfailures = 2\npause = \"1h\"\nlongest_pause = \"1h\"\nstalled_after = \"500ms\"\n{share}")
+        let pauses = "failures = 2\npause = \"1h\"\nlongest_pause = \"1h\"\nstalled_after = \"500ms\"\n";
+        upstream(&text, &format!("{pauses}questions = 4\nquestions_per_caller = 2\n"))
     })
     .await;
     let another = another_centre(&scene).await;

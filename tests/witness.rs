@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use legal_aid_gateway::clock::Clock;
 use legal_aid_gateway::config::{WitnessSection, WitnessedLog};
 use legal_aid_gateway::domain::agency::CreditCode;
 use legal_aid_gateway::grpc::proto;
+use legal_aid_gateway::identity::credentials::Credentials;
+use legal_aid_gateway::identity::development::{DevelopmentAuthority, IssuedCertificate};
 use legal_aid_gateway::identity::dialler::{Dialler, Endpoint};
 use legal_aid_gateway::setup::{codes, purposes};
 use legal_aid_gateway::simulator::court::Script;
@@ -104,6 +107,19 @@ impl Stand {
             .map(|held| (held.clone(), held.with_extension("presented")))
             .collect()
     }
+}
+
+fn endpoint(address: SocketAddr, agency: CreditCode) -> Endpoint {
+    Endpoint { address: address.to_string(), server_name: "localhost".to_owned(), agency }
+}
+
+/// The way of the folder's gateway to a witness.
+fn witness_client(folder: &Folder, endpoint: &Endpoint) -> WitnessClient {
+    let tls = folder.file("tls");
+    let [certificate, key, authority] =
+        ["gateway.crt.pem", "gateway.key.pem", "authority.crt.pem"].map(|name| tls.join(name));
+    let credentials = Credentials::load(&certificate, &key, &authority).unwrap();
+    WitnessClient::new(&Dialler::new(&credentials, Clock::system()), endpoint).unwrap()
 }
 
 /// Waits for what has no event to wait for.
@@ -520,19 +536,8 @@ async fn a_witness_answers_each_request_as_the_specification_says() {
     let folder = Folder::prepare(Script::TakeOnly);
     let mut witness = Stand::of(&folder, "auditor", 1);
     witness.run().await;
-    let endpoint = Endpoint {
-        address: witness.section.listen.to_string(),
-        server_name: "localhost".to_owned(),
-        agency: witness.profile.agency,
-    };
-    let tls = folder.file("tls");
-    let credentials = legal_aid_gateway::identity::credentials::Credentials::load(
-        &tls.join("gateway.crt.pem"),
-        &tls.join("gateway.key.pem"),
-        &tls.join("authority.crt.pem"),
-    )
-    .unwrap();
-    let client = WitnessClient::new(&Dialler::new(&credentials, Clock::system()), &endpoint).unwrap();
+    let endpoint = endpoint(witness.section.listen, witness.profile.agency);
+    let client = witness_client(&folder, &endpoint);
     let key = signing_key(&folder);
     let sign = |key: &SigningKey, size: u64| {
         let (origin, root) = (key.name().to_owned(), empty_root());
@@ -653,6 +658,73 @@ async fn a_gateway_and_a_process_of_its_own_can_be_witnesses() {
     gateway.stop().await;
     process.kill().await.unwrap();
     other.kill().await.unwrap();
+}
+
+/// A revocation list that comes while the witness runs ends what it revokes; a list that cannot be read changes nothing.
+#[tokio::test]
+async fn a_process_of_its_own_reads_its_tls_files_again_when_they_change() {
+    let folder = Folder::prepare(Script::TakeOnly);
+    let made = folder.run(&["witness", "init", "alone", "--name", "alone.example/witness"]).await;
+    assert!(made.status.success(), "{}", said(&made));
+    let address = free_address().unwrap();
+    let text = fs::read_to_string(folder.file("alone/witness.toml")).unwrap();
+    let text = text
+        .replace("0.0.0.0:8444", &address.to_string())
+        .replace("tls/authorities.pem", "../tls/authority.crt.pem")
+        .replace("tls/witness.crt.pem", "../tls/auditor.crt.pem")
+        .replace("tls/witness.key.pem", "../tls/auditor.key.pem")
+        .replace("# revocations", "revocations");
+    let (log, organ) = (log_key(&folder), codes::GATEWAY);
+    let followed = format!("[[witness.log]]\nkey = \"{log}\"\nagency = \"{organ}\"\n");
+    fs::write(folder.file("alone/witness.toml"), format!("{text}\n{followed}")).unwrap();
+    let tls = folder.file("tls");
+    let authority = DevelopmentAuthority::load(&tls).unwrap();
+    let gateways = IssuedCertificate {
+        certificate_pem: fs::read_to_string(tls.join("gateway.crt.pem")).unwrap(),
+        key_pem: fs::read_to_string(tls.join("gateway.key.pem")).unwrap().into(),
+    };
+    let revoking = |revoked: &[&IssuedCertificate]| {
+        authority.revocation_list(revoked, Clock::system().now(), Duration::from_secs(3600)).unwrap()
+    };
+    let put = |text: &str| {
+        fs::write(folder.file("alone/tls/new"), text).unwrap();
+        fs::rename(folder.file("alone/tls/new"), folder.file("alone/tls/revoked.crl.pem")).unwrap();
+    };
+    put(&revoking(&[]));
+    let mut process = tokio::process::Command::new(support::BINARY)
+        .args(["witness", "--config", "alone/witness.toml"])
+        .current_dir(folder.path())
+        .stderr(std::process::Stdio::from(fs::File::create(folder.file("alone/stderr")).unwrap()))
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let says = |words: &str| fs::read_to_string(folder.file("alone/stderr")).unwrap().contains(words);
+    let client = witness_client(&folder, &endpoint(address, CreditCode::parse(codes::AUDITOR).unwrap()));
+    let request = || AddCheckpoint { old_size: 0, proof: Vec::new(), checkpoint: "no checkpoint".to_owned() };
+    let answers = async || client.add_checkpoint(&request()).await.is_ok();
+    let it_answers = async || {
+        while !answers().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, it_answers()).await.expect("it serves");
+
+    put("no list");
+    until(|| says("what was read before stays in force")).await;
+    assert!(answers().await, "what was read before stays in force");
+
+    put(&revoking(&[&gateways]));
+    let it_refuses = async {
+        while answers().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, it_refuses)
+        .await
+        .expect("the gateway's certificate is not believed any more");
+    put(&revoking(&[]));
+    tokio::time::timeout(PATIENCE, it_answers()).await.expect("it is let in again");
+    process.kill().await.unwrap();
 }
 
 #[tokio::test]

@@ -2,22 +2,28 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
 use zeroize::Zeroizing;
 
 use super::core_dumps;
 use super::output::{say, say_json};
 use crate::audit::cosignature::CosigningKey;
 use crate::clock::Clock;
-use crate::config::WitnessConfig;
+use crate::config::{TlsSection, WitnessConfig};
 use crate::entropy;
-use crate::identity::credentials::Credentials;
+use crate::identity::credentials::{Credentials, CredentialsError, Ends};
 use crate::identity::key_file;
+use crate::identity::watched_files::WatchedFiles;
 use crate::witness::Witness as Running;
+
+/// How often the TLS files are looked at. A change is read once it has stood for one look.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Arguments of `witness`.
 #[derive(Debug, Args)]
@@ -73,9 +79,9 @@ impl Witness {
         core_dumps::forbid()?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let tls = &config.tls;
-        let credentials = Credentials::load(&tls.certificate, &tls.private_key, &tls.authorities)?
-            .with_revocation_lists(&tls.revocations)?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut files = WatchedFiles::new(config.tls.files());
+        let credentials = read_credentials(&config.tls)?;
         let mut witness = Running::start(&config.witness, &credentials, Clock::system())
             .await
             .context("the witness does not start")?;
@@ -91,14 +97,46 @@ impl Witness {
         if config.witness.logs.is_empty() {
             tracing::warn!("no log is followed: add [[witness.log]] to the configuration");
         }
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            () = witness.failed() => bail!("the witness ended unexpectedly; start it again"),
+        let mut beat = interval(LOOK_EVERY);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                () = witness.failed() => bail!("the witness ended unexpectedly; start it again"),
+                _ = hangup.recv() => read_again(&config.tls, &witness),
+                _ = beat.tick() => if files.have_changed() {
+                    read_again(&config.tls, &witness);
+                }
+            }
         }
         witness.stop().await;
         Ok(())
     }
+}
+
+fn read_credentials(tls: &TlsSection) -> Result<Credentials, CredentialsError> {
+    Credentials::load(&tls.certificate, &tls.private_key, &tls.authorities)?
+        .with_revocation_lists(&tls.revocations)
+}
+
+/// Takes renewed certificates and lists; whose certificate is not believed any more is shown out. What cannot be used
+/// leaves what was read before in force.
+fn read_again(tls: &TlsSection, witness: &Running) {
+    let read = match read_credentials(tls) {
+        Ok(read) => read,
+        Err(error) => {
+            tracing::error!(%error, "cannot be used: what was read before stays in force");
+            return;
+        }
+    };
+    let now = Clock::system().now();
+    if let Some(end) = read.ends().iter().find(|end| end.of == Ends::Own && end.at < now) {
+        tracing::error!(name = %end.name, ended = %end.at, "the certificate has ended: the one before stays in force");
+        return;
+    }
+    witness.acceptor().replace_credentials(&read);
+    tracing::info!(files = "credentials", "read again");
 }
 
 impl Init {

@@ -3,8 +3,7 @@
 //! used leaves what was read before in force, and that is said.
 
 use std::fmt;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,6 +29,7 @@ use crate::grpc::AgreementBook;
 use crate::identity::acceptor::Acceptor;
 use crate::identity::credentials::{End, Ends};
 use crate::identity::dialler::Dialler;
+use crate::identity::watched_files::WatchedFiles;
 use crate::store::{KeyUse, Sealer};
 
 /// How often files are looked at. A change is read once it has stood for one look.
@@ -234,7 +234,11 @@ impl Reload {
     }
 
     /// Reads what changes until `stop` ends, and says what ends soon.
-    pub(super) async fn watch(self: Arc<Self>, mut files: Vec<WatchedFiles>, stop: impl Future<Output = ()>) {
+    pub(super) async fn watch(
+        self: Arc<Self>,
+        mut files: Vec<(Part, WatchedFiles)>,
+        stop: impl Future<Output = ()>,
+    ) {
         let mut stop = std::pin::pin!(stop);
         let mut beat = interval(LOOK_EVERY);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -246,7 +250,7 @@ impl Reload {
             }
             let looked = tokio::task::spawn_blocking(move || {
                 let changed =
-                    files.iter_mut().filter_map(|watched| watched.have_changed().then_some(watched.part));
+                    files.iter_mut().filter_map(|(part, files)| files.have_changed().then_some(*part));
                 let changed: Vec<Part> = changed.collect();
                 (files, changed)
             });
@@ -273,52 +277,16 @@ impl Reload {
     }
 }
 
-/// Files that are read together, and how they stood.
-pub(super) struct WatchedFiles {
-    part: Part,
-    paths: Vec<PathBuf>,
-    read: Vec<Option<Stamp>>,
-    seen: Vec<Option<Stamp>>,
-}
-
-/// What changes with a file: device, inode, length, and the time of its last change of any kind.
-type Stamp = (u64, u64, u64, i64, i64);
-
-impl WatchedFiles {
-    /// How they stand now: taken before they are first read.
-    pub(super) fn of(config: &Config) -> Vec<Self> {
-        let tls = &config.tls;
-        let credentials = [&tls.certificate, &tls.private_key, &tls.authorities].into_iter();
-        let credentials = credentials.chain(&tls.revocations).cloned().collect();
-        let (keys, directory) = (vec![config.keys.body.clone()], vec![config.gateway.directory.clone()]);
-        let pseudonyms = [&config.keys.pseudonym].into_iter().chain(&config.keys.pseudonym_earlier);
-        let pseudonyms = pseudonyms.cloned().collect();
-        let parts: [(Part, Vec<PathBuf>); 4] = [
-            (Part::Credentials, credentials),
-            (Part::Keys, keys),
-            (Part::Pseudonyms, pseudonyms),
-            (Part::Directory, directory),
-        ];
-        parts
-            .map(|(part, paths)| {
-                let read = stamps(&paths);
-                Self { part, paths, seen: read.clone(), read }
-            })
-            .into()
-    }
-
-    /// Whether they have changed since they were read, and stand still: a file that is being written, or a certificate
-    /// whose key has not come yet, is not read in the middle of it.
-    fn have_changed(&mut self) -> bool {
-        let now = stamps(&self.paths);
-        let settled = now == self.seen;
-        self.seen = now;
-        let changed = settled && self.seen != self.read;
-        if changed {
-            self.read.clone_from(&self.seen);
-        }
-        changed
-    }
+/// The files of each part that is read when they change, as they stand now: taken before they are first read.
+pub(super) fn watched_files(config: &Config) -> Vec<(Part, WatchedFiles)> {
+    let pseudonyms = [&config.keys.pseudonym].into_iter().chain(&config.keys.pseudonym_earlier);
+    let parts: [(Part, Vec<PathBuf>); 4] = [
+        (Part::Credentials, config.tls.files()),
+        (Part::Keys, vec![config.keys.body.clone()]),
+        (Part::Pseudonyms, pseudonyms.cloned().collect()),
+        (Part::Directory, vec![config.gateway.directory.clone()]),
+    ];
+    parts.map(|(part, paths)| (part, WatchedFiles::new(paths))).into()
 }
 
 fn kept(keys: &Mutex<KeyRing>) -> KeyRing {
@@ -327,50 +295,4 @@ fn kept(keys: &Mutex<KeyRing>) -> KeyRing {
 
 fn keep(keys: &Mutex<KeyRing>, new: KeyRing) {
     *keys.lock().unwrap_or_else(PoisonError::into_inner) = new;
-}
-
-fn stamps(paths: &[PathBuf]) -> Vec<Option<Stamp>> {
-    paths.iter().map(|path| stamp(path)).collect()
-}
-
-/// Of what the path leads to at last, links followed; `None` when there is nothing.
-fn stamp(path: &Path) -> Option<Stamp> {
-    let of = std::fs::metadata(path).ok()?;
-    Some((of.dev(), of.ino(), of.size(), of.ctime(), of.ctime_nsec()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_have_changed_once_they_stand_still_and_then_not_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("list.pem");
-        std::fs::write(&path, "one").unwrap();
-        let paths = vec![path.clone()];
-        let read = stamps(&paths);
-        let mut watched = WatchedFiles { part: Part::Credentials, paths, seen: read.clone(), read };
-        assert!(!watched.have_changed(), "nothing has");
-        std::fs::write(&path, "other").unwrap();
-        assert!(!watched.have_changed(), "it may still be written");
-        std::fs::write(&path, "another").unwrap();
-        assert!(!watched.have_changed(), "it was");
-        assert!(watched.have_changed(), "it stands");
-        assert!(!watched.have_changed(), "it has been read");
-        std::fs::remove_file(&path).unwrap();
-        assert!(!watched.have_changed());
-        assert!(watched.have_changed(), "a file that is gone has changed too");
-    }
-
-    #[test]
-    fn a_file_replaced_by_another_of_its_length_has_changed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, new) = (folder.path().join("list.pem"), folder.path().join("new"));
-        std::fs::write(&path, "one").unwrap();
-        std::fs::write(&new, "two").unwrap();
-        let before = stamp(&path);
-        std::fs::rename(&new, &path).unwrap();
-        assert_ne!(stamp(&path), before);
-    }
 }
