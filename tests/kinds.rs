@@ -588,6 +588,9 @@ async fn simulate(scene: &mut Scene, agency: &str, script: &str) -> Working {
         Some(named) => config.script = named.clone().try_into().unwrap(),
         None => config.steps = toml::from_str::<ScriptFile>(script).unwrap().steps,
     }
+    if let Some(listen) = config.listen {
+        drop(district::bind(listen).await);
+    }
     clerk::work(config, scene.clock.clone()).await.unwrap()
 }
 

@@ -226,6 +226,9 @@ async fn simulated_centres_answer_each_kind_by_their_scripts() {
         let script = format!(r#"steps.{kind} = [{{ do = "receipt" }}, {{ do = "{step}" }}]"#);
         let mut config = clerk::load(&scene.folder.join(format!("simulate-{simulated}.toml"))).unwrap();
         config.steps = toml::from_str::<ScriptFile>(&script).unwrap().steps;
+        if let Some(listen) = config.listen {
+            drop(district::bind(listen).await);
+        }
         let working = clerk::work(config, scene.clock.clone()).await.unwrap();
         let sent = submit(sender, &example(page, sender)).await.unwrap().exchange.unwrap();
         let purpose = purpose_of(&sent);

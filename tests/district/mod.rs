@@ -760,7 +760,7 @@ pub(crate) struct Stand {
 }
 
 /// Takes an address that was free when it was chosen; somebody's call out may have it for a moment since.
-async fn bind(address: SocketAddr) -> TcpListener {
+pub(crate) async fn bind(address: SocketAddr) -> TcpListener {
     let begun = std::time::Instant::now();
     loop {
         match TcpListener::bind(address).await {
