@@ -304,8 +304,13 @@ impl<I: Inboxes> Courier<I> {
             entry.code = Some(code_name(code).into());
             entry.duration_us = u64::try_from(now.duration_since(started).as_micros()).ok();
             entry.reason = reason.map(Into::into);
-            let settle =
-                Effect::Settle { delivery_id: record.delivery_id, lease: Some(lease), outcome, at: now };
+            let settle = Effect::Settle {
+                delivery_id: record.delivery_id,
+                exchange_id: record.exchange_id,
+                lease: Some(lease),
+                outcome,
+                at: now,
+            };
             let effects = if lease_lost { Vec::new() } else { vec![settle] };
             match self.log.conclude(entry, Salt(entropy::bytes()), effects).await {
                 // Ended already: a batch that seemed to fail became durable after all.

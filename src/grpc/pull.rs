@@ -135,17 +135,18 @@ impl Effectful for AcknowledgeDelivery {
 
     async fn act(intake: &Intake, _: &Call, task: &mut Acknowledge) -> Result<Done<Self::Response>, Refusal> {
         let already = task.found.as_ref().is_some_and(|record| record.delivered);
-        let settle = Effect::Settle {
-            delivery_id: task.delivery_id,
+        let open = task.found.as_ref().filter(|record| !record.delivered);
+        let settle = open.map(|record| Effect::Settle {
+            delivery_id: record.delivery_id,
+            exchange_id: record.exchange_id,
             lease: None,
             outcome: DeliveryOutcome::Delivered,
             at: intake.clock.now(),
-        };
+        });
         let response = proto::AcknowledgeDeliveryResponse { already_acknowledged: already, audit: None };
-        let effects = if already { Vec::new() } else { vec![settle] };
         Ok(Done {
             response,
-            effects,
+            effects: settle.into_iter().collect(),
             reason: None,
             exchange: task.found.as_ref().map(|record| record.exchange_id),
         })

@@ -96,6 +96,8 @@ pub enum Effect {
     Settle {
         /// The delivery.
         delivery_id: DeliveryId,
+        /// The exchange whose message it delivers.
+        exchange_id: ExchangeId,
         /// The taker's lease; `None` when the recipient itself acknowledges a pulled delivery.
         lease: Option<Uuid>,
         /// How it ended.

@@ -140,7 +140,13 @@ impl Scene {
     }
 
     async fn settle(&self, number: u128, lease: Option<Uuid>, outcome: DeliveryOutcome, when: Timestamp) {
-        let settle = Effect::Settle { delivery_id: delivery_id(number), lease, outcome, at: when };
+        let settle = Effect::Settle {
+            delivery_id: delivery_id(number),
+            exchange_id: exchange_id(number),
+            lease,
+            outcome,
+            at: when,
+        };
         self.event(settle).await.unwrap();
     }
 }

@@ -79,7 +79,7 @@ pub(super) async fn apply_one(
             .await?;
             Ok(exactly_one(taken))
         }
-        Effect::Settle { delivery_id, lease, outcome, at } => {
+        Effect::Settle { delivery_id, lease, outcome, at, .. } => {
             let settled = settle(connection, delivery_id, lease.as_ref(), outcome, *at).await?;
             match settled {
                 Ok(Some((exchange_id, to))) => {

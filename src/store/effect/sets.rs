@@ -53,15 +53,14 @@ struct Set<'b> {
     touched: HashSet<Uuid>,
 }
 
-/// What an effect touches that another of its set may not touch, by id; `None` of one that no set takes. A settled delivery
-/// also moves an exchange, which only the delivery's row names: see [`Set::make`].
+/// What an effect touches that another of its set may not touch, by id; `None` of one that no set takes.
 fn touched_by(effect: &Effect) -> Option<Vec<Uuid>> {
     match effect {
         Effect::OpenExchange(new) => Some(vec![new.exchange_id.uuid(), new.delivery.delivery_id.uuid()]),
         Effect::AddMessage(new) => Some(vec![new.exchange_id.uuid(), new.delivery.delivery_id.uuid()]),
-        Effect::Lease { delivery_id, .. } | Effect::Settle { delivery_id, .. } => {
-            Some(vec![delivery_id.uuid()])
-        }
+        Effect::Lease { delivery_id, .. } => Some(vec![delivery_id.uuid()]),
+        // A court's receipt often comes before the attempt that brought it has ended.
+        Effect::Settle { delivery_id, exchange_id, .. } => Some(vec![delivery_id.uuid(), exchange_id.uuid()]),
         // Names are only added; uses of one quota are added up.
         Effect::NameAttachments { .. } | Effect::CountUse(_) => Some(Vec::new()),
         _ => None,
@@ -179,7 +178,7 @@ impl<'b> Set<'b> {
         let mut outcomes = HashMap::new();
         let mut ends = Vec::new();
         for (place, effect) in (0..).zip(&self.effects) {
-            let Effect::Settle { delivery_id, lease, outcome, at } = effect else { continue };
+            let Effect::Settle { delivery_id, lease, outcome, at, .. } = effect else { continue };
             outcomes.insert(*delivery_id, (place, outcome, *at));
             ends.push(SettleRow::new(delivery_id, lease.as_ref(), outcome, *at));
         }
@@ -187,7 +186,7 @@ impl<'b> Set<'b> {
         if settled.len() < ends.len() {
             return Ok(false);
         }
-        // Two ends that touch one exchange, or an end and a message: in which order counts.
+        // None is there twice, if each delivery is of the exchange that its effect names.
         let mut touched: HashSet<_> = changed.iter().map(|change| change.exchange_id).collect();
         let mut arrivals = Vec::new();
         let first = changed.len();

@@ -57,7 +57,9 @@ impl Matter {
 
     async fn settle(&self, lease: Option<Uuid>, outcome: DeliveryOutcome, at: Timestamp) {
         let delivery_id = delivery(1).delivery_id;
-        self.apply(Effect::Settle { delivery_id, lease, outcome, at }).await.unwrap();
+        self.apply(Effect::Settle { delivery_id, exchange_id: self.exchange_id, lease, outcome, at })
+            .await
+            .unwrap();
     }
 
     async fn say(&mut self, response: ResponseKind, to: ExchangeState, at: Timestamp, due_on: Option<Date>) {
@@ -166,7 +168,7 @@ async fn what_is_redelivered_waits_again_counts_its_age_anew_and_starts_its_cloc
 
     // Who held a lease before it was given up can no longer settle it.
     let late =
-        Effect::Settle { delivery_id, lease: Some(lease), outcome: DeliveryOutcome::Delivered, at: days(8) };
+        Effect::Settle { delivery_id, exchange_id: matter.exchange_id, lease: Some(lease), outcome: DeliveryOutcome::Delivered, at: days(8) };
     assert_eq!(matter.apply(late).await, Err(Rejection::Conflict));
     let lease = Uuid::from_u128(8);
     matter.apply(Effect::Lease { delivery_id, attempts: 1, lease, node: None, until: days(9) }).await.unwrap();
@@ -200,7 +202,7 @@ async fn a_lease_of_a_gateway_that_ended_is_released_and_one_of_an_agency_that_p
 
     // The old holder has lost it.
     let late =
-        Effect::Settle { delivery_id, lease: Some(lease), outcome: DeliveryOutcome::Delivered, at: MONDAY };
+        Effect::Settle { delivery_id, exchange_id: matter.exchange_id, lease: Some(lease), outcome: DeliveryOutcome::Delivered, at: MONDAY };
     assert_eq!(matter.apply(late).await, Err(Rejection::Conflict));
     let figures = store.outbox_figures().await.unwrap();
     assert_eq!((figures.open, figures.leased, figures.dead), (1, 0, 0));

@@ -229,8 +229,9 @@ fn effect(op: &Op, number: u128, facts: &Facts, at: Timestamp) -> Effect {
             node: number.is_multiple_of(2).then(|| "node-1".to_owned()),
             until: at + SignedDuration::from_mins(1),
         },
-        Op::Settle { exchange, is_pulled, outcome } => Effect::Settle {
-            delivery_id: delivery(*exchange),
+        Op::Settle { exchange: of, is_pulled, outcome } => Effect::Settle {
+            delivery_id: delivery(*of),
+            exchange_id: exchange(*of),
             lease: (!is_pulled).then(|| Uuid::from_u128(7)),
             outcome: match outcome {
                 0 => DeliveryOutcome::Delivered,
@@ -341,8 +342,7 @@ async fn what_touches_different_rows_is_one_set_and_what_touches_the_same_is_two
     let add = |exchange, answer| Op::Add { exchange, answer, is_late: false };
     assert!(in_sets(&[add(0, 0), add(3, 3), Op::Name { exchange: 0, paper: 1 }, lease(1)]).await);
     assert!(!in_sets(&[add(0, 1), add(0, 1)]).await, "one message has its place in the thread");
-    // One after the other these may be made, but not as one set.
-    assert!(!in_sets(&[add(4, 5), settle(4, 0)]).await);
+    assert!(in_sets(&[add(4, 5), settle(4, 0)]).await, "what touches one exchange is made in two sets");
     let states = twin.facts().await.exchanges;
     assert_eq!(states[&exchange(0)], (ExchangeState::Received, 2));
     assert_eq!(states[&exchange(2)], (ExchangeState::Undeliverable, 1));
