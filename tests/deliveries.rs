@@ -11,9 +11,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use district::{DEADLINE, Refused, Scene, Stand, acknowledge, answer, example, pull, respond, stand, submit};
-use legal_aid_gateway::access::{AgencyEndpoint, AgencyStatus};
+use district::{
+    DEADLINE, Refused, Scene, Stand, acknowledge, agreement, answer, example, fee_waiver, pull, respond,
+    stand, submit,
+};
+use legal_aid_gateway::access::{AgencyEndpoint, AgencyStatus, Agreement};
 use legal_aid_gateway::client::AgencyClient;
+use legal_aid_gateway::domain::agency::CreditCode;
 use legal_aid_gateway::grpc::proto;
 use legal_aid_gateway::grpc::proto::inbox_service_server::{InboxService, InboxServiceServer};
 use legal_aid_gateway::grpc::proto::response::Kind as Arm;
@@ -295,6 +299,34 @@ async fn a_recipient_that_is_suspended_gets_nothing_more_of_what_was_read_ahead_
     for exchange in &sent {
         scene.await_state(exchange, ExchangeState::Delivered).await;
     }
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn one_centres_flood_does_not_keep_anothers_message_to_the_same_court_waiting() {
+    let mut scene = Scene::start_configured(|text| at_once(&text, 1)).await;
+    scene.district.stop_court().await;
+    let neighbour = scene.district.client("neighbour").unwrap();
+    scene
+        .edit_directory(|file| {
+            let like = agreement(file, "DEV-CENTRE-COURT").clone();
+            let caller = codes::NEIGHBOUR.parse::<CreditCode>().unwrap().into();
+            file.agreements.push(Agreement { id: "DEV-NEIGHBOUR-COURT".to_owned(), caller, ..like });
+        })
+        .await;
+    set_status(&scene, AgencyStatus::Suspended).await;
+    for _ in 0..12 {
+        scene.submit(&scene.fee_waiver()).await.unwrap();
+    }
+    submit(&neighbour, &fee_waiver(&scene.folder, &neighbour)).await.unwrap();
+    set_status(&scene, AgencyStatus::Active).await;
+    let mut inbox = open(&scene, "court", scene.court_address(), []).await;
+    let mut senders = Vec::new();
+    for _ in 0..13 {
+        senders.push(inbox.taken.recv().await.unwrap().envelope.unwrap().sender);
+    }
+    let place = senders.iter().position(|sender| sender == codes::NEIGHBOUR).unwrap();
+    assert!(place <= 2, "it came behind {place} of the flood");
     scene.stop().await;
 }
 

@@ -132,8 +132,8 @@ impl Run {
              'TZ/2026-LA-004217', $8, 1, $5 + key, $5 + key FROM n",
             "INSERT INTO messages (exchange_id, sequence, message) SELECT substr($2, CAST(key * 16 + 1 AS INTEGER), 16), 1, \
              substr($4, CAST(key * $9 + 1 AS INTEGER), CAST($9 AS INTEGER)) FROM n",
-            "INSERT INTO deliveries (delivery_id, exchange_id, sequence, recipient, state, attempts, due_us, created_us) \
-             SELECT substr($3, CAST(key * 16 + 1 AS INTEGER), 16), substr($2, CAST(key * 16 + 1 AS INTEGER), 16), 1, $7, \
+            "INSERT INTO deliveries (delivery_id, exchange_id, sequence, sender, recipient, state, attempts, due_us, created_us) \
+             SELECT substr($3, CAST(key * 16 + 1 AS INTEGER), 16), substr($2, CAST(key * 16 + 1 AS INTEGER), 16), 1, $6, $7, \
              'PENDING', 0, $5 + key, $5 + key FROM n",
             "INSERT INTO exchange_events (exchange_id, sender, recipient, change, state, message, changed_us) \
              SELECT substr($2, CAST(key * 16 + 1 AS INTEGER), 16), $6, $7, 'OPENED', 'SUBMITTED', 1, $5 + key FROM n",

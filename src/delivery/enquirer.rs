@@ -405,7 +405,7 @@ impl Enquirer {
 
     fn delivery(&self, record: &VerificationRecord) -> NewDelivery {
         let delivery_id = DeliveryId::new(entropy::uuid_v7(self.clock.now()));
-        NewDelivery { delivery_id, recipient: record.caller }
+        NewDelivery { delivery_id, sender: record.registry, recipient: record.caller }
     }
 
     /// The centre asks, by what it agreed: an attempt is logged as its first question was, but for a certificate.

@@ -154,8 +154,11 @@ impl Timer {
             accept_time: Some(timestamp(now)),
         };
         let sealed = self.store.seal_message(&exchange.exchange_id, sequence, &message.encode_to_vec());
-        let deliveries = [exchange.sender, exchange.recipient]
-            .map(|recipient| NewDelivery { delivery_id: DeliveryId::new(entropy::uuid_v7(now)), recipient });
+        let deliveries = [exchange.sender, exchange.recipient].map(|recipient| NewDelivery {
+            delivery_id: DeliveryId::new(entropy::uuid_v7(now)),
+            sender: self.own,
+            recipient,
+        });
         DeemedWithdrawal {
             exchange_id: exchange.exchange_id,
             clock: due.clock.clone(),

@@ -244,7 +244,7 @@ impl Effectful for SubmitExchange {
             track: task.opening.track,
             at: now,
             message: intake.store.seal_message(&exchange_id, 1, &message),
-            delivery: new_delivery(intake, task.recipient),
+            delivery: new_delivery(intake, call, task.recipient),
         };
         let mut effects = vec![Effect::OpenExchange(Box::new(open))];
         effects.extend(named_digests(intake, exchange_id, call, &task.wire));
@@ -380,7 +380,7 @@ impl Effectful for RespondToExchange {
             due_on: task.answer.due_on,
             at: now,
             message: intake.store.seal_message(&record.exchange_id, sequence, &message),
-            delivery: new_delivery(intake, recipient),
+            delivery: new_delivery(intake, call, recipient),
         };
         let after = ExchangeRecord { state: to, messages: sequence, updated: now, ..record };
         let response = proto::RespondToExchangeResponse { exchange: Some(exchange_of(&after)), audit: None };
@@ -410,8 +410,9 @@ fn message_bytes(
     .encode_to_vec()
 }
 
-fn new_delivery(intake: &Intake, recipient: CreditCode) -> NewDelivery {
-    NewDelivery { delivery_id: DeliveryId::new(entropy::uuid_v7(intake.clock.now())), recipient }
+fn new_delivery(intake: &Intake, call: &Call, recipient: CreditCode) -> NewDelivery {
+    let delivery_id = DeliveryId::new(entropy::uuid_v7(intake.clock.now()));
+    NewDelivery { delivery_id, sender: call.caller(), recipient }
 }
 
 /// SHA-256.

@@ -67,6 +67,36 @@ macro_rules! is_due {
 
 const SELECT: &str = concat!(columns!(), " FROM deliveries d");
 
+/// At most `$3` deliveries that are due to recipient `$1` at `$2`: first the oldest of each sender, then the second of each, and so
+/// on. So a flood of one sender keeps nobody else's messages waiting. Costs some looks into an index for each sender, and of each
+/// of many senders only so many are read that all are four times what is wanted: the rest of a page is for those who have more.
+macro_rules! dealt_out {
+    ($database:ident $columns:expr, $beside:literal) => {
+        concat!(
+            "WITH RECURSIVE waiting(sender) AS (\
+             SELECT MIN(sender) FROM deliveries WHERE recipient = $1 AND state IN ('PENDING', 'LEASED') \
+             UNION ALL SELECT (SELECT MIN(d.sender) FROM deliveries d WHERE d.recipient = $1 AND d.sender > w.sender \
+             AND d.state IN ('PENDING', 'LEASED')) FROM waiting w WHERE w.sender IS NOT NULL), \
+             senders(sender) AS (SELECT w.sender FROM waiting w WHERE w.sender IS NOT NULL AND \
+             (SELECT MIN(d.due_us) FROM deliveries d WHERE d.recipient = $1 AND d.sender = w.sender \
+             AND d.state IN ('PENDING', 'LEASED')) <= $2), \
+             part(most) AS (SELECT CASE WHEN COUNT(*) <= 4 THEN $3 ELSE (4 * $3 + COUNT(*) - 1) / COUNT(*) END FROM senders), \
+             dealt AS (SELECT d.*, ROW_NUMBER() OVER (PARTITION BY d.sender ORDER BY d.due_us, d.delivery_id) AS place FROM ",
+            dealt_out!($database concat!("SELECT d.* FROM deliveries d WHERE d.sender = s.sender AND ", is_due!(), $beside,
+                " ORDER BY d.due_us, d.delivery_id LIMIT (SELECT most FROM part)")),
+            ") ",
+            $columns,
+            " FROM dealt d ORDER BY d.place, d.due_us, d.delivery_id LIMIT $3"
+        )
+    };
+    (sqlite $of_sender:expr) => {
+        concat!("senders s CROSS JOIN deliveries d ON d.delivery_id IN (SELECT delivery_id FROM (", $of_sender, "))")
+    };
+    (postgres $of_sender:expr) => {
+        concat!("senders s CROSS JOIN LATERAL (", $of_sender, ") d")
+    };
+}
+
 impl Store {
     /// Which of `among` have a delivery that is due. Costs one look into the index for each of them, however much
     /// waits for those who pull.
@@ -95,8 +125,8 @@ impl Store {
             .collect()
     }
 
-    /// At most `limit` deliveries of a recipient that are due, oldest first; of one exchange only the first
-    /// that is open, so that its messages arrive in order.
+    /// At most `limit` deliveries of a recipient that are due, the oldest of each sender before the second of any; of one exchange
+    /// only the first that is open, so that its messages arrive in order.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -106,12 +136,10 @@ impl Store {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<DeliveryRecord>, StoreError> {
-        let rows = sql(concat!(
-            columns!(),
-            " FROM deliveries d WHERE ",
-            is_due!(),
-            " ORDER BY d.due_us, d.delivery_id LIMIT $3"
-        ))
+        let rows = sql(per_database! {
+            sqlite: dealt_out!(sqlite columns!(), ""),
+            postgres: dealt_out!(postgres columns!(), ""),
+        })
         .bind(recipient.as_str())
         .bind(now.as_microsecond())
         .bind(i64::from(limit))
@@ -121,6 +149,7 @@ impl Store {
     }
 
     /// At most `limit` of the same, without those `beside`, which somebody has in hand: only what it takes to choose among them.
+    /// Returns them, and whether more may be due.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -130,23 +159,19 @@ impl Store {
         now: Timestamp,
         beside: &[DeliveryId],
         limit: u32,
-    ) -> Result<Vec<Due>, StoreError> {
-        macro_rules! page {
-            ($beside:literal) => {
-                concat!(
-                    "SELECT d.delivery_id, d.due_us, COALESCE((SELECT length(m.message) FROM messages m \
-                     WHERE m.exchange_id = d.exchange_id AND m.sequence = d.sequence), 0) \
-                     FROM deliveries d WHERE ",
-                    is_due!(),
-                    $beside,
-                    " ORDER BY d.due_us, d.delivery_id LIMIT $3"
-                )
+    ) -> Result<(Vec<Due>, bool), StoreError> {
+        macro_rules! columns_ahead {
+            () => {
+                "SELECT d.delivery_id, d.due_us, COALESCE((SELECT length(m.message) FROM messages m \
+                 WHERE m.exchange_id = d.exchange_id AND m.sequence = d.sequence), 0), \
+                 CASE WHEN d.place >= (SELECT most FROM part) THEN 1 ELSE 0 END"
             };
         }
         let rows = sql(per_database! {
-            sqlite: page!(" AND d.delivery_id NOT IN (SELECT unhex(value) FROM json_each($4))"),
-            postgres: page!(" AND d.delivery_id <> ALL (ARRAY(SELECT decode(value, 'hex') \
-                             FROM json_array_elements_text($4::json) value))"),
+            sqlite: dealt_out!(sqlite columns_ahead!(),
+                " AND d.delivery_id NOT IN (SELECT unhex(value) FROM json_each($4))"),
+            postgres: dealt_out!(postgres columns_ahead!(),
+                " AND d.delivery_id <> ALL (ARRAY(SELECT decode(value, 'hex') FROM json_array_elements_text($4::json) value))"),
         })
         .bind(recipient.as_str())
         .bind(now.as_microsecond())
@@ -154,16 +179,17 @@ impl Store {
         .bind(in_hex(beside))
         .fetch_all(&self.readers)
         .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Due {
-                    delivery_id: id(row)?,
-                    since: Timestamp::from_microsecond(row.try_get(1)?)
-                        .map_err(|_| inconsistent("due_us"))?,
-                    bytes: unsigned(row.try_get(2)?, "messages", "message")?,
-                })
+        let mut more = rows.len() >= limit as usize;
+        let due = rows.iter().map(|row| {
+            more |= row.try_get::<i64>(3)? == 1;
+            Ok(Due {
+                delivery_id: id(row)?,
+                since: Timestamp::from_microsecond(row.try_get(1)?).map_err(|_| inconsistent("due_us"))?,
+                bytes: unsigned(row.try_get(2)?, "messages", "message")?,
             })
-            .collect()
+        });
+        let due = due.collect::<Result<_, StoreError>>()?;
+        Ok((due, more))
     }
 
     /// Those among `wanted` that are due to the recipient still, in this order, with their messages.

@@ -258,6 +258,8 @@ pub struct DeemedWithdrawal {
 pub struct NewDelivery {
     /// Its id.
     pub delivery_id: DeliveryId,
+    /// Whose message it is: of what waits for the recipient, each sender has its share.
+    pub sender: CreditCode,
     /// To whom.
     pub recipient: CreditCode,
 }

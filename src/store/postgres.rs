@@ -209,5 +209,6 @@ fn migrations() -> Migrator {
         step(16, "agreements", include_str!("../../migrations/postgres/0016_agreements.sql")),
         step(17, "detached", include_str!("../../migrations/postgres/0017_detached.sql")),
         step(18, "body_keys", include_str!("../../migrations/postgres/0018_body_keys.sql")),
+        step(19, "senders", include_str!("../../migrations/postgres/0019_senders.sql")),
     ])
 }

@@ -141,5 +141,6 @@ fn migrations() -> Migrator {
         step(15, "removals_told", include_str!("../../migrations/sqlite/0015_removals_told.sql")),
         step(16, "agreements", include_str!("../../migrations/sqlite/0016_agreements.sql")),
         step(18, "body_keys", include_str!("../../migrations/sqlite/0018_body_keys.sql")),
+        step(19, "senders", include_str!("../../migrations/sqlite/0019_senders.sql")),
     ])
 }

@@ -123,18 +123,22 @@ impl Scene {
     }
 
     async fn open_exchange(&self, number: u128) {
+        self.open_exchange_of(centre(), number).await;
+    }
+
+    async fn open_exchange_of(&self, sender: CreditCode, number: u128) {
         let id = exchange_id(number);
         let new = NewExchange {
             exchange_id: id,
             kind: Kind::FeeWaiver,
-            sender: centre(),
+            sender,
             recipient: court(),
             matter_id: format!("M-{number}"),
             region: RegionCode::parse("331004").unwrap(),
             track: None,
             at: at(number as i64),
             message: self.store.seal_message(&id, 1, b"the household's papers"),
-            delivery: NewDelivery { delivery_id: delivery_id(number), recipient: court() },
+            delivery: NewDelivery { delivery_id: delivery_id(number), sender, recipient: court() },
         };
         self.event(Effect::OpenExchange(Box::new(new))).await.unwrap();
     }
@@ -292,7 +296,7 @@ on_each_database! {
             due_on: None,
             at: at(11),
             message: store.seal_message(&id, 2, b"received"),
-            delivery: NewDelivery { delivery_id: delivery_id(50), recipient: centre() },
+            delivery: NewDelivery { delivery_id: delivery_id(50), sender: court(), recipient: centre() },
         };
         scene.event(Effect::AddMessage(Box::new(answer))).await.unwrap();
         let events = store.events_after(&centre(), 0, 10).await.unwrap();
@@ -401,7 +405,7 @@ on_each_database! {
         scene.event(step(1, VerificationStep::Retry { due: at(30) })).await.unwrap();
         assert_eq!(store.question(&id(1)).await.unwrap(), b"who");
         let message = store.seal_message(&id(1).thread(), 1, b"on the register");
-        let delivery = NewDelivery { delivery_id: delivery_id(1), recipient: centre() };
+        let delivery = NewDelivery { delivery_id: delivery_id(1), sender: court(), recipient: centre() };
         let ended = VerificationStep::Ended { state: VerificationState::Answered, message, delivery };
         scene.event(step(1, ended)).await.unwrap();
         assert!(store.question(&id(1)).await.is_err(), "it is gone");

@@ -70,17 +70,16 @@ impl Ahead {
         &self.aside
     }
 
-    /// Keeps a page that was looked up, the oldest first: what falls to this gateway, and what the others leave, if otherwise it
-    /// could not take so much as there is `room` for.
+    /// Keeps a page that was looked up, in the order of the outbox, and whether that holds more: what falls to this gateway, and what
+    /// the others leave, if otherwise it could not take so much as there is `room` for.
     pub(super) fn keep(
         &mut self,
-        found: Vec<Due>,
+        (found, more): (Vec<Due>, bool),
         share: Share,
         room: usize,
         (now, time): (Instant, Timestamp),
     ) {
         self.looked = Some(now);
-        let is_full = found.len() >= Self::page(share) as usize;
         let (own, mut others): (Vec<_>, Vec<_>) = found.into_iter().partition(|due| falls_to(share, due));
         self.next = own.into();
         let grace = SignedDuration::try_from(GRACE).unwrap_or_default();
@@ -90,7 +89,7 @@ impl Ahead {
         {
             self.next.push_back(others.remove(place));
         }
-        self.look_at = if is_full && !self.next.is_empty() {
+        self.look_at = if more && !self.next.is_empty() {
             Some(now)
         } else if others.is_empty() {
             self.aside_until
@@ -141,7 +140,7 @@ mod tests {
 
     fn kept(found: Vec<Due>, share: Share, room: usize, now: Instant) -> Ahead {
         let mut ahead = Ahead::new(now);
-        ahead.keep(found, share, room, (now, TIME));
+        ahead.keep((found, false), share, room, (now, TIME));
         ahead
     }
 
@@ -164,7 +163,7 @@ mod tests {
         let mut ahead = kept(vec![due(2, 0), due(4, 60), due(6, 1)], HALF, 8, now);
         assert_eq!(numbers(&ahead.take(9, u64::MAX, true)), [4]);
         assert_eq!(ahead.look_at(), Some(now + GRACE));
-        ahead.keep(vec![due(2, 50), due(6, 51)], HALF, 8, (now + GRACE, TIME));
+        ahead.keep((vec![due(2, 50), due(6, 51)], false), HALF, 8, (now + GRACE, TIME));
         assert_eq!(numbers(&ahead.take(9, u64::MAX, true)), [6, 2]);
         assert_eq!(ahead.look_at(), None);
     }
@@ -183,11 +182,12 @@ mod tests {
     fn it_is_looked_again_at_once_after_a_full_page_soon_after_a_change_and_else_never() {
         let now = Instant::now();
         let full = (0..PAGE).map(|number| due(number as u8, 900)).collect();
-        let mut ahead = kept(full, Share::WHOLE, 4, now);
+        let mut ahead = Ahead::new(now);
+        ahead.keep((full, true), Share::WHOLE, 4, (now, TIME));
         assert_eq!(ahead.look_at(), None, "there is enough to take");
         ahead.take(PAGE as usize, u64::MAX, true);
         assert_eq!(ahead.look_at(), Some(now));
-        ahead.keep(Vec::new(), Share::WHOLE, 4, (now, TIME));
+        ahead.keep((Vec::new(), false), Share::WHOLE, 4, (now, TIME));
         assert_eq!(ahead.look_at(), None);
         ahead.expect_more(now);
         ahead.expect_more(now + PAUSE);
@@ -201,7 +201,7 @@ mod tests {
         let bad = due(7, 900).delivery_id;
         assert!(!ahead.set_aside(bad, now));
         assert_eq!(ahead.passed_over(now), [bad]);
-        ahead.keep(Vec::new(), Share::WHOLE, 4, (now, TIME));
+        ahead.keep((Vec::new(), false), Share::WHOLE, 4, (now, TIME));
         assert_eq!(ahead.look_at(), Some(now + LOOK_EVERY), "it is due still");
         assert!(ahead.passed_over(now + LOOK_EVERY).is_empty());
         assert!((0..PAGE).any(|_| ahead.set_aside(bad, now)));

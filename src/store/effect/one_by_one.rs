@@ -239,14 +239,15 @@ pub(in crate::store) async fn insert_delivery(
     at: Timestamp,
 ) -> Result<(), StoreError> {
     sql(
-        "INSERT INTO deliveries (delivery_id, exchange_id, sequence, recipient, state, attempts, due_us, created_us) \
-         VALUES ($1, $2, $3, $4, 'PENDING', 0, $5, $5)",
+        "INSERT INTO deliveries (delivery_id, exchange_id, sequence, recipient, state, attempts, due_us, created_us, sender) \
+         VALUES ($1, $2, $3, $4, 'PENDING', 0, $5, $5, $6)",
     )
     .bind(new.delivery_id.as_bytes().as_slice())
     .bind(exchange_id.as_bytes().as_slice())
     .bind(i64::from(sequence))
     .bind(new.recipient.as_str())
     .bind(at.as_microsecond())
+    .bind(new.sender.as_str())
     .execute(connection)
     .await?;
     Ok(())

@@ -15,7 +15,7 @@ fn days(days: i64) -> Timestamp {
 
 fn delivery(number: u128) -> NewDelivery {
     let recipient = CreditCode::parse("11331004MB00000031").unwrap();
-    NewDelivery { delivery_id: DeliveryId::new(Uuid::from_u128(number)), recipient }
+    NewDelivery { delivery_id: DeliveryId::new(Uuid::from_u128(number)), sender: recipient, recipient }
 }
 
 /// An exchange that was opened, and a delivery of its opening message.

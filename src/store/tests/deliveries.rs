@@ -18,16 +18,17 @@ on_each_database! {
             due_on: None,
             at: at(5),
             message: store.seal_message(&exchange_id(1), 2, b"withdrawn"),
-            delivery: NewDelivery { delivery_id: delivery_id(50), recipient: court() },
+            delivery: NewDelivery { delivery_id: delivery_id(50), sender: centre(), recipient: court() },
         };
         scene.event(Effect::AddMessage(Box::new(answer))).await.unwrap();
         let ids = |due: Vec<Due>| due.into_iter().map(|due| due.delivery_id).collect::<Vec<_>>();
-        let ahead = store.due_ahead(&court(), at(9), &[delivery_id(2)], 2).await.unwrap();
+        let (ahead, more) = store.due_ahead(&court(), at(9), &[delivery_id(2)], 2).await.unwrap();
+        assert!(more);
         assert_eq!((ahead[0].since, ahead[1].since), (at(1), at(3)));
         assert!(ahead.iter().all(|due| due.bytes > 18), "sealed, a message is longer");
         assert_eq!(ids(ahead), [delivery_id(1), delivery_id(3)]);
-        assert!(store.due_ahead(&court(), at(0), &[], 9).await.unwrap().is_empty());
-        assert!(store.due_ahead(&centre(), at(9), &[], 9).await.unwrap().is_empty());
+        assert_eq!(store.due_ahead(&court(), at(0), &[], 9).await.unwrap(), (Vec::new(), false));
+        assert_eq!(store.due_ahead(&centre(), at(9), &[], 9).await.unwrap(), (Vec::new(), false));
 
         // In the order that is asked for; the second message of the first exchange is not its first that is open.
         let wanted = [50, 4, 3, 2, 1].map(delivery_id);
@@ -56,6 +57,35 @@ on_each_database! {
         let parcels = store.parcels(&court(), at(9), &wanted).await.unwrap();
         let readable: Vec<_> = parcels.iter().map(|parcel| parcel.message.is_ok()).collect();
         assert_eq!(readable, [false, true, true]);
+        scene.close().await;
+    }
+
+    async fn of_what_waits_for_one_recipient_each_sender_has_its_part(place: Place) {
+        let scene = Scene::open(&place).await;
+        let store = &scene.store;
+        let stranger = CreditCode::parse("91110000600037341L").unwrap();
+        for number in 1..=20 {
+            scene.open_exchange(number).await;
+        }
+        scene.open_exchange_of(stranger, 21).await;
+        scene.open_exchange_of(stranger, 22).await;
+        let ahead = async |limit, beside: &[DeliveryId]| {
+            let (due, more) = store.due_ahead(&court(), at(90), beside, limit).await.unwrap();
+            let numbers = due.iter().map(|due| due.delivery_id.uuid().as_u128() - delivery_id(0).uuid().as_u128());
+            (numbers.collect::<Vec<_>>(), more)
+        };
+        // By age alone the second sender would wait for all of the first.
+        assert_eq!(ahead(4, &[]).await, (vec![1, 21, 2, 22], true));
+        assert_eq!(ahead(1, &[]).await, (vec![1], true));
+        let (all, more) = ahead(40, &[]).await;
+        assert_eq!((&all[..6], all.len(), more), (&[1, 21, 2, 22, 3, 4][..], 22, false));
+        assert_eq!(ahead(4, &[delivery_id(1), delivery_id(21)]).await, (vec![2, 22, 3, 4], true));
+        let pulled = store.due_deliveries(&court(), at(90), 3).await.unwrap();
+        let pulled: Vec<_> = pulled.iter().map(|due| due.delivery_id).collect();
+        assert_eq!(pulled, [1, 21, 2].map(delivery_id));
+        // One of whom nothing is due has no part.
+        let none_due = store.due_deliveries(&court(), at(20), 3).await.unwrap();
+        assert_eq!(none_due.len(), 3);
         scene.close().await;
     }
 }

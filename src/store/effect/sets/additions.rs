@@ -31,9 +31,9 @@ macro_rules! addition {
     };
     (deliveries $database:ident) => {
         concat!(
-            "INSERT INTO deliveries (delivery_id, exchange_id, sequence, recipient, state, attempts, due_us, created_us) \
-             SELECT id, exchange, number, recipient, 'PENDING', 0, at, at FROM ",
-            given!($database "$4" id bytes exchange bytes number number recipient text at number)
+            "INSERT INTO deliveries (delivery_id, exchange_id, sequence, sender, recipient, state, attempts, due_us, created_us) \
+             SELECT id, exchange, number, sender, recipient, 'PENDING', 0, at, at FROM ",
+            given!($database "$4" id bytes exchange bytes number number sender text recipient text at number)
         )
     };
     (attachments $database:ident) => {
@@ -201,6 +201,7 @@ pub(super) struct DeliveryRow<'b> {
     id: String,
     exchange: String,
     number: u32,
+    sender: &'b str,
     recipient: &'b str,
     at: i64,
 }
@@ -211,6 +212,7 @@ impl<'b> DeliveryRow<'b> {
             id: hex(new.delivery_id.as_bytes()),
             exchange: hex(exchange_id.as_bytes()),
             number,
+            sender: new.sender.as_str(),
             recipient: new.recipient.as_str(),
             at: at.as_microsecond(),
         }

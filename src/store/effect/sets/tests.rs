@@ -191,7 +191,7 @@ fn open(number: u128, exchange_id: ExchangeId, delivery_id: DeliveryId) -> Effec
         track: None,
         at: MONDAY,
         message: format!("message {number}").into_bytes(),
-        delivery: NewDelivery { delivery_id, recipient: court() },
+        delivery: NewDelivery { delivery_id, sender: centre(), recipient: court() },
     }))
 }
 
@@ -219,7 +219,11 @@ fn effect(op: &Op, number: u128, facts: &Facts, at: Timestamp) -> Effect {
                 due_on,
                 at,
                 message: vec![*answer; 40],
-                delivery: NewDelivery { delivery_id: DeliveryId::new(fresh(5)), recipient: centre() },
+                delivery: NewDelivery {
+                    delivery_id: DeliveryId::new(fresh(5)),
+                    sender: court(),
+                    recipient: centre(),
+                },
             }))
         }
         Op::Lease { exchange, is_late } => Effect::Lease {
