@@ -25,6 +25,7 @@ mod outcomes;
 mod postgres;
 mod quotas;
 mod rebuild;
+mod recent;
 mod removals;
 mod reseal;
 mod rows;
@@ -74,6 +75,7 @@ pub use self::verifications::{NewVerification, VerificationRecord, VerificationS
 use self::database::{Acquired, Pool, Statement, sql};
 use self::events::Followers;
 use self::node::Node;
+use self::recent::Recent;
 use crate::audit::log::Log;
 use crate::config::Database;
 use crate::domain::clocks::Clocks;
@@ -91,6 +93,7 @@ pub struct Store {
     followers: Arc<Followers>,
     clocks: Arc<Clocks>,
     writes: Arc<LogWrites>,
+    recent: Arc<Recent>,
     /// In whose name the log is written, where several write it.
     node: Option<Arc<Node>>,
 }
@@ -254,6 +257,7 @@ impl Store {
             followers,
             clocks: Arc::default(),
             writes: Arc::default(),
+            recent: Arc::default(),
             node: None,
         })
     }
@@ -286,6 +290,7 @@ impl Store {
             followers: Arc::default(),
             clocks: Arc::default(),
             writes: Arc::default(),
+            recent: Arc::default(),
             node: None,
         }
     }

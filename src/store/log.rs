@@ -91,6 +91,7 @@ impl Storage for Store {
         match &outcome {
             Ok(rejections) if rejections.is_empty() => {
                 self.writes.written(batch.leaves.len(), begun.elapsed());
+                self.recent.keep(batch);
             }
             Ok(_) => {}
             Err(_) => self.writes.failed(),

@@ -428,7 +428,7 @@ impl SearchIndex {
         }
     }
 
-    /// Reads some of the entries below `size`.
+    /// Follows some of the entries below `size`: as this gateway has written them, or else read back.
     async fn follow_some(&self, size: u64) -> Result<(), SearchError> {
         let (next, chunk_end) = loop {
             let moved = self.0.moved.notified();
@@ -443,10 +443,19 @@ impl SearchIndex {
         };
         let stop = size.min(chunk_end);
         let limit = READ_AT_ONCE.min(stop - next);
-        let stored = self.0.store.entries(next, limit as u32).await?;
-        // What is pruned leaves gaps.
-        let is_last = (stored.len() as u64) < limit;
-        let end = stored.last().filter(|_| !is_last).map_or(stop, |last| stop.min(last.index + 1));
+        let (stored, end) = match self.0.store.recent.take(&(next..next + limit)) {
+            Some(stored) => {
+                let end = next + stored.len() as u64;
+                (stored, end)
+            }
+            None => {
+                let stored = self.0.store.entries(next, limit as u32).await?;
+                // What is pruned leaves gaps.
+                let is_last = (stored.len() as u64) < limit;
+                let end = stored.last().filter(|_| !is_last).map_or(stop, |last| stop.min(last.index + 1));
+                (stored, end)
+            }
+        };
         let mut read = Vec::with_capacity(stored.len());
         for stored in stored.iter().filter(|stored| stored.index < stop) {
             let Some((keys, recorded)) = keys_of(&stored.entry) else { continue };
