@@ -183,7 +183,7 @@ impl Effectful for SubmitExchange {
         task: &mut Submit,
         facts: &mut Facts,
     ) -> Result<(), Refusal> {
-        intake.allow::<Self>(call, facts)?;
+        intake.allow(call, Self::METHOD, facts)?;
         let directory = intake.directory.load();
         let parties = directory.agency(&call.caller()).zip(directory.agency(&task.recipient));
         let (sender, recipient) = parties.ok_or(Refusal::Internal)?;

@@ -129,18 +129,18 @@ impl Intake {
         call.pass_turn_on();
         match answer {
             Ok(answer) => answer,
-            Err(_) => self.after_panic(&call).await,
+            Err(_) => Err(self.after_panic(&call).await),
         }
     }
 
     /// A method that panicked is witnessed like any other that failed.
-    async fn after_panic<R>(&self, call: &Call) -> Result<Response<R>, Status> {
+    async fn after_panic(&self, call: &Call) -> Status {
         tracing::error!(method = call.method_name(), "a method panicked");
         match call.open_request().cloned() {
             Some((request_index, request_id, facts)) => {
                 self.fail(call, facts, request_id, request_index, Refusal::Internal).await
             }
-            None => Err(self.refuse(call, &Facts::default(), Refusal::Internal).await),
+            None => self.refuse(call, &Facts::default(), Refusal::Internal).await,
         }
     }
 
@@ -154,7 +154,7 @@ impl Intake {
         let task = tokio::spawn(Box::pin(async move { intake.read::<O>(&of_task, message).await }));
         match task.await {
             Ok(answer) => answer,
-            Err(_) => self.after_panic(&call).await,
+            Err(_) => Err(self.after_panic(&call).await),
         }
     }
 
@@ -176,14 +176,14 @@ impl Intake {
             }
         };
         complete(&mut task);
-        if let Err(refusal) = self.has_quota_left::<O>(call, &mut facts).await {
+        if let Err(refusal) = self.has_quota_left(call, O::METHOD, &mut facts).await {
             return Box::pin(self.refuse_unless_answered::<O>(call, facts, digest, refusal)).await;
         }
         if let Err(refusal) = O::prepare(self, call, &mut task, &mut facts).await {
-            let refusal = self.unless_untold::<O>(call, &mut facts, refusal);
+            let refusal = self.unless_untold(call, O::METHOD, &mut facts, refusal);
             return Box::pin(self.refuse_unless_answered::<O>(call, facts, digest, refusal)).await;
         }
-        if let Err(refusal) = self.allow::<O>(call, &mut facts) {
+        if let Err(refusal) = self.allow(call, O::METHOD, &mut facts) {
             return Err(Box::pin(self.refuse(call, &facts, refusal)).await);
         }
         let Some(request_id) = facts.request_id else {
@@ -209,7 +209,7 @@ impl Intake {
             match self.log.append(entry, salt, effects).await {
                 Ok(index) => break index,
                 Err(AppendError::Rejected(Rejection::QuotaSpent)) => {
-                    if let Err(spent) = self.allow_by_another::<O>(call, &mut facts).await {
+                    if let Err(spent) = self.allow_by_another(call, O::METHOD, &mut facts).await {
                         return Box::pin(self.refuse_unless_answered::<O>(call, facts, digest, spent)).await;
                     }
                     continue;
@@ -240,7 +240,7 @@ impl Intake {
             let done = match outcome {
                 Ok(done) => done,
                 Err(refusal) => {
-                    return Box::pin(self.fail(call, facts, request_id, request_index, refusal)).await;
+                    return Err(Box::pin(self.fail(call, facts, request_id, request_index, refusal)).await);
                 }
             };
             facts.withheld = O::withheld(&task);
@@ -248,13 +248,13 @@ impl Intake {
                 Answered::Given(answer) => return answer,
                 Answered::Conflict if attempt < MOST_ATTEMPTS => attempt += 1,
                 Answered::Conflict => {
-                    return Box::pin(self.fail(call, facts, request_id, request_index, Refusal::Conflict))
-                        .await;
+                    let failed = self.fail(call, facts, request_id, request_index, Refusal::Conflict);
+                    return Err(Box::pin(failed).await);
                 }
             }
             // What it rests on changed meanwhile, as when a court's receipt overtakes the courier's own note.
             if let Err(refusal) = O::prepare(self, call, &mut task, &mut facts).await {
-                return Box::pin(self.fail(call, facts, request_id, request_index, refusal)).await;
+                return Err(Box::pin(self.fail(call, facts, request_id, request_index, refusal)).await);
             }
         }
     }
@@ -270,8 +270,8 @@ impl Intake {
             Ok(task) => task,
             Err(refusal) => return Err(self.refuse(call, &facts, refusal).await),
         };
-        let allowed = match self.allow::<O>(call, &mut facts) {
-            Ok(()) => self.has_quota_left::<O>(call, &mut facts).await,
+        let allowed = match self.allow(call, O::METHOD, &mut facts) {
+            Ok(()) => self.has_quota_left(call, O::METHOD, &mut facts).await,
             refused => refused,
         };
         if let Err(refusal) = allowed {
@@ -283,8 +283,8 @@ impl Intake {
         };
         // Access is decided again: looking it up may have told the counterpart, and nothing may be left of an agreement.
         let found = match found {
-            Ok(response) => self.allow::<O>(call, &mut facts).map(|()| response),
-            Err(refusal) => Err(self.unless_untold::<O>(call, &mut facts, refusal)),
+            Ok(response) => self.allow(call, O::METHOD, &mut facts).map(|()| response),
+            Err(refusal) => Err(self.unless_untold(call, O::METHOD, &mut facts, refusal)),
         };
         let mut response = match found {
             Ok(response) => response,
@@ -305,7 +305,7 @@ impl Intake {
             match self.log.append(entry, salt, effects).await {
                 Ok(index) => break index,
                 Err(AppendError::Rejected(Rejection::QuotaSpent)) => {
-                    if let Err(spent) = self.allow_by_another::<O>(call, &mut facts).await {
+                    if let Err(spent) = self.allow_by_another(call, O::METHOD, &mut facts).await {
                         return Err(self.refuse(call, &facts, spent).await);
                     }
                 }
@@ -370,7 +370,7 @@ impl Intake {
             // It was counted the first time.
             facts.spent.clear();
             if same
-                && self.allow::<O>(call, &mut facts).is_ok()
+                && self.allow(call, O::METHOD, &mut facts).is_ok()
                 && let Some(replayed) = self.replay::<O>(call, &facts, request_id, digest).await
             {
                 return replayed;
@@ -466,14 +466,14 @@ impl Intake {
     }
 
     /// Witnesses that a call failed after its REQUEST, gives its request id back, and answers.
-    async fn fail<R>(
+    async fn fail(
         &self,
         call: &Call,
         facts: Facts,
         request_id: RequestId,
         request_index: u64,
         refusal: Refusal,
-    ) -> Result<Response<R>, Status> {
+    ) -> Status {
         let mut entry = self.response_entry(call, &facts, request_index);
         entry.code = Some(code_name(refusal.code()).into());
         entry.reason = Some(refusal.reason().into());
@@ -481,11 +481,11 @@ impl Intake {
         match self.log.conclude(entry, Salt(entropy::bytes()), vec![release]).await {
             Ok(index) => {
                 call.mark_witnessed();
-                Err(refusal.into_status(Some(index)))
+                refusal.into_status(Some(index))
             }
             Err(error) => {
                 self.close_later(call, &facts, request_id, request_index);
-                Err(self.unwitnessed(call, &error))
+                self.unwitnessed(call, &error)
             }
         }
     }

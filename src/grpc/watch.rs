@@ -80,7 +80,7 @@ impl Sending for WatchExchanges {
             changed.mark_unchanged();
             loop {
                 // An agency that may no longer watch is told so before the next change or sign of life.
-                intake.may_go_on::<Self>(call, facts)?;
+                intake.may_go_on(call, Self::METHOD, facts)?;
                 let events = intake.store.events_after(&caller, after, PAGE).await;
                 let events = events.map_err(|error| store_refusal(&error))?;
                 let is_all = events.len() < PAGE as usize;

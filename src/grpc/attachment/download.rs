@@ -81,7 +81,7 @@ impl Sending for DownloadAttachment {
         let chunk_bytes = CHUNK_BYTES as u64;
         let mut offset = task.offset;
         while offset < found.size {
-            intake.may_go_on::<Self>(call, facts)?;
+            intake.may_go_on(call, Self::METHOD, facts)?;
             let chunk = intake.store.chunk(&found.attachment_id, offset / chunk_bytes).await;
             let mut chunk = chunk.map_err(|error| store_refusal(&error))?;
             let begun = usize::try_from(offset % chunk_bytes).map_err(|_| Refusal::Internal)?;

@@ -104,7 +104,7 @@ impl Sending for ExportEvidence {
         })))
         .await?;
         for (stored, _) in given {
-            intake.may_go_on::<Self>(call, facts)?;
+            intake.may_go_on(call, Self::METHOD, facts)?;
             let index = stored.index;
             let hashes = prove(intake, index, size).await?;
             let hashes = hashes.iter().map(|hash| hash.as_bytes().to_vec()).collect();

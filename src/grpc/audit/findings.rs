@@ -164,7 +164,7 @@ impl Sending for ListFindings {
     ) -> Result<(), Refusal> {
         let mut look = Look::begin(intake, &task.rules, task.from, task.before).await?;
         loop {
-            intake.may_go_on::<Self>(call, facts)?;
+            intake.may_go_on(call, Self::METHOD, facts)?;
             let is_complete = look.go_on(intake).await?;
             let mut notices = look.detector.take_notices();
             let findings = look.detector.take_findings();

@@ -69,7 +69,7 @@ impl Effectful for MarkFinding {
         task: &mut Marking,
         facts: &mut Facts,
     ) -> Result<(), Refusal> {
-        intake.allow::<Self>(call, facts)?;
+        intake.allow(call, Self::METHOD, facts)?;
         let found = timeout(call.time_left(), find(intake, task.finding)).await;
         found.map_err(|_| Refusal::DeadlineExceeded)??.ok_or(Refusal::NotFound).map(drop)
     }

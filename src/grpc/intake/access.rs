@@ -30,34 +30,45 @@ impl Intake {
         };
         let task = O::read(message, &mut reading);
         let Reading { violations, facts, .. } = reading;
+        let admitted = self.admit_read(call, O::METHOD, &facts, violations);
+        (facts, admitted.and_then(|()| task.ok_or(Refusal::Internal)))
+    }
+
+    fn admit_read(
+        &self,
+        call: &Call,
+        method: Method,
+        facts: &Facts,
+        violations: Violations,
+    ) -> Result<(), Refusal> {
         // Before its violations: who may not call is told nothing about what would be right.
-        let admitted = match self.decide_early::<O>(call, &facts) {
+        match self.decide_early(call, method, facts) {
             Err(denial) => Err(Refusal::Denied(Box::new(denial))),
             Ok(_) if !violations.is_empty() => Err(Refusal::Invalid(violations.into_vec())),
             Ok(_) if call.time_left().is_zero() => Err(Refusal::DeadlineExceeded),
-            Ok(_) => task.ok_or(Refusal::Internal),
-        };
-        (facts, admitted)
+            Ok(_) => Ok(()),
+        }
     }
 
     /// Whether an agreement would allow the call, as far as that is known before anything is looked up: the counterpart is
     /// left out, so that the answer is the same whatever exists.
-    fn decide_early<O: Operation>(&self, call: &Call, facts: &Facts) -> Result<Arc<Agreement>, Denial> {
+    fn decide_early(&self, call: &Call, method: Method, facts: &Facts) -> Result<Arc<Agreement>, Denial> {
         let (caller, directory) = (call.caller(), self.directory.load());
-        let question = facts.question(&caller, O::METHOD, shanghai_day(call.arrived()));
+        let question = facts.question(&caller, method, shanghai_day(call.arrived()));
         let question = Question { counterpart: None, is_early: true, ..question };
         directory.decide_but_for(&question, &facts.spent).map(Arc::clone)
     }
 
     /// Whether an agreement in force allows the call.
-    pub(crate) fn allow<O: Operation>(&self, call: &Call, facts: &mut Facts) -> Result<(), Refusal> {
-        self.allow_on::<O>(call, facts, shanghai_day(call.arrived()))
+    pub(crate) fn allow(&self, call: &Call, method: Method, facts: &mut Facts) -> Result<(), Refusal> {
+        self.allow_on(call, method, facts, shanghai_day(call.arrived()))
     }
 
     /// Whether an agreement in force on `today` allows the call: a stream may live longer than the day on which it began.
-    pub(super) fn allow_on<O: Operation>(
+    pub(super) fn allow_on(
         &self,
         call: &Call,
+        method: Method,
         facts: &mut Facts,
         today: Date,
     ) -> Result<(), Refusal> {
@@ -65,7 +76,7 @@ impl Intake {
             return Err(Refusal::Internal);
         }
         let (caller, directory) = (call.caller(), self.directory.load());
-        let decision = directory.decide_but_for(&facts.question(&caller, O::METHOD, today), &facts.spent);
+        let decision = directory.decide_but_for(&facts.question(&caller, method, today), &facts.spent);
         let decision = decision.map(Arc::clone);
         // What was found must look like what is not there.
         let is_found = facts.found_counterpart;
@@ -79,32 +90,34 @@ impl Intake {
     }
 
     /// A refusal of what was looked up, or in its place that no agreement allows to be told of it.
-    pub(super) fn unless_untold<O: Operation>(
+    pub(super) fn unless_untold(
         &self,
         call: &Call,
+        method: Method,
         facts: &mut Facts,
         refusal: Refusal,
     ) -> Refusal {
         if !facts.found_counterpart {
             return refusal;
         }
-        self.allow::<O>(call, facts).err().unwrap_or(refusal)
+        self.allow(call, method, facts).err().unwrap_or(refusal)
     }
 
     /// Whether anything is left of an agreement that may allow the call. Asked before anything is looked up: when nothing is
     /// left, what exists and what does not are refused alike. The count itself is made with the call's entry.
-    pub(super) async fn has_quota_left<O: Operation>(
+    pub(super) async fn has_quota_left(
         &self,
         call: &Call,
+        method: Method,
         facts: &mut Facts,
     ) -> Result<(), Refusal> {
         loop {
-            let Ok(agreement) = self.decide_early::<O>(call, facts) else { return Ok(()) };
+            let Ok(agreement) = self.decide_early(call, method, facts) else { return Ok(()) };
             let Some(counted) = self.counted(call, facts, &agreement) else { return Ok(()) };
             let spent = self.store.spent_window(&counted).await.map_err(|error| store_refusal(&error))?;
             let Some(window) = spent else { return Ok(()) };
             facts.spent.push(agreement.id.clone());
-            if self.decide_early::<O>(call, facts).is_err() {
+            if self.decide_early(call, method, facts).is_err() {
                 return Err(refusal_of(&agreement, &window, self.clock.now()));
             }
         }
@@ -133,17 +146,18 @@ impl Intake {
     }
 
     /// Another agreement that allows the call, when nothing is left of the one that did.
-    pub(super) async fn allow_by_another<O: Operation>(
+    pub(super) async fn allow_by_another(
         &self,
         call: &Call,
+        method: Method,
         facts: &mut Facts,
     ) -> Result<(), Refusal> {
         let spent = facts.allowed_by.take().ok_or(Refusal::Internal)?;
         facts.spent.push(spent.id.clone());
-        let Err(denied) = self.allow::<O>(call, facts) else { return Ok(()) };
+        let Err(denied) = self.allow(call, method, facts) else { return Ok(()) };
         // While another agreement would let a call go on as far as that nothing was found, what was found looks the same.
-        if facts.found_counterpart && self.decide_early::<O>(call, facts).is_ok() {
-            self.has_quota_left::<O>(call, facts).await?;
+        if facts.found_counterpart && self.decide_early(call, method, facts).is_ok() {
+            self.has_quota_left(call, method, facts).await?;
             return Err(denied);
         }
         let counted = self.counted(call, facts, &spent).ok_or(Refusal::Internal)?;

@@ -15,6 +15,7 @@ use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response, Status, Streaming};
 
 use super::{Intake, answer_with_index};
+use crate::access::Method;
 use crate::audit::entry::{Decision, Field, Phase, Salt};
 use crate::audit::log::AppendError;
 use crate::entropy;
@@ -143,7 +144,7 @@ impl Intake {
         }));
         match task.await {
             Ok(answer) => answer,
-            Err(_) => self.after_panic(&call).await,
+            Err(_) => Err(self.after_panic(&call).await),
         }
     }
 
@@ -184,16 +185,16 @@ impl Intake {
         }));
         match task.await {
             Ok(answer) => answer,
-            Err(_) => self.after_panic(&call).await,
+            Err(_) => Err(self.after_panic(&call).await),
         }
     }
 
     /// Whether a stream that was allowed still is: agencies are suspended, and agreements end, while it lives.
-    pub(crate) fn may_go_on<O: Sending>(&self, call: &Call, facts: &Facts) -> Result<(), Refusal> {
+    pub(crate) fn may_go_on(&self, call: &Call, method: Method, facts: &Facts) -> Result<(), Refusal> {
         self.still_serves(call.peer())?;
         // What it streams it was allowed to see: there is nothing that a denial could tell.
         let mut facts = Facts { found_counterpart: false, ..facts.clone() };
-        self.allow_on::<O>(call, &mut facts, shanghai_day(self.clock.now()))
+        self.allow_on(call, method, &mut facts, shanghai_day(self.clock.now()))
     }
 
     async fn first_message<M>(&self, call: &Call, stream: Streaming<M>) -> Result<(M, Incoming<M>), Status> {
@@ -220,7 +221,7 @@ impl Intake {
         }));
         match opening.await {
             Ok(answer) => answer,
-            Err(_) => self.after_panic(&call).await,
+            Err(_) => Err(self.after_panic(&call).await),
         }
     }
 
@@ -286,12 +287,12 @@ impl Intake {
             Err(refusal) => return Err(self.refuse(call, &facts, refusal).await),
         };
         complete(&mut task);
-        if let Err(refusal) = self.has_quota_left::<O>(call, &mut facts).await {
+        if let Err(refusal) = self.has_quota_left(call, O::METHOD, &mut facts).await {
             return Err(self.refuse(call, &facts, refusal).await);
         }
         let allowed = match O::prepare(self, call, &mut task, &mut facts).await {
-            Ok(()) => self.allow::<O>(call, &mut facts),
-            Err(refusal) => Err(self.unless_untold::<O>(call, &mut facts, refusal)),
+            Ok(()) => self.allow(call, O::METHOD, &mut facts),
+            Err(refusal) => Err(self.unless_untold(call, O::METHOD, &mut facts, refusal)),
         };
         if let Err(refusal) = allowed {
             return Err(self.refuse(call, &facts, refusal).await);
@@ -308,7 +309,7 @@ impl Intake {
             match self.log.append(entry, salt, effects).await {
                 Ok(index) => break index,
                 Err(AppendError::Rejected(Rejection::QuotaSpent)) => {
-                    if let Err(spent) = self.allow_by_another::<O>(call, &mut facts).await {
+                    if let Err(spent) = self.allow_by_another(call, O::METHOD, &mut facts).await {
                         return Err(self.refuse(call, &facts, spent).await);
                     }
                 }
