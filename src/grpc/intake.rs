@@ -6,6 +6,7 @@
 mod access;
 mod entries;
 mod peer;
+mod retry;
 pub(super) mod streams;
 
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use super::audit::FindingRules;
 use super::call::Call;
 use super::capacity::Turns;
 use super::code_name;
-use super::operation::{Done, Effectful, Facts, Lookup, Operation, Witnessed};
+use super::operation::{Done, Effectful, Facts, Lookup, Witnessed};
 use super::proto;
 use super::status::{LOG_INDEX_HEADER, Refusal};
 use crate::access::{Denial, Directory, Method};
@@ -85,10 +86,12 @@ pub struct Intake {
     pub findings: FindingRules,
 }
 
-/// Whether an answer could be given.
-enum Answered<R> {
-    /// It was, or the log failed.
-    Given(Result<Response<R>, Status>),
+/// How an attempt to make an answer durable ended.
+enum Concluded {
+    /// It is, at this index.
+    Durable(u64),
+    /// The log failed.
+    Unwitnessed(Status),
     /// What it rests on changed meanwhile; nothing was written.
     Conflict,
 }
@@ -200,13 +203,8 @@ impl Intake {
             return replayed;
         }
         let request_index = loop {
-            let salt = Salt(entropy::bytes());
-            let mut entry = self.entry(call, Phase::Request, &facts, &salt);
-            entry.decision = Some(Decision::Allow);
-            entry.request_commitment = Some(salt.commit(Field::Request, &request));
             let claim = Effect::Claim { caller: call.caller(), request_id, digest };
-            let effects = std::iter::once(claim).chain(self.counting(call, &facts)).collect();
-            match self.log.append(entry, salt, effects).await {
+            match self.witness_request(call, &facts, &request, Some(claim)).await {
                 Ok(index) => break index,
                 Err(AppendError::Rejected(Rejection::QuotaSpent)) => {
                     if let Err(spent) = self.allow_by_another(call, O::METHOD, &mut facts).await {
@@ -244,10 +242,15 @@ impl Intake {
                 }
             };
             facts.withheld = O::withheld(&task);
-            match self.answer(call, &facts, request_id, request_index, done).await {
-                Answered::Given(answer) => return answer,
-                Answered::Conflict if attempt < MOST_ATTEMPTS => attempt += 1,
-                Answered::Conflict => {
+            let (mut response, done) = done.encoded();
+            match self.conclude(call, &facts, request_id, request_index, done).await {
+                Concluded::Durable(index) => {
+                    response.witness(proto::AuditReceipt { log_index: index });
+                    return Ok(answer_with_index(response, index));
+                }
+                Concluded::Unwitnessed(status) => return Err(status),
+                Concluded::Conflict if attempt < MOST_ATTEMPTS => attempt += 1,
+                Concluded::Conflict => {
                     let failed = self.fail(call, facts, request_id, request_index, Refusal::Conflict);
                     return Err(Box::pin(failed).await);
                 }
@@ -257,6 +260,22 @@ impl Intake {
                 return Err(Box::pin(self.fail(call, facts, request_id, request_index, refusal)).await);
             }
         }
+    }
+
+    /// Makes a call's REQUEST durable, with `claim` and what the call counts against.
+    async fn witness_request(
+        &self,
+        call: &Call,
+        facts: &Facts,
+        request: &[u8],
+        claim: Option<Effect>,
+    ) -> Result<u64, AppendError<Rejection>> {
+        let salt = Salt(entropy::bytes());
+        let mut entry = self.entry(call, Phase::Request, facts, &salt);
+        entry.decision = Some(Decision::Allow);
+        entry.request_commitment = Some(salt.commit(Field::Request, request));
+        let effects = claim.into_iter().chain(self.counting(call, facts)).collect();
+        self.log.append(entry, salt, effects).await
     }
 
     async fn read<O: Lookup>(
@@ -291,31 +310,45 @@ impl Intake {
             Err(refusal) => return Err(self.refuse(call, &facts, refusal).await),
         };
         let answer = response.encode_to_vec();
+        let index = self.witness_reading(call, O::METHOD, facts, &request, &answer).await?;
+        drop(answer);
+        response.witness(proto::AuditReceipt { log_index: index });
+        Ok(answer_with_index(response, index))
+    }
+
+    /// Witnesses a call that only reads and what it is answered.
+    async fn witness_reading(
+        &self,
+        call: &Call,
+        method: Method,
+        mut facts: Facts,
+        request: &[u8],
+        answer: &[u8],
+    ) -> Result<u64, Status> {
         if !call.has_room_for_answer(answer.len()) {
             return Err(self.refuse(call, &facts, Refusal::NoRoom).await);
         }
-        let index = loop {
+        loop {
             let salt = Salt(entropy::bytes());
             let mut entry = self.entry(call, Phase::Read, &facts, &salt);
             entry.decision = Some(Decision::Allow);
             entry.code = Some("OK".into());
-            entry.request_commitment = Some(salt.commit(Field::Request, &request));
-            entry.response_commitment = Some(salt.commit(Field::Response, &answer));
+            entry.request_commitment = Some(salt.commit(Field::Request, request));
+            entry.response_commitment = Some(salt.commit(Field::Response, answer));
             let effects = self.counting(call, &facts).into_iter().collect();
             match self.log.append(entry, salt, effects).await {
-                Ok(index) => break index,
+                Ok(index) => {
+                    call.mark_witnessed();
+                    return Ok(index);
+                }
                 Err(AppendError::Rejected(Rejection::QuotaSpent)) => {
-                    if let Err(spent) = self.allow_by_another(call, O::METHOD, &mut facts).await {
+                    if let Err(spent) = self.allow_by_another(call, method, &mut facts).await {
                         return Err(self.refuse(call, &facts, spent).await);
                     }
                 }
                 Err(error) => return Err(self.unwitnessed(call, &error)),
             }
-        };
-        drop(answer);
-        call.mark_witnessed();
-        response.witness(proto::AuditReceipt { log_index: index });
-        Ok(answer_with_index(response, index))
+        }
     }
 
     /// Refuses a call before anything was dispatched: one entry, then the answer.
@@ -344,97 +377,17 @@ impl Intake {
         }
     }
 
-    /// Refuses a call, unless it is the retry of one that was carried out. What stands in its way may then be its
-    /// own effect (a receipt finds the exchange received, a redelivery nothing that is given up), or the time that has
-    /// passed: it gets its first outcome.
-    async fn refuse_unless_answered<O: Operation>(
-        &self,
-        call: &Call,
-        mut facts: Facts,
-        digest: [u8; 32],
-        refusal: Refusal,
-    ) -> Result<Response<O::Response>, Status> {
-        let may_be_its_own = matches!(
-            refusal,
-            Refusal::Invalid(_)
-                | Refusal::IllegalTransition(_)
-                | Refusal::NotWaiting(_)
-                | Refusal::NothingGivenUp
-                | Refusal::WitnessLag
-                | Refusal::AgreementStands(_)
-                | Refusal::QuotaSpent(_)
-        );
-        if let (true, Some(request_id)) = (may_be_its_own, facts.request_id) {
-            let claim = self.store.claim(&call.caller(), &request_id).await.ok().flatten();
-            let same = claim.is_some_and(|claim| claim.digest == digest);
-            // It was counted the first time.
-            facts.spent.clear();
-            if same
-                && self.allow(call, O::METHOD, &mut facts).is_ok()
-                && let Some(replayed) = self.replay::<O>(call, &facts, request_id, digest).await
-            {
-                return replayed;
-            }
-        }
-        Err(self.refuse(call, &facts, refusal).await)
-    }
-
-    /// Gives the first outcome of a request id again; `None` when nothing claims the id any more.
-    async fn replay<O: Operation>(
-        &self,
-        call: &Call,
-        facts: &Facts,
-        request_id: RequestId,
-        digest: [u8; 32],
-    ) -> Option<Result<Response<O::Response>, Status>> {
-        let mut head = self.log.watch_head();
-        loop {
-            head.mark_unchanged();
-            let claim = match self.store.claim(&call.caller(), &request_id).await {
-                Ok(claim) => claim,
-                Err(error) => return Some(Err(self.refuse(call, facts, store_refusal(&error)).await)),
-            };
-            let claim = claim?;
-            if claim.digest != digest {
-                return Some(Err(self.refuse(call, facts, Refusal::RequestIdReused).await));
-            }
-            if let Some((response_index, response)) = claim.outcome {
-                let Ok(mut response) = O::Response::decode(response.as_slice()) else {
-                    return Some(Err(self.refuse(call, facts, Refusal::Internal).await));
-                };
-                let salt = Salt(entropy::bytes());
-                let mut entry = self.entry(call, Phase::Read, facts, &salt);
-                entry.decision = Some(Decision::Allow);
-                entry.code = Some("OK".into());
-                entry.reason = Some("REPLAYED".into());
-                entry.response_commitment = Some(salt.commit(Field::Response, &response.encode_to_vec()));
-                if let Err(error) = self.log.append(entry, salt, Vec::new()).await {
-                    return Some(Err(self.unwitnessed(call, &error)));
-                }
-                call.mark_witnessed();
-                response.witness(proto::AuditReceipt { log_index: response_index });
-                return Some(Ok(answer_with_index(response, response_index)));
-            }
-            // The first call still runs: every answer moves the log's head.
-            call.pass_turn_on();
-            if !matches!(timeout(call.time_left(), head.changed()).await, Ok(Ok(()))) {
-                return Some(Err(self.refuse(call, facts, Refusal::StillRunning).await));
-            }
-        }
-    }
-
-    /// Witnesses what was done, makes it durable, and answers.
-    async fn answer<R: Witnessed>(
+    /// Witnesses what was done, and makes it durable.
+    async fn conclude(
         &self,
         call: &Call,
         facts: &Facts,
         request_id: RequestId,
         request_index: u64,
-        done: Done<R>,
-    ) -> Answered<R> {
-        let Done { mut response, mut effects, reason, exchange } = done;
-        let bytes = response.encode_to_vec();
-        call.count_answer(bytes.len());
+        done: Done<Vec<u8>>,
+    ) -> Concluded {
+        let Done { response, mut effects, reason, exchange } = done;
+        call.count_answer(response.len());
         let salt = Salt(entropy::bytes());
         let mut entry = self.response_entry(call, facts, request_index);
         if let Some(exchange) = exchange {
@@ -442,25 +395,24 @@ impl Intake {
         }
         entry.code = Some("OK".into());
         entry.reason = reason.map(Into::into);
-        entry.response_commitment = Some(salt.commit(Field::Response, &bytes));
+        entry.response_commitment = Some(salt.commit(Field::Response, &response));
         effects.push(Effect::Outcome {
             caller: call.caller(),
             request_id,
             request_index,
-            response: self.store.seal_outcome(request_index, &bytes),
+            response: self.store.seal_outcome(request_index, &response),
             at: self.clock.now(),
         });
         match self.log.conclude(entry, salt, effects).await {
             Ok(index) => {
                 fault::end_point("answer.durable");
                 call.mark_witnessed();
-                response.witness(proto::AuditReceipt { log_index: index });
-                Answered::Given(Ok(answer_with_index(response, index)))
+                Concluded::Durable(index)
             }
-            Err(AppendError::Rejected(_)) => Answered::Conflict,
+            Err(AppendError::Rejected(_)) => Concluded::Conflict,
             Err(error) => {
                 self.close_later(call, facts, request_id, request_index);
-                Answered::Given(Err(self.unwitnessed(call, &error)))
+                Concluded::Unwitnessed(self.unwitnessed(call, &error))
             }
         }
     }

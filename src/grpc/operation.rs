@@ -90,6 +90,15 @@ pub(crate) struct Done<R> {
     pub(crate) exchange: Option<ExchangeId>,
 }
 
+impl<R: Witnessed> Done<R> {
+    /// The answer, and the same with its bytes.
+    pub(crate) fn encoded(self) -> (R, Done<Vec<u8>>) {
+        let Self { response, effects, reason, exchange } = self;
+        let bytes = response.encode_to_vec();
+        (response, Done { response: bytes, effects, reason, exchange })
+    }
+}
+
 /// An answer with a place for its evidence.
 pub(crate) trait Witnessed: Message + Default + Send + 'static {
     /// Says where the answer's entry stands.

@@ -16,7 +16,7 @@ use tonic::{Code, Response, Status, Streaming};
 
 use super::{Intake, answer_with_index};
 use crate::access::Method;
-use crate::audit::entry::{Decision, Field, Phase, Salt};
+use crate::audit::entry::Salt;
 use crate::audit::log::AppendError;
 use crate::entropy;
 use crate::grpc::call::Call;
@@ -290,34 +290,43 @@ impl Intake {
         if let Err(refusal) = self.has_quota_left(call, O::METHOD, &mut facts).await {
             return Err(self.refuse(call, &facts, refusal).await);
         }
-        let allowed = match O::prepare(self, call, &mut task, &mut facts).await {
-            Ok(()) => self.allow(call, O::METHOD, &mut facts),
-            Err(refusal) => Err(self.unless_untold(call, O::METHOD, &mut facts, refusal)),
+        let prepared = O::prepare(self, call, &mut task, &mut facts).await;
+        let index = self.open(call, O::METHOD, &mut facts, &request, prepared).await?;
+        Ok((task, facts, index))
+    }
+
+    /// Allows a stream's request, and makes its REQUEST durable.
+    async fn open(
+        &self,
+        call: &Call,
+        method: Method,
+        facts: &mut Facts,
+        request: &[u8],
+        prepared: Result<(), Refusal>,
+    ) -> Result<u64, Status> {
+        let allowed = match prepared {
+            Ok(()) => self.allow(call, method, facts),
+            Err(refusal) => Err(self.unless_untold(call, method, facts, refusal)),
         };
         if let Err(refusal) = allowed {
-            return Err(self.refuse(call, &facts, refusal).await);
+            return Err(self.refuse(call, facts, refusal).await);
         }
         let Some(request_id) = facts.request_id else {
-            return Err(self.refuse(call, &facts, Refusal::Internal).await);
+            return Err(self.refuse(call, facts, Refusal::Internal).await);
         };
         let index = loop {
-            let salt = Salt(entropy::bytes());
-            let mut entry = self.entry(call, Phase::Request, &facts, &salt);
-            entry.decision = Some(Decision::Allow);
-            entry.request_commitment = Some(salt.commit(Field::Request, &request));
-            let effects = self.counting(call, &facts).into_iter().collect();
-            match self.log.append(entry, salt, effects).await {
+            match self.witness_request(call, facts, request, None).await {
                 Ok(index) => break index,
                 Err(AppendError::Rejected(Rejection::QuotaSpent)) => {
-                    if let Err(spent) = self.allow_by_another(call, O::METHOD, &mut facts).await {
-                        return Err(self.refuse(call, &facts, spent).await);
+                    if let Err(spent) = self.allow_by_another(call, method, facts).await {
+                        return Err(self.refuse(call, facts, spent).await);
                     }
                 }
                 Err(error) => return Err(self.unwitnessed(call, &error)),
             }
         };
         call.opened(index, request_id, facts.named());
-        Ok((task, facts, index))
+        Ok(index)
     }
 
     /// Witnesses how a stream ended. What the peer is still to be told is the error.
