@@ -26,6 +26,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 pub use self::audit::{AuditSection, TilesSection, WitnessEntry, WitnessesSection};
 pub use self::contradictions::Contradictions;
@@ -563,31 +565,34 @@ pub fn load_table<T: serde::de::DeserializeOwned>(
     let malformed = |source| ConfigError::Malformed { path: path.to_owned(), source: Box::new(source) };
     let overlays: Vec<_> =
         environment.into_iter().filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect();
-    if overlays.is_empty() {
-        // Parsing the text itself keeps line and column in errors.
-        return toml::from_str(&text).map_err(malformed);
+    let mut table = DeTable::parse(&text).map_err(malformed)?;
+    for (name, value) in &overlays {
+        overlay(table.get_mut(), name.trim_start_matches(ENVIRONMENT_PREFIX), value);
     }
-    let mut table: toml::Table = toml::from_str(&text).map_err(malformed)?;
-    for (name, value) in overlays {
-        overlay(&mut table, name.trim_start_matches(ENVIRONMENT_PREFIX), &value);
-    }
-    table.try_into().map_err(malformed)
+    T::deserialize(toml::Deserializer::from(table)).map_err(|mut error| {
+        // Line and column are those of the file, not of what lies over it.
+        error.set_input(overlays.is_empty().then_some(text.as_str()));
+        malformed(error)
+    })
 }
 
 /// Sets `SECTION__KEY` to a value, read as TOML where it is TOML, else as text.
-fn overlay(table: &mut toml::Table, path: &str, value: &str) {
+fn overlay<'v>(table: &mut DeTable<'v>, path: &str, value: &'v str) {
     match path.split_once("__") {
         Some((section, rest)) => {
-            let section = table.entry(section.to_lowercase()).or_insert_with(|| toml::Table::new().into());
-            if let Some(section) = section.as_table_mut() {
+            let section = table.entry(of_no_line(section.to_lowercase().into()));
+            let section = section.or_insert_with(|| of_no_line(DeValue::Table(DeTable::new())));
+            if let DeValue::Table(section) = section.get_mut() {
                 overlay(section, rest, value);
             }
         }
         None => {
-            let parsed = toml::from_str::<toml::Table>(&format!("value = {value}"))
-                .ok()
-                .and_then(|mut table| table.remove("value"));
-            table.insert(path.to_lowercase(), parsed.unwrap_or_else(|| value.into()));
+            let parsed = DeValue::parse(value).unwrap_or_else(|_| of_no_line(DeValue::String(value.into())));
+            table.insert(of_no_line(path.to_lowercase().into()), parsed);
         }
     }
+}
+
+fn of_no_line<T>(value: T) -> Spanned<T> {
+    Spanned::new(0..0, value)
 }
