@@ -24,6 +24,7 @@ mod tiles;
 mod witnesses;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -313,7 +314,7 @@ impl Gateway {
                 witnesses: witnesses.standing(),
                 front_door: Arc::clone(acceptor.counters()),
             };
-            Metrics { address, server: tokio::spawn(metrics::serve(listener, sources)) }
+            Metrics { address, server: in_background(metrics::serve(listener, sources)) }
         });
         let tiles = tiles.map(|bound| {
             Tiles::start(bound, &acceptor, Arc::clone(&intake), &config, until_stopped(stopped.clone()))
@@ -361,24 +362,24 @@ impl Gateway {
             address,
             log: opened.log,
             log_key,
-            agreement_follower: tokio::spawn(agreements::follow(book, until_stopped(stopped.clone()))),
+            agreement_follower: in_background(agreements::follow(book, until_stopped(stopped.clone()))),
             reload,
-            watcher: tokio::spawn(watcher),
+            watcher: in_background(watcher),
             stop,
-            server: tokio::spawn(server),
-            courier: tokio::spawn(courier.run(until_stopped(stopped.clone()))),
-            enquirer: tokio::spawn(enquirer.run(until_stopped(stopped.clone()))),
-            timer: tokio::spawn(timer.run(until_stopped(stopped.clone()))),
-            remover: tokio::spawn(remover.run(until_stopped(stopped.clone()))),
-            adopter: tokio::spawn(adopter.run(until_stopped(stopped))),
-            follower: tokio::spawn(follower),
+            server: in_background(server),
+            courier: in_background(courier.run(until_stopped(stopped.clone()))),
+            enquirer: in_background(enquirer.run(until_stopped(stopped.clone()))),
+            timer: in_background(timer.run(until_stopped(stopped.clone()))),
+            remover: in_background(remover.run(until_stopped(stopped.clone()))),
+            adopter: in_background(adopter.run(until_stopped(stopped))),
+            follower: in_background(follower),
             indexer,
             metrics,
             traces,
             tiles,
-            readiness: tokio::spawn(readiness),
-            housekeeper: tokio::spawn(housekeeper),
-            witnesses: tokio::spawn(witnesses),
+            readiness: in_background(readiness),
+            housekeeper: in_background(housekeeper),
+            witnesses: in_background(witnesses),
             witness,
             writer: opened.writer,
             store,
@@ -513,6 +514,12 @@ async fn ended(witness: &mut Option<Witness>) {
         Some(witness) => witness.failed().await,
         None => std::future::pending().await,
     }
+}
+
+/// Starts what runs beside the calls. (As one type, so that the runtime's part of a task is not compiled for each.)
+fn in_background<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    let work: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(work);
+    tokio::spawn(work)
 }
 
 async fn until_stopped(mut stopped: watch::Receiver<bool>) {

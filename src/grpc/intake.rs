@@ -9,11 +9,13 @@ mod peer;
 mod retry;
 pub(super) mod streams;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prost::Message;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tonic::metadata::MetadataValue;
 use tonic::{Response, Status};
@@ -113,8 +115,7 @@ impl Intake {
         Ok((call, message))
     }
 
-    /// Takes in a call with effect. It runs in its own task: a caller that goes away does not cut it in two. (Boxed,
-    /// because a spawned future is moved several times, and this one is large.)
+    /// Takes in a call with effect. It runs in its own task: a caller that goes away does not cut it in two.
     pub(crate) async fn carry_out<O: Effectful>(
         self: &Arc<Self>,
         request: tonic::Request<O::Request>,
@@ -126,13 +127,11 @@ impl Intake {
             return Err(self.refuse(&call, &Facts::default(), late).await);
         }
         let (intake, of_task) = (Arc::clone(self), call.clone());
-        let task =
-            tokio::spawn(Box::pin(async move { intake.conduct::<O>(&of_task, message, |_| ()).await }));
-        let answer = task.await;
+        let answer = in_own_task(async move { intake.conduct::<O>(&of_task, message, |_| ()).await }).await;
         call.pass_turn_on();
         match answer {
-            Ok(answer) => answer,
-            Err(_) => Err(self.after_panic(&call).await),
+            Some(answer) => answer,
+            None => Err(self.after_panic(&call).await),
         }
     }
 
@@ -154,10 +153,9 @@ impl Intake {
     ) -> Result<Response<O::Response>, Status> {
         let (call, message) = self.take_in(O::METHOD, request)?;
         let (intake, of_task) = (Arc::clone(self), call.clone());
-        let task = tokio::spawn(Box::pin(async move { intake.read::<O>(&of_task, message).await }));
-        match task.await {
-            Ok(answer) => answer,
-            Err(_) => Err(self.after_panic(&call).await),
+        match in_own_task(async move { intake.read::<O>(&of_task, message).await }).await {
+            Some(answer) => answer,
+            None => Err(self.after_panic(&call).await),
         }
     }
 
@@ -458,6 +456,17 @@ impl Intake {
             _ => Refusal::LogUnavailable.into_status(None),
         }
     }
+}
+
+/// Does the work in a task of its own; `None` when it panicked. (Boxed, because a spawned future is moved several times,
+/// and these are large; all of one type, so that the runtime's part of a task is not compiled for each method.)
+async fn in_own_task<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    let (done, outcome) = oneshot::channel();
+    let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
+        let _ = done.send(work.await);
+    });
+    tokio::spawn(task);
+    outcome.await.ok()
 }
 
 /// Closes a REQUEST as interrupted once the log can be written again. How many wait is bounded by the calls that

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response, Status, Streaming};
 
-use super::{Intake, answer_with_index};
+use super::{Intake, answer_with_index, in_own_task};
 use crate::access::Method;
 use crate::audit::entry::Salt;
 use crate::audit::log::AppendError;
@@ -139,12 +139,13 @@ impl Intake {
         let (call, stream) = self.take_in(O::METHOD, request)?;
         let (first, rest) = self.first_message(&call, stream).await?;
         let (intake, of_task) = (Arc::clone(self), call.clone());
-        let task = tokio::spawn(Box::pin(async move {
-            intake.conduct::<O>(&of_task, first, |task| O::attach(task, rest)).await
-        }));
-        match task.await {
-            Ok(answer) => answer,
-            Err(_) => Err(self.after_panic(&call).await),
+        let conducted =
+            in_own_task(
+                async move { intake.conduct::<O>(&of_task, first, |task| O::attach(task, rest)).await },
+            );
+        match conducted.await {
+            Some(answer) => answer,
+            None => Err(self.after_panic(&call).await),
         }
     }
 
@@ -178,14 +179,14 @@ impl Intake {
         let call = stream.within(self.clock.now(), O::METHOD, lifetime);
         // The stream's call is held too: its places are this one's.
         let (intake, of_task, held) = (Arc::clone(self), call.clone(), stream.clone());
-        let task = tokio::spawn(Box::pin(async move {
+        let conducted = in_own_task(async move {
             let answer = intake.conduct::<O>(&of_task, message, |_| ()).await;
             drop(held);
             answer
-        }));
-        match task.await {
-            Ok(answer) => answer,
-            Err(_) => Err(self.after_panic(&call).await),
+        });
+        match conducted.await {
+            Some(answer) => answer,
+            None => Err(self.after_panic(&call).await),
         }
     }
 
