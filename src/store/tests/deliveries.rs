@@ -1,6 +1,7 @@
 //! What the courier reads ahead.
 
 use super::*;
+use crate::store::database::per_database;
 
 on_each_database! {
     async fn what_was_read_ahead_comes_with_its_message_only_while_it_is_due_and_first_in_line(place: Place) {
@@ -86,6 +87,31 @@ on_each_database! {
         // One of whom nothing is due has no part.
         let none_due = store.due_deliveries(&court(), at(20), 3).await.unwrap();
         assert_eq!(none_due.len(), 3);
+        scene.close().await;
+    }
+
+    /// PostgreSQL plans as if little waited: nobody has counted what is there. Once, all that waits was gone through for each that waits,
+    /// which took ten seconds.
+    async fn what_is_due_is_found_at_once_however_much_waits_of_which_the_planner_does_not_know(place: Place) {
+        let scene = Scene::open(&place).await;
+        let store = &scene.store;
+        let columns = "INSERT INTO deliveries \
+             (delivery_id, exchange_id, sequence, recipient, sender, state, attempts, due_us, created_us) ";
+        let numbers = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 10000) ";
+        let rows = |id: &str| {
+            format!("{numbers}{columns}SELECT {id}, {id}, 1, $1, $2, 'PENDING', 0, n, n FROM numbers")
+        };
+        let fill = sql(per_database! {
+            sqlite: rows("unhex(printf('%032x', n))"),
+            postgres: rows("decode(lpad(to_hex(n), 32, '0'), 'hex')"),
+        });
+        store.write(fill.bind(court().as_str()).bind(centre().as_str())).await.unwrap();
+        let begun = std::time::Instant::now();
+        let (due, more) = store.due_ahead(&court(), at(0), &[], 32).await.unwrap();
+        assert!(more);
+        let ids: Vec<_> = due.iter().map(|due| due.delivery_id).collect();
+        assert_eq!(store.parcels(&court(), at(0), &ids).await.unwrap().len(), 32);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(2), "it took {:?}", begun.elapsed());
         scene.close().await;
     }
 }
