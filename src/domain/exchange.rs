@@ -316,6 +316,14 @@ impl ExchangeState {
         Self::ALL.iter().copied().find(|state| state.as_str() == name)
     }
 
+    /// Where an exchange may stand as well by the time that a response which was allowed in this state, and leads to `to`, is written:
+    /// where the arrival of the opening message has moved it meanwhile, if that makes no difference to the response.
+    pub fn or_arrived(self, response: ResponseKind, to: Self) -> Self {
+        let (before, arrived) = Step::Arrival.moves();
+        let leads_there = |row: &Transition| row.from == arrived && row.response == response && row.to == to;
+        if self == before && TRANSITIONS.iter().any(leads_there) { arrived } else { self }
+    }
+
     /// Whether nothing follows: no party, and not the gateway, can move the exchange on.
     pub fn is_final(self) -> bool {
         !TRANSITIONS.iter().any(|row| row.from == self)

@@ -218,7 +218,7 @@ pub struct NewMessage {
     pub exchange_id: ExchangeId,
     /// Its place in the thread; guards against two at once.
     pub sequence: u32,
-    /// State of the exchange before; guards likewise.
+    /// State of the exchange before; guards likewise, see [`ExchangeState::or_arrived`].
     pub from: ExchangeState,
     /// State after.
     pub to: ExchangeState,

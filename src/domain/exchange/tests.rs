@@ -149,6 +149,26 @@ impl Clerk {
     }
 }
 
+#[test]
+fn arrival_makes_no_difference_to_an_answer_that_leads_to_the_same_state_before_and_after_it() {
+    let arrival = Step::Arrival.moves();
+    let mut indifferent = Vec::new();
+    for state in ExchangeState::ALL {
+        for (by, response) in
+            Party::ALL.iter().flat_map(|by| ResponseKind::ALL.iter().map(move |kind| (*by, *kind)))
+        {
+            let Ok(to) = next_state(*state, by, response) else { continue };
+            let other = state.or_arrived(response, to);
+            if other != *state {
+                assert_eq!((*state, other), arrival);
+                assert_eq!(next_state(other, by, response).unwrap(), to);
+                indifferent.push(response);
+            }
+        }
+    }
+    assert_eq!(indifferent, [ResponseKind::Withdrawal, ResponseKind::Receipt]);
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Deed {
     Answer(Party, ResponseKind),

@@ -159,9 +159,8 @@ async fn add_message(
     // An answer that leaves the exchange where it is starts nothing anew.
     let entered = (new.to != new.from).then_some(new.to);
     let moved = Move { entered, by: Some(new.response), at: new.at, set: new.due_on };
-    if let Err(rejection) =
-        move_on(connection, clocks, &new.exchange_id, new.sequence, new.from, &moved).await?
-    {
+    let from = [new.from, new.from.or_arrived(new.response, new.to)];
+    if let Err(rejection) = move_on(connection, clocks, &new.exchange_id, new.sequence, from, &moved).await? {
         return Ok(Err(rejection));
     }
     insert_message(connection, &new.exchange_id, new.sequence, &new.message).await?;
@@ -180,7 +179,9 @@ async fn deem_withdrawn(
     }
     let (from, to) = Step::Lapse.moves();
     let moved = Move { entered: Some(to), by: None, at: new.at, set: None };
-    if let Err(rejection) = move_on(connection, clocks, &new.exchange_id, new.sequence, from, &moved).await? {
+    if let Err(rejection) =
+        move_on(connection, clocks, &new.exchange_id, new.sequence, [from; 2], &moved).await?
+    {
         return Ok(Err(rejection));
     }
     insert_message(connection, &new.exchange_id, new.sequence, &new.message).await?;
@@ -191,23 +192,24 @@ async fn deem_withdrawn(
     Ok(Ok(()))
 }
 
-/// Moves an exchange and its clocks with the message of this place in the thread, where nothing else has moved it.
+/// Moves an exchange that stands in either of these states, and its clocks, with the message of this place in the thread.
 async fn move_on(
     connection: &mut Connection<'_>,
     clocks: &Clocks,
     exchange_id: &ExchangeId,
     sequence: u32,
-    from: ExchangeState,
+    from: [ExchangeState; 2],
     moved: &Move,
 ) -> Result<Result<(), Rejection>, StoreError> {
     let changed = sql("UPDATE exchanges SET state = $1, messages = $2, updated_us = $3 \
-         WHERE exchange_id = $4 AND messages = $5 AND state = $6 AND erased_us IS NULL")
-    .bind(moved.entered.unwrap_or(from).as_str())
+         WHERE exchange_id = $4 AND messages = $5 AND state IN ($6, $7) AND erased_us IS NULL")
+    .bind(moved.entered.unwrap_or(from[0]).as_str())
     .bind(i64::from(sequence))
     .bind(moved.at.as_microsecond())
     .bind(exchange_id.as_bytes().as_slice())
     .bind(i64::from(sequence) - 1)
-    .bind(from.as_str())
+    .bind(from[0].as_str())
+    .bind(from[1].as_str())
     .execute(&mut *connection)
     .await?;
     match exactly_one(changed) {

@@ -90,6 +90,37 @@ on_each_database! {
         scene.close().await;
     }
 
+    async fn an_answer_stands_when_the_opening_message_arrived_after_it_was_weighed_and_falls_when_that_was_given_up(place: Place) {
+        let scene = Scene::open(&place).await;
+        let receipt = |number: u128| {
+            Effect::AddMessage(Box::new(NewMessage {
+                exchange_id: exchange_id(number),
+                sequence: 2,
+                from: ExchangeState::Submitted,
+                to: ExchangeState::Received,
+                response: ResponseKind::Receipt,
+                due_on: None,
+                at: at(8),
+                message: b"sealed".to_vec(),
+                delivery: NewDelivery { delivery_id: delivery_id(50 + number), sender: court(), recipient: centre() },
+            }))
+        };
+        let stands = async |number| scene.store.exchange(&exchange_id(number), &court()).await.unwrap().unwrap().state;
+        for (number, outcome) in [(1, DeliveryOutcome::Delivered), (2, DeliveryOutcome::Dead { reason: "TOO_OLD" })] {
+            scene.open_exchange(number).await;
+            scene.settle(number, None, outcome, at(7)).await;
+        }
+        assert_eq!(stands(1).await, ExchangeState::Delivered);
+        scene.event(receipt(1)).await.unwrap();
+        assert_eq!(stands(1).await, ExchangeState::Received);
+        let twice = scene.event(receipt(1)).await.unwrap_err();
+        assert!(matches!(twice, AppendError::Rejected(Rejection::Conflict)), "{twice:?}");
+        let given_up = scene.event(receipt(2)).await.unwrap_err();
+        assert!(matches!(given_up, AppendError::Rejected(Rejection::Conflict)), "{given_up:?}");
+        assert_eq!(stands(2).await, ExchangeState::Undeliverable);
+        scene.close().await;
+    }
+
     /// PostgreSQL plans as if little waited: nobody has counted what is there. Once, all that waits was gone through for each that waits,
     /// which took ten seconds.
     async fn what_is_due_is_found_at_once_however_much_waits_of_which_the_planner_does_not_know(place: Place) {

@@ -135,6 +135,7 @@ pub(super) struct MessageMoveRow {
     id: String,
     number: i64,
     stood: &'static str,
+    arrived: &'static str,
     enters: &'static str,
     at: i64,
 }
@@ -145,6 +146,7 @@ impl MessageMoveRow {
             id: hex(new.exchange_id.as_bytes()),
             number: i64::from(new.sequence),
             stood: new.from.as_str(),
+            arrived: new.from.or_arrived(new.response, new.to).as_str(),
             enters: new.to.as_str(),
             at: new.at.as_microsecond(),
         }
@@ -158,8 +160,8 @@ pub(super) async fn move_with_messages(
 ) -> Result<bool, StoreError> {
     let text = on_given!(
         "UPDATE exchanges SET state = enters, messages = number, updated_us = at FROM",
-        [id bytes, number number, stood text, enters text, at number],
-        "WHERE exchange_id = id AND messages = number - 1 AND state = stood AND erased_us IS NULL"
+        [id bytes, number number, stood text, arrived text, enters text, at number],
+        "WHERE exchange_id = id AND messages = number - 1 AND state IN (stood, arrived) AND erased_us IS NULL"
     );
     changes_each(connection, text, moves).await
 }
