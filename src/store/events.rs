@@ -16,6 +16,9 @@ use super::{Store, StoreError, signed, unsigned};
 use crate::domain::agency::CreditCode;
 use crate::domain::exchange::{Change, DeliveryId, ExchangeId, ExchangeState};
 
+/// Changes that are read at once to wake who follows them.
+const WOKEN_AT_ONCE: u32 = 1_000;
+
 /// One change of an exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventRecord {
@@ -50,22 +53,29 @@ impl Followers {
 
     /// Wakes the parties of what was committed since the last time.
     pub(super) async fn wake(&self, connection: &mut Connection<'_>) -> Result<(), StoreError> {
-        let newest = self.newest.load(Ordering::Acquire);
-        let rows = sql("SELECT seq, sender, recipient FROM exchange_events WHERE seq > $1 ORDER BY seq")
-            .bind(signed(newest))
-            .fetch_all(connection)
+        loop {
+            // Cut off, so that a planner with old figures does not gather all events to sort them.
+            let rows = sql(
+                "SELECT seq, sender, recipient FROM exchange_events WHERE seq > $1 ORDER BY seq LIMIT $2",
+            )
+            .bind(signed(self.newest.load(Ordering::Acquire)))
+            .bind(i64::from(WOKEN_AT_ONCE))
+            .fetch_all(&mut *connection)
             .await?;
-        let agencies = self.agencies.lock().unwrap_or_else(PoisonError::into_inner);
-        for row in rows {
-            for column in [1, 2] {
-                if let Some(followers) = agencies.get(row.try_get::<&str>(column)?) {
-                    followers.send_replace(());
+            let agencies = self.agencies.lock().unwrap_or_else(PoisonError::into_inner);
+            for row in &rows {
+                for column in [1, 2] {
+                    if let Some(followers) = agencies.get(row.try_get::<&str>(column)?) {
+                        followers.send_replace(());
+                    }
                 }
+                let sequence = unsigned(row.try_get(0)?, "exchange_events", "seq")?;
+                self.newest.fetch_max(sequence, Ordering::AcqRel);
             }
-            let sequence = unsigned(row.try_get(0)?, "exchange_events", "seq")?;
-            self.newest.fetch_max(sequence, Ordering::AcqRel);
+            if rows.len() < WOKEN_AT_ONCE as usize {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 }
 
