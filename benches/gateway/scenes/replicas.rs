@@ -1,8 +1,9 @@
 //! One, two and four gateways on one PostgreSQL database, on the same cores and under the same load.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
 use super::Stage;
@@ -46,6 +47,7 @@ pub(super) async fn play(stage: &Stage, rounds: usize) -> Result<Value> {
                 gateways.push(start_gateway(folder, None).await?);
             }
             for (work, found) in WORKS.into_iter().zip(&mut found) {
+                rest(&gateways).await?;
                 let measured = measure(stage, &gateways, &database, work).await?;
                 eprintln!(
                     "round {}/{rounds} {:7} {} gateways {:6.0}/s  CPU µs/request: gateways {:5.0}, PostgreSQL {:5.0}",
@@ -108,6 +110,21 @@ async fn measure(stage: &Stage, gateways: &[Server], database: &OnPostgres, work
         gateways_cpu_us: used(before.0, of_gateways()),
         database_cpu_us: used(before.1, database.cpu_us()),
     })
+}
+
+/// Waits until the gateways have nothing left to do: who comes to a log reads it once, into a search index of its own.
+async fn rest(gateways: &[Server]) -> Result<()> {
+    const LOOK: Duration = Duration::from_millis(500);
+    const IDLE_US: u64 = 25_000;
+    let used = || gateways.iter().filter_map(Server::cpu_us).sum::<u64>();
+    for _ in 0..240 {
+        let before = used();
+        tokio::time::sleep(LOOK).await;
+        if used() - before <= IDLE_US * gateways.len() as u64 {
+            return Ok(());
+        }
+    }
+    bail!("the gateways do not come to rest")
 }
 
 fn sum_up(found: &[Vec<Found>; COUNTS.len()]) -> Value {
