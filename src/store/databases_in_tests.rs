@@ -33,6 +33,10 @@ impl Place {
         }
     }
 
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// The store of the node `node-1`.
     pub(super) async fn open(&self) -> Store {
         self.open_as("node-1").await

@@ -62,13 +62,24 @@ pub(super) async fn open(server: &Postgres) -> Result<(Pool, Pool), StoreError> 
     ]);
     let writer =
         pool(WRITERS).connect_with(of_writers).await.map_err(|source| unreachable(server, source))?;
-    let mut connection = writer.acquire().await?;
-    migrations().run(&mut connection).await?;
-    make_ahead(&mut connection).await?;
-    drop(connection);
+    migrate(server, &migrations()).await?;
+    make_ahead(&mut *writer.acquire().await?).await?;
     let readers = pool(READERS).connect_with(of_readers(server)?);
     let readers = readers.await.map_err(|source| unreachable(server, source))?;
     Ok((Pool::Postgres(writer), Pool::Postgres(readers)))
+}
+
+/// Makes or upgrades the tables, as long as that takes where there is much in them: no timeout of the server cuts it short.
+async fn migrate(server: &Postgres, migrations: &Migrator) -> Result<(), StoreError> {
+    let mut connection = connect(server).await?;
+    sqlx::raw_sql(
+        "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0",
+    )
+    .execute(&mut connection)
+    .await?;
+    migrations.run(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
 }
 
 /// Connections that read a standby, opened when they are wanted.
@@ -199,11 +210,12 @@ async fn check_server(server: &Postgres) -> Result<String, StoreError> {
     Ok(durability)
 }
 
+fn step(version: i64, name: &'static str, text: &'static str) -> Migration {
+    let text = sqlx::SqlSafeStr::into_sql_str(text);
+    Migration::new(version, name.into(), MigrationType::Simple, text, false)
+}
+
 fn migrations() -> Migrator {
-    let step = |version, name: &'static str, text: &'static str| {
-        let text = sqlx::SqlSafeStr::into_sql_str(text);
-        Migration::new(version, name.into(), MigrationType::Simple, text, false)
-    };
     Migrator::with_migrations(vec![
         step(15, "gateway", include_str!("../../migrations/postgres/0015_gateway.sql")),
         step(16, "agreements", include_str!("../../migrations/postgres/0016_agreements.sql")),
@@ -211,4 +223,40 @@ fn migrations() -> Migrator {
         step(18, "body_keys", include_str!("../../migrations/postgres/0018_body_keys.sql")),
         step(19, "senders", include_str!("../../migrations/postgres/0019_senders.sql")),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Database;
+    use crate::store::databases_in_tests::Place;
+
+    /// Of the server's own time for a statement, where somebody has set one: an upgrade takes as long as it takes.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_database_with_rows_in_it_is_upgraded_however_long_that_takes() {
+        let Some(place) = Place::postgres() else { return };
+        let Database::Postgres(server) = place.database() else { unreachable!() };
+        let before = migrations().migrations.iter().filter(|step| step.version < 19).cloned().collect();
+        migrate(server, &Migrator::with_migrations(before)).await.unwrap();
+        let mut connection = connect(server).await.unwrap();
+        sqlx::raw_sql(
+            "INSERT INTO exchanges (exchange_id, kind, state, sender, recipient, matter_id, region, messages, created_us, updated_us) \
+             VALUES ('\\x01', 'FEE_WAIVER', 'RECEIVED', 'a centre', 'a court', 'M-1', '331004', 2, 1, 1); \
+             INSERT INTO deliveries (delivery_id, exchange_id, sequence, recipient, state, attempts, due_us, created_us) VALUES \
+             ('\\x11', '\\x01', 1, 'a court', 'DELIVERED', 1, 1, 1), ('\\x12', '\\x01', 2, 'a centre', 'PENDING', 0, 1, 1), \
+             ('\\x13', '\\x02', 1, 'a centre', 'PENDING', 0, 1, 1); \
+             CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END'; \
+             CREATE TRIGGER waits BEFORE UPDATE ON deliveries FOR EACH ROW EXECUTE FUNCTION wait(); \
+             DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 500', current_database()); END $$",
+        )
+        .execute(&mut connection)
+        .await
+        .unwrap();
+        let store = place.try_open().await.unwrap();
+        let found = sqlx::query("SELECT string_agg(sender, ',' ORDER BY delivery_id) FROM deliveries");
+        let found: String = found.fetch_one(&mut connection).await.unwrap().try_get(0).unwrap();
+        assert_eq!(found, "a centre,a court,", "the last answers a verification of before");
+        store.close().await;
+    }
 }
