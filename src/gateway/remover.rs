@@ -305,7 +305,8 @@ impl Remover {
                 }
             }
             Standing::Gone => {}
-            Standing::Ended => {
+            Standing::Erased if removal.kind != RemovalKind::Retention => {}
+            Standing::Erased | Standing::Ended => {
                 pass.threads += 1;
                 pass.step_threads.push(thread);
             }

@@ -222,6 +222,9 @@ impl Effectful for RedeliverExchange {
         if found.is_empty() {
             return Err(Refusal::NothingGivenUp);
         }
+        if intake.store.is_erased(&task.exchange_id).await.map_err(|error| store_refusal(&error))? {
+            return Err(Refusal::Erased);
+        }
         task.given_up = found;
         Ok(())
     }

@@ -230,8 +230,8 @@ impl Refusal {
             Self::Erased => say(
                 Code::FailedPrecondition,
                 "ERASED",
-                "the messages of this exchange were erased, nothing can be added; open a new exchange",
-                "本事项的内容已依法删除，不能再作答复；如有需要请另行提交",
+                "the messages of this exchange were erased, nothing can be added or delivered again; open a new exchange",
+                "本事项的内容已依法删除，不能再作答复或重新送达；如有需要请另行提交",
             ),
             Self::NotWaiting(state) => say(
                 Code::FailedPrecondition,

@@ -232,7 +232,7 @@ pub(super) async fn apply(
     }
 }
 
-/// Attempts go on being counted: a lease guards itself by their number.
+/// Attempts go on being counted: a lease guards itself by their number. What was erased has nothing left to deliver.
 async fn redeliver(
     connection: &mut Connection<'_>,
     clocks: &Clocks,
@@ -242,7 +242,8 @@ async fn redeliver(
     let id = exchange_id.as_bytes().as_slice();
     let rows = sql(
         "UPDATE deliveries SET state = 'PENDING', due_us = $1, redelivered_us = $1, attempts_before = attempts, \
-         settled_us = NULL WHERE exchange_id = $2 AND state = 'DEAD' RETURNING sequence",
+         settled_us = NULL WHERE exchange_id = $2 AND state = 'DEAD' AND NOT EXISTS \
+         (SELECT 1 FROM exchanges WHERE exchanges.exchange_id = $2 AND erased_us IS NOT NULL) RETURNING sequence",
     )
     .bind(at.as_microsecond())
     .bind(id)

@@ -140,8 +140,10 @@ pub struct RemovableEntry {
 /// How a thread, of an exchange or of a verification, stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// There is none, or its messages have gone.
+    /// There is none.
     Gone,
+    /// Its messages were erased; that it was there is kept until its retention ends.
+    Erased,
     /// It runs: it is not decided, or a message in it has not been taken over.
     Running,
     /// It has ended.
@@ -310,8 +312,8 @@ impl Store {
         let waits: bool = row.try_get(3)?;
         Ok(match (exchange, verification) {
             (None, None) => Standing::Gone,
-            (Some(_), _) if erased.is_some() => Standing::Gone,
             _ if waits => Standing::Running,
+            (Some(_), _) if erased.is_some() => Standing::Erased,
             (Some(state), _) if !has_ended(state) => Standing::Running,
             (None, Some(state)) if state == VerificationState::Pending.as_str() => Standing::Running,
             _ => Standing::Ended,

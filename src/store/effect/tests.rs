@@ -3,8 +3,10 @@ use jiff::civil::date;
 
 use super::one_by_one::apply_one;
 use super::*;
+use crate::audit::removal::RemovalKind;
 use crate::store::databases_in_tests::{Place, on_each_database};
-use crate::store::{DueClock, Store};
+use crate::store::removals::Standing;
+use crate::store::{DueClock, OutboxChange, Store};
 
 /// Monday, 2026-11-02, ten o'clock in Shanghai.
 const MONDAY: Timestamp = Timestamp::constant(1_793_584_800, 0);
@@ -152,7 +154,6 @@ async fn what_was_given_up_and_then_acknowledged_has_arrived_and_its_clock_runs(
 }
 
 async fn what_is_redelivered_waits_again_counts_its_age_anew_and_starts_its_clocks_when_it_arrives(place: Place) {
-    use crate::store::OutboxChange;
     let matter = Matter::open(&place).await;
     let (exchange_id, delivery_id) = (matter.exchange_id, delivery(1).delivery_id);
     let redeliver = |at| Effect::Operate(OutboxChange::Redeliver { exchange_id, at });
@@ -163,8 +164,8 @@ async fn what_is_redelivered_waits_again_counts_its_age_anew_and_starts_its_cloc
     matter.apply(redeliver(days(8))).await.unwrap();
     assert_eq!(matter.state_now().await, ExchangeState::Submitted);
     let recipient = delivery(1).recipient;
-    let [due] = matter.store.due_deliveries(&recipient, days(8), 10).await.unwrap().try_into().unwrap();
-    assert_eq!((due.attempts, due.attempts_before, due.since), (1, 1, days(8)));
+    let [due] = matter.store.parcels(&recipient, days(8), &[delivery_id]).await.unwrap().try_into().unwrap();
+    assert_eq!((due.record.attempts, due.record.attempts_before, due.record.since), (1, 1, days(8)));
 
     // Who held a lease before it was given up can no longer settle it.
     let late =
@@ -190,7 +191,7 @@ async fn a_lease_of_a_gateway_that_ended_is_released_and_one_of_an_agency_that_p
     // Pulled: on SQLite by an agency that is no inbox, on PostgreSQL by no gateway.
     matter.apply(taken(0, None)).await.unwrap();
     assert_eq!(store.release_leases(&[], "node-1", MONDAY).await.unwrap(), 0);
-    assert!(store.due_deliveries(&recipient, MONDAY, 10).await.unwrap().is_empty());
+    assert!(store.due_ahead(&recipient, MONDAY, &[], 10).await.unwrap().0.is_empty());
     matter.settle(Some(lease), DeliveryOutcome::Retry { due: MONDAY, reason: "LATER" }, MONDAY).await;
     // Another gateway, where there can be one, keeps what it is delivering.
     matter.apply(taken(1, Some("node-1"))).await.unwrap();
@@ -198,7 +199,7 @@ async fn a_lease_of_a_gateway_that_ended_is_released_and_one_of_an_agency_that_p
         assert_eq!(store.release_leases(&[recipient], "node-2", MONDAY).await.unwrap(), 0);
     }
     assert_eq!(store.release_leases(&[recipient], "node-1", MONDAY).await.unwrap(), 1);
-    assert_eq!(store.due_deliveries(&recipient, MONDAY, 10).await.unwrap().len(), 1);
+    assert_eq!(store.due_ahead(&recipient, MONDAY, &[], 10).await.unwrap().0.len(), 1);
 
     // The old holder has lost it.
     let late =
@@ -210,11 +211,36 @@ async fn a_lease_of_a_gateway_that_ended_is_released_and_one_of_an_agency_that_p
     store.close().await;
 }
 
+async fn what_was_erased_is_not_delivered_again_and_goes_when_its_retention_ends(place: Place) {
+    let matter = Matter::open(&place).await;
+    let removed = |kind| {
+        Effect::Remove(Box::new(RemovalStep {
+            removal_id: Uuid::from_u128(9),
+            kind,
+            entries: crate::audit::removal::IndexRanges::default(),
+            threads: vec![matter.exchange_id],
+            detaches: None,
+            by: delivery(1).recipient,
+            at: days(9),
+        }))
+    };
+    matter.settle(None, DeliveryOutcome::Dead { reason: "TOO_OLD" }, days(7)).await;
+    matter.apply(removed(RemovalKind::Period)).await.unwrap();
+    let standing = async || matter.store.standing(&matter.exchange_id).await.unwrap();
+    assert_eq!(standing().await, Standing::Erased);
+    let exchange_id = matter.exchange_id;
+    let again = Effect::Operate(OutboxChange::Redeliver { exchange_id, at: days(10) });
+    assert_eq!(matter.apply(again).await, Err(Rejection::Conflict));
+    assert!(matter.store.due_ahead(&delivery(1).recipient, days(99), &[], 9).await.unwrap().0.is_empty());
+    matter.apply(removed(RemovalKind::Retention)).await.unwrap();
+    assert_eq!(standing().await, Standing::Gone);
+}
+
 async fn an_exchange_with_a_message_on_its_way_loses_nothing_to_a_removal(place: Place) {
     let matter = Matter::open(&place).await;
     let step = RemovalStep {
         removal_id: Uuid::from_u128(9),
-        kind: crate::audit::removal::RemovalKind::Period,
+        kind: RemovalKind::Period,
         entries: crate::audit::removal::IndexRanges::default(),
         threads: vec![matter.exchange_id],
         detaches: None,
