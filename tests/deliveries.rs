@@ -351,6 +351,31 @@ async fn a_message_that_cannot_be_read_keeps_no_other_back() {
 }
 
 #[tokio::test]
+async fn a_message_that_cannot_be_read_keeps_no_other_back_from_who_pulls_one_by_one() {
+    let mut scene = Scene::start().await;
+    scene.district.stop_court().await;
+    let broken = scene.submit(&scene.fee_waiver()).await.unwrap().exchange.unwrap().exchange_id;
+    let mut scene = scene.restart_after(async |folder| destroy_message(folder, &broken).await).await;
+    scene.district.stop_court().await;
+    push_to(&scene, codes::COURT, None).await;
+    let mut sent = Vec::new();
+    for _ in 0..3 {
+        sent.push(scene.submit(&scene.fee_waiver()).await.unwrap().exchange.unwrap().exchange_id);
+    }
+    let mut pulled = Vec::new();
+    for _ in 0..4 {
+        let context = Some(scene.court.context(purposes::FEE_WAIVER));
+        let request = proto::PullDeliveriesRequest { context, max_deliveries: 1 };
+        let answer = scene.court.exchanges().pull_deliveries(scene.court.request(request, DEADLINE)).await;
+        for delivery in answer.unwrap().into_inner().deliveries {
+            pulled.push(proto::ExchangeMessage::decode(delivery.message.as_slice()).unwrap().exchange_id);
+        }
+    }
+    assert_eq!(pulled, sent);
+    scene.stop().await;
+}
+
+#[tokio::test]
 async fn an_agency_that_never_answers_keeps_nobody_else_waiting() {
     let mut scene = Scene::start_configured(|text| at_once(&with(&text, "attempt", "10s", "30s"), 4)).await;
     scene.district.stop_court().await;

@@ -9,13 +9,17 @@ use super::proto;
 use super::status::Refusal;
 use super::wire::{call_context, delivery_id, digest, timestamp};
 use crate::access::Method;
+use crate::domain::agency::CreditCode;
 use crate::domain::exchange::DeliveryId;
 use crate::domain::violation::Violations;
 use crate::entropy;
-use crate::store::{DeliveryOutcome, DeliveryRecord, Effect};
+use crate::store::{DeliveryOutcome, DeliveryRecord, Due, Effect, MessageRecord, Parcel, Store, StoreError};
 
 /// Bytes of messages in one answer: most clients take 4 MiB.
-const PULLED_BYTES: usize = 3 * 1024 * 1024;
+const PULLED_BYTES: u64 = 3 * 1024 * 1024;
+
+/// Messages that cannot be read, of which so many are passed over for one answer.
+const UNREADABLE: usize = 1_000;
 
 /// `ExchangeService.PullDeliveries`.
 pub(super) struct PullDeliveries;
@@ -47,23 +51,15 @@ impl Effectful for PullDeliveries {
 
     async fn act(intake: &Intake, call: &Call, most: &mut u32) -> Result<Done<Self::Response>, Refusal> {
         let now = intake.clock.now();
-        let due = intake.store.due_deliveries(&call.caller(), now, *most).await;
-        let due = due.map_err(|error| store_refusal(&error))?;
         let until = now.checked_add(intake.lease).unwrap_or(Timestamp::MAX);
-        let mut deliveries = Vec::with_capacity(due.len());
-        let mut effects = Vec::with_capacity(due.len());
-        let mut bytes = 0;
-        for record in due {
-            let stored = intake.store.message(&record.exchange_id, record.sequence).await;
-            let stored = stored.map_err(|error| store_refusal(&error))?;
-            bytes += stored.message.len();
-            if bytes > PULLED_BYTES && !deliveries.is_empty() {
-                break;
-            }
+        let (mut deliveries, mut effects) = (Vec::new(), Vec::new());
+        for (record, message) in
+            due(&intake.store, &call.caller(), now, *most).await.map_err(|error| store_refusal(&error))?
+        {
             deliveries.push(proto::Delivery {
                 delivery_id: record.delivery_id.to_string(),
-                message: stored.message,
-                message_sha256: stored.sha256.to_vec(),
+                message: message.message,
+                message_sha256: message.sha256.to_vec(),
                 attempt: record.attempts + 1,
             });
             effects.push(Effect::Lease {
@@ -80,6 +76,41 @@ impl Effectful for PullDeliveries {
             audit: None,
         };
         Ok(Done { response, effects, reason: None, exchange: None })
+    }
+}
+
+/// At most so many deliveries that are due to an agency, and about so many bytes as an answer may have. What cannot be read is told
+/// to the operator, and keeps no other back.
+async fn due(
+    store: &Store,
+    to: &CreditCode,
+    now: Timestamp,
+    most: u32,
+) -> Result<Vec<(DeliveryRecord, MessageRecord)>, StoreError> {
+    let (mut found, mut unreadable) = (Vec::<(DeliveryRecord, MessageRecord)>::new(), Vec::new());
+    loop {
+        let passed_over = unreadable.len();
+        let in_hand = found.iter().map(|(record, _)| record.delivery_id);
+        let beside: Vec<_> = in_hand.chain(unreadable.iter().copied()).collect();
+        let (due, _) = store.due_ahead(to, now, &beside, most - found.len() as u32).await?;
+        let mut bytes: u64 = found.iter().map(|(_, message)| message.message.len() as u64).sum();
+        let fits = |due: &&Due| {
+            bytes += due.bytes;
+            bytes <= PULLED_BYTES || bytes == due.bytes
+        };
+        let ids: Vec<_> = due.iter().take_while(fits).map(|due| due.delivery_id).collect();
+        for Parcel { record, message } in store.parcels(to, now, &ids).await? {
+            match message {
+                Ok(message) => found.push((record, message)),
+                Err(error) => {
+                    tracing::error!(%error, delivery = %record.delivery_id, "message cannot be read");
+                    unreadable.push(record.delivery_id);
+                }
+            }
+        }
+        if unreadable.len() == passed_over || unreadable.len() >= UNREADABLE || found.len() >= most as usize {
+            return Ok(found);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::database::{Row, per_database, sql};
 use super::{MessageRecord, Store, StoreError, unsigned};
 use crate::domain::agency::CreditCode;
 use crate::domain::exchange::{DeliveryId, ExchangeId};
+use crate::entropy;
 
 /// A delivery in the outbox.
 #[derive(Clone, Debug)]
@@ -71,30 +72,32 @@ macro_rules! is_due {
 
 const SELECT: &str = concat!(columns!(), " FROM deliveries d");
 
-/// At most `$3` deliveries that are due to recipient `$1` at `$2`: first the oldest of each sender, then the second of each, and so
-/// on. So a flood of one sender keeps nobody else's messages waiting. Costs some looks into an index for each sender, and of each
-/// of many senders only so many are read that all are four times what is wanted: the rest of a page is for those who have more.
-/// Each question has the order of an index, and ends with what it wants: whatever a planner thinks of how much waits, it does not
-/// gather all of it first.
+/// At most `$3` deliveries that are due to recipient `$1` at `$2`, without those `$4`: first the oldest of each sender, then the second
+/// of each, and so on. So a flood of one sender keeps nobody else's messages waiting. Where there are more senders than places, the
+/// number `$5` says with whom it begins. Costs some looks into an index for each sender, and of each of many senders only so many are
+/// read that all are four times what is wanted: the rest of a page is for those who have more. Each question has the order of an
+/// index, and ends with what it wants: whatever a planner thinks of how much waits, it does not gather all of it first.
 macro_rules! dealt_out {
-    ($database:ident $columns:expr, $beside:literal) => {
+    ($database:ident $beside:literal) => {
         concat!(
             "WITH RECURSIVE waiting(sender) AS (\
              SELECT (SELECT d.sender FROM deliveries d WHERE d.recipient = $1 AND d.state IN ('PENDING', 'LEASED') \
              ORDER BY d.sender LIMIT 1) \
              UNION ALL SELECT (SELECT d.sender FROM deliveries d WHERE d.recipient = $1 AND d.sender > w.sender \
              AND d.state IN ('PENDING', 'LEASED') ORDER BY d.sender LIMIT 1) FROM waiting w WHERE w.sender IS NOT NULL), \
-             senders(sender) AS (SELECT w.sender FROM waiting w WHERE w.sender IS NOT NULL AND \
+             senders(sender, seat) AS (SELECT w.sender, ROW_NUMBER() OVER (ORDER BY w.sender) FROM waiting w WHERE w.sender IS NOT NULL AND \
              (SELECT d.due_us FROM deliveries d WHERE d.recipient = $1 AND d.sender = w.sender \
              AND d.state IN ('PENDING', 'LEASED') ORDER BY d.due_us LIMIT 1) <= $2), \
              part(most) AS (SELECT CASE WHEN COUNT(*) <= 4 THEN $3 ELSE (4 * $3 + COUNT(*) - 1) / COUNT(*) END FROM senders), \
-             dealt AS (SELECT d.*, ROW_NUMBER() OVER (PARTITION BY d.sender ORDER BY d.due_us, d.delivery_id) AS place FROM ",
+             dealt AS (SELECT d.*, ROW_NUMBER() OVER (PARTITION BY d.sender ORDER BY d.due_us, d.delivery_id) AS place, \
+             (s.seat + $5) % (SELECT COUNT(*) FROM senders) AS turn FROM ",
             dealt_out!($database concat!("SELECT d.* FROM deliveries d WHERE d.sender = s.sender AND ",
                 is_due!("d.state IN ('PENDING', 'LEASED')"), $beside,
                 " ORDER BY d.due_us LIMIT (SELECT most FROM part)")),
-            ") ",
-            $columns,
-            " FROM dealt d ORDER BY d.place, d.due_us, d.delivery_id LIMIT $3"
+            ") SELECT d.delivery_id, d.due_us, COALESCE((SELECT length(m.message) FROM messages m \
+             WHERE m.exchange_id = d.exchange_id AND m.sequence = d.sequence), 0), \
+             CASE WHEN d.place >= (SELECT most FROM part) THEN 1 ELSE 0 END \
+             FROM (SELECT * FROM dealt ORDER BY place, turn LIMIT $3) d ORDER BY d.place, d.due_us, d.delivery_id"
         )
     };
     (sqlite $of_sender:expr) => {
@@ -133,31 +136,9 @@ impl Store {
             .collect()
     }
 
-    /// At most `limit` deliveries of a recipient that are due, the oldest of each sender before the second of any; of one exchange
-    /// only the first that is open, so that its messages arrive in order.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn due_deliveries(
-        &self,
-        recipient: &CreditCode,
-        now: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<DeliveryRecord>, StoreError> {
-        let rows = sql(per_database! {
-            sqlite: dealt_out!(sqlite columns!(), ""),
-            postgres: dealt_out!(postgres columns!(), ""),
-        })
-        .bind(recipient.as_str())
-        .bind(now.as_microsecond())
-        .bind(i64::from(limit))
-        .fetch_all(&self.readers)
-        .await?;
-        rows.iter().map(delivery).collect()
-    }
-
-    /// At most `limit` of the same, without those `beside`, which somebody has in hand: only what it takes to choose among them.
-    /// Returns them, and whether more may be due.
+    /// At most `limit` deliveries of a recipient that are due, the oldest of each sender before the second of any, without those
+    /// `beside`, which somebody has in hand: only what it takes to choose among them. Of one exchange only the first that is open, so
+    /// that its messages arrive in order. Returns them, and whether more may be due.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -168,23 +149,16 @@ impl Store {
         beside: &[DeliveryId],
         limit: u32,
     ) -> Result<(Vec<Due>, bool), StoreError> {
-        macro_rules! columns_ahead {
-            () => {
-                "SELECT d.delivery_id, d.due_us, COALESCE((SELECT length(m.message) FROM messages m \
-                 WHERE m.exchange_id = d.exchange_id AND m.sequence = d.sequence), 0), \
-                 CASE WHEN d.place >= (SELECT most FROM part) THEN 1 ELSE 0 END"
-            };
-        }
         let rows = sql(per_database! {
-            sqlite: dealt_out!(sqlite columns_ahead!(),
-                " AND d.delivery_id NOT IN (SELECT unhex(value) FROM json_each($4))"),
-            postgres: dealt_out!(postgres columns_ahead!(),
+            sqlite: dealt_out!(sqlite " AND d.delivery_id NOT IN (SELECT unhex(value) FROM json_each($4))"),
+            postgres: dealt_out!(postgres
                 " AND d.delivery_id <> ALL (ARRAY(SELECT decode(value, 'hex') FROM json_array_elements_text($4::json) value))"),
         })
         .bind(recipient.as_str())
         .bind(now.as_microsecond())
         .bind(i64::from(limit))
         .bind(in_hex(beside))
+        .bind(i64::from(u16::from_be_bytes(entropy::bytes())))
         .fetch_all(&self.readers)
         .await?;
         let mut more = rows.len() >= limit as usize;

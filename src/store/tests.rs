@@ -332,7 +332,7 @@ on_each_database! {
         }
         assert_eq!(store.recipients_due(&[centre(), court()], at(5)).await.unwrap(), [court()]);
         assert!(store.recipients_due(&[court()], at(0)).await.unwrap().is_empty());
-        let due = store.due_deliveries(&court(), at(2), 10).await.unwrap();
+        let (due, _) = store.due_ahead(&court(), at(2), &[], 10).await.unwrap();
         assert_eq!(due.iter().map(|due| due.delivery_id).collect::<Vec<_>>(), [delivery_id(1), delivery_id(2)]);
         let lease = Uuid::from_u128(9);
         let take = |attempts| Effect::Lease {

@@ -233,8 +233,11 @@ impl World {
             return Ok(None);
         }
         let (now, model) = (self.now(), &self.models[0]);
-        let (found, due) =
-            (self.store().due_deliveries(&to.code(), now, 100).await.unwrap(), model.due(to, now));
+        let (ahead, _) = self.store().due_ahead(&to.code(), now, &[], 100).await.unwrap();
+        let ahead: Vec<_> = ahead.iter().map(|due| due.delivery_id).collect();
+        let found = self.store().parcels(&to.code(), now, &ahead).await.unwrap();
+        let found: Vec<_> = found.into_iter().map(|parcel| parcel.record).collect();
+        let due = model.due(to, now);
         let place = |record: &DeliveryRecord| {
             due.iter().copied().find(|at| model.parcels[*at].id == Some(record.delivery_id))
         };
