@@ -38,6 +38,8 @@ pub struct Due {
     pub since: Timestamp,
     /// Bytes of its message, sealed.
     pub bytes: u64,
+    /// Whether it is the oldest of its sender.
+    pub is_oldest: bool,
 }
 
 /// A delivery with what it delivers.
@@ -96,7 +98,7 @@ macro_rules! dealt_out {
                 " ORDER BY d.due_us LIMIT (SELECT most FROM part)")),
             ") SELECT d.delivery_id, d.due_us, COALESCE((SELECT length(m.message) FROM messages m \
              WHERE m.exchange_id = d.exchange_id AND m.sequence = d.sequence), 0), \
-             CASE WHEN d.place >= (SELECT most FROM part) THEN 1 ELSE 0 END \
+             d.place, CASE WHEN d.place >= (SELECT most FROM part) THEN 1 ELSE 0 END \
              FROM (SELECT * FROM dealt ORDER BY place, turn LIMIT $3) d ORDER BY d.place, d.due_us, d.delivery_id"
         )
     };
@@ -163,11 +165,12 @@ impl Store {
         .await?;
         let mut more = rows.len() >= limit as usize;
         let due = rows.iter().map(|row| {
-            more |= row.try_get::<i64>(3)? == 1;
+            more |= row.try_get::<i64>(4)? == 1;
             Ok(Due {
                 delivery_id: id(row)?,
                 since: Timestamp::from_microsecond(row.try_get(1)?).map_err(|_| inconsistent("due_us"))?,
                 bytes: unsigned(row.try_get(2)?, "messages", "message")?,
+                is_oldest: row.try_get::<i64>(3)? == 1,
             })
         });
         let due = due.collect::<Result<_, StoreError>>()?;

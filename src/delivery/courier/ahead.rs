@@ -17,6 +17,10 @@ const PAGE: u32 = 128;
 /// finds it taken. But the log then writes a whole batch again.
 const GRACE: Duration = Duration::from_millis(50);
 
+/// How long the oldest message of a sender is left to another gateway that has it to do: that one may stand still, or not reach the
+/// recipient, while this one has enough of its own to do for long.
+const LONGEST_GRACE: Duration = Duration::from_secs(5);
+
 /// What was looked up, and when to look again.
 #[derive(Debug)]
 pub(super) struct Ahead {
@@ -80,12 +84,15 @@ impl Ahead {
         (now, time): (Instant, Timestamp),
     ) {
         self.looked = Some(now);
-        let (own, mut others): (Vec<_>, Vec<_>) = found.into_iter().partition(|due| falls_to(share, due));
+        let waits = |due: &Due, grace| {
+            time.duration_since(due.since) >= SignedDuration::try_from(grace).unwrap_or_default()
+        };
+        let is_own = |due: &Due| falls_to(share, due) || (due.is_oldest && waits(due, LONGEST_GRACE));
+        let (own, mut others): (Vec<_>, Vec<_>) = found.into_iter().partition(is_own);
         self.next = own.into();
-        let grace = SignedDuration::try_from(GRACE).unwrap_or_default();
         // From the end: whose they are takes them from the beginning.
         while self.next.len() < room
-            && let Some(place) = others.iter().rposition(|due| time.duration_since(due.since) >= grace)
+            && let Some(place) = others.iter().rposition(|due| waits(due, GRACE))
         {
             self.next.push_back(others.remove(place));
         }
@@ -131,7 +138,7 @@ mod tests {
     /// Due since so many milliseconds; the number is the last byte of its id.
     fn due(number: u8, since: i64) -> Due {
         let delivery_id = DeliveryId::new(Uuid::from_u128(u128::from(number)));
-        Due { delivery_id, since: TIME - SignedDuration::from_millis(since), bytes: 10 }
+        Due { delivery_id, since: TIME - SignedDuration::from_millis(since), bytes: 10, is_oldest: false }
     }
 
     fn numbers(taken: &[Due]) -> Vec<u8> {
@@ -166,6 +173,15 @@ mod tests {
         ahead.keep((vec![due(2, 50), due(6, 51)], false), HALF, 8, (now + GRACE, TIME));
         assert_eq!(numbers(&ahead.take(9, u64::MAX, true)), [6, 2]);
         assert_eq!(ahead.look_at(), None);
+    }
+
+    #[test]
+    fn the_oldest_of_a_sender_is_not_left_for_ever_to_a_gateway_that_does_not_take_it() {
+        let now = Instant::now();
+        let oldest = |number, since| Due { is_oldest: true, ..due(number, since) };
+        let page = vec![oldest(1, 9_000), oldest(2, 5_000), oldest(4, 4_999), due(3, 9_000), due(6, 9_000)];
+        let mut ahead = kept(page, HALF, 2, now);
+        assert_eq!(numbers(&ahead.take(9, u64::MAX, true)), [1, 2, 3]);
     }
 
     #[test]
