@@ -14,6 +14,7 @@ mod print;
 mod retention;
 mod rule_sets;
 mod security;
+mod table;
 #[cfg(test)]
 mod tests;
 mod upstream;
@@ -26,8 +27,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
 
 pub use self::audit::{AuditSection, TilesSection, WitnessEntry, WitnessesSection};
 pub use self::contradictions::Contradictions;
@@ -38,6 +37,7 @@ pub use self::front_door::FrontDoorSection;
 pub use self::retention::{Detached, RetentionSection};
 pub use self::rule_sets::{RulesError, read_rule_sets};
 pub use self::security::SecuritySection;
+pub use self::table::load_table;
 pub use self::upstream::UpstreamSection;
 pub use self::verification::VerificationSection;
 pub use self::witness::{WitnessConfig, WitnessSection, WitnessedLog};
@@ -415,12 +415,24 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// Not TOML of this shape.
-    #[error("{path}: {source}")]
+    #[error("{path}{place}: {reason}")]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
+        /// Line and column where they are known.
+        place: String,
+        /// Why.
+        reason: String,
+    },
+    /// A variable of the environment names a key within what is no section.
+    #[error(
+        "{variable}: {section} is no section of the file; a variable is named {ENVIRONMENT_PREFIX}SECTION__KEY"
+    )]
+    NoSection {
+        /// The variable.
+        variable: String,
+        /// What should be a section.
+        section: String,
     },
     /// A file is said to be a credential, and there is none of that name.
     #[error(
@@ -550,49 +562,4 @@ impl Config {
         }
         found.into_result()
     }
-}
-
-/// Reads any TOML file with the environment's overlay into a type.
-///
-/// # Errors
-/// When the file is missing or malformed.
-pub fn load_table<T: serde::de::DeserializeOwned>(
-    path: &Path,
-    environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<T, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    let malformed = |source| ConfigError::Malformed { path: path.to_owned(), source: Box::new(source) };
-    let overlays: Vec<_> =
-        environment.into_iter().filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect();
-    let mut table = DeTable::parse(&text).map_err(malformed)?;
-    for (name, value) in &overlays {
-        overlay(table.get_mut(), name.trim_start_matches(ENVIRONMENT_PREFIX), value);
-    }
-    T::deserialize(toml::Deserializer::from(table)).map_err(|mut error| {
-        // Line and column are those of the file, not of what lies over it.
-        error.set_input(overlays.is_empty().then_some(text.as_str()));
-        malformed(error)
-    })
-}
-
-/// Sets `SECTION__KEY` to a value, read as TOML where it is TOML, else as text.
-fn overlay<'v>(table: &mut DeTable<'v>, path: &str, value: &'v str) {
-    match path.split_once("__") {
-        Some((section, rest)) => {
-            let section = table.entry(of_no_line(section.to_lowercase().into()));
-            let section = section.or_insert_with(|| of_no_line(DeValue::Table(DeTable::new())));
-            if let DeValue::Table(section) = section.get_mut() {
-                overlay(section, rest, value);
-            }
-        }
-        None => {
-            let parsed = DeValue::parse(value).unwrap_or_else(|_| of_no_line(DeValue::String(value.into())));
-            table.insert(of_no_line(path.to_lowercase().into()), parsed);
-        }
-    }
-}
-
-fn of_no_line<T>(value: T) -> Spanned<T> {
-    Spanned::new(0..0, value)
 }

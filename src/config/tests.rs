@@ -71,6 +71,56 @@ fn an_unknown_key_is_refused_by_name_and_line() {
 }
 
 #[test]
+fn a_variable_is_toml_where_it_is_toml_also_with_white_space_and_a_comment() {
+    let calls = "LEGAL_AID_GATEWAY__LIMITS__CALLS";
+    for seven in ["7", " 7", "7 ", "7\n", "7 # at night", "0x7"] {
+        assert_eq!(load(FILE, &[(calls, seven)]).unwrap().limits.calls, 7, "{seven:?}");
+    }
+    let database = "LEGAL_AID_GATEWAY__STORE__DATABASE";
+    for file in ["other.db", "\"other.db\"", "\"other.db\" # beside it", "'other.db'\n"] {
+        let config = load(FILE, &[(database, file)]).unwrap();
+        assert_eq!(config.store.database.file().unwrap().file_name().unwrap(), "other.db", "{file:?}");
+    }
+    // A line of its own is no second key.
+    let error = load(FILE, &[(calls, "7\ncals = 8")]).unwrap_err();
+    assert!(error.contains(calls) && error.contains("invalid type: string"), "{error}");
+}
+
+#[test]
+fn a_variable_at_fault_is_named() {
+    for (name, value, said) in [
+        ("LEGAL_AID_GATEWAY__LIMITS__CALLS", "many", "invalid type: string"),
+        ("LEGAL_AID_GATEWAY__LIMITS__CALS", "7", "unknown field `cals`"),
+        ("LEGAL_AID_GATEWAY__STORE__DATABASE__URL", "x", "database is no section"),
+        ("LEGAL_AID_GATEWAY__LIMIT__CALLS", "7", "unknown field `limit`"),
+    ] {
+        let error = load(FILE, &[(name, value)]).unwrap_err();
+        assert!(error.contains(name) && error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn no_error_shows_a_password() {
+    let url = "postgres://gateway:s3cret#@db.example/aid";
+    let instead = |line: &str| FILE.replace("database = \"gateway.db\"", line);
+    for (text, said) in [
+        (instead(&format!("databse = \"{url}\"")), "databse"),
+        (instead(&format!("database = \"{url}")), "line 11, column"),
+        (instead(&format!("database = {url}")), "line 11, column"),
+        (instead(&format!("database = [\"{url}\"]")), "line 11, column"),
+        (format!("store = \"{url}\"\n"), "line 1, column"),
+        (format!("{FILE}\n[limits]\ndatabase = \"{url}\"\n"), "unknown field `database`"),
+    ] {
+        let error = load(&text, &[]).unwrap_err();
+        assert!(error.contains(said) && error.contains("line ") && !error.contains("s3cret"), "{error}");
+    }
+    for name in ["LEGAL_AID_GATEWAY__STORE", "LEGAL_AID_GATEWAY__LIMITS__CALLS"] {
+        let error = load(FILE, &[(name, url)]).unwrap_err();
+        assert!(error.contains(name) && !error.contains("s3cret"), "{error}");
+    }
+}
+
+#[test]
 fn contradictions_are_refused() {
     let error = load(&format!("{FILE}\n[delivery]\nlease = \"5s\"\n"), &[]).unwrap_err();
     assert!(error.contains("longer than delivery.attempt"), "{error}");
