@@ -51,6 +51,7 @@ impl Intake {
                 | Refusal::WitnessLag
                 | Refusal::AgreementStands(_)
                 | Refusal::QuotaSpent(_)
+                | Refusal::NoRegistry
         );
         let request_id = facts.request_id.filter(|_| may_be_its_own)?;
         let claim = self.store.claim(&call.caller(), &request_id).await.ok().flatten();
