@@ -370,6 +370,7 @@ async fn share_what_waits(count: usize) {
     let mut sent = BTreeSet::new();
     // Until they have counted one another, which they do by and by, one may take everything.
     while sent.is_empty() || delivered_by(&province.log(&key).await.entries).len() < 2 {
+        assert!(begun.elapsed() < PATIENCE, "what waits is not delivered by more than one of them");
         let mut submitting = JoinSet::new();
         for number in 0..count {
             for _ in 0..120 / count {
@@ -380,7 +381,7 @@ async fn share_what_waits(count: usize) {
         let submitted = submitting.join_all().await;
         sent.extend(submitted.into_iter().map(|answer| answer.exchange.unwrap().exchange_id));
         while waits(&centre).await {
-            assert!(begun.elapsed() < PATIENCE, "what waits is not delivered by more than one of them");
+            assert!(begun.elapsed() < PATIENCE, "what waits is not delivered");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
