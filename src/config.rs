@@ -11,10 +11,10 @@ mod duration;
 mod findings;
 mod front_door;
 mod print;
+mod reading;
 mod retention;
 mod rule_sets;
 mod security;
-mod table;
 #[cfg(test)]
 mod tests;
 mod upstream;
@@ -34,17 +34,14 @@ use self::credential::Folders;
 pub use self::database::{Database, Postgres};
 pub use self::findings::FindingsSection;
 pub use self::front_door::FrontDoorSection;
+pub use self::reading::{ENVIRONMENT_PREFIX, load_table};
 pub use self::retention::{Detached, RetentionSection};
 pub use self::rule_sets::{RulesError, read_rule_sets};
 pub use self::security::SecuritySection;
-pub use self::table::load_table;
 pub use self::upstream::UpstreamSection;
 pub use self::verification::VerificationSection;
 pub use self::witness::{WitnessConfig, WitnessSection, WitnessedLog};
 use crate::domain::agency::CreditCode;
-
-/// Prefix of variables that overlay the file.
-pub const ENVIRONMENT_PREFIX: &str = "LEGAL_AID_GATEWAY__";
 
 /// All settings of `serve`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -415,24 +412,14 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// Not TOML of this shape.
-    #[error("{path}{place}: {reason}")]
+    #[error("{path}: {place}: {said}")]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Line and column where they are known.
+        /// Line and column, or the variable that lies over it.
         place: String,
-        /// Why.
-        reason: String,
-    },
-    /// A variable of the environment names a key within what is no section.
-    #[error(
-        "{variable}: {section} is no section of the file; a variable is named {ENVIRONMENT_PREFIX}SECTION__KEY"
-    )]
-    NoSection {
-        /// The variable.
-        variable: String,
-        /// What should be a section.
-        section: String,
+        /// What is wrong. No address of a database is in it.
+        said: String,
     },
     /// A file is said to be a credential, and there is none of that name.
     #[error(

@@ -115,6 +115,28 @@ async fn a_verification_is_replayed_without_asking_the_registry_again() {
     scene.stop().await;
 }
 
+#[tokio::test]
+async fn a_verification_that_was_answered_is_replayed_when_its_registry_is_suspended() {
+    let scene = Scene::start().await;
+    let mut named = scene.question();
+    named.envelope.as_mut().unwrap().recipient = codes::REGISTRY.to_owned();
+    let by_region = scene.question();
+    let first = [scene.verify(&named).await.unwrap(), scene.verify(&by_region).await.unwrap()];
+    scene
+        .edit_directory(|file| {
+            let registry = file.agencies.iter_mut().find(|agency| agency.code.as_str() == codes::REGISTRY);
+            registry.unwrap().status = AgencyStatus::Suspended;
+        })
+        .await;
+    for (request, first) in [&named, &by_region].into_iter().zip(first) {
+        let again = scene.verify(request).await.unwrap();
+        assert_eq!(again.encode_to_vec(), first.encode_to_vec());
+    }
+    let refused = scene.verify(&scene.question()).await.err().unwrap();
+    assert_eq!(Refused::of(&refused).reason, "NO_REGISTRY_FOR_REGION");
+    scene.stop().await;
+}
+
 // ---- who may ---------------------------------------------------------------------------------------------------
 
 #[tokio::test]

@@ -7,7 +7,6 @@ mod district;
 use std::time::Duration;
 
 use district::{DEADLINE, Refused, Scene, records, verify_poverty};
-use legal_aid_gateway::access::AgencyStatus;
 use legal_aid_gateway::audit::entry::Phase;
 use legal_aid_gateway::client::AgencyClient;
 use legal_aid_gateway::grpc::proto;
@@ -288,25 +287,6 @@ async fn nothing_is_asked_again_under_an_agreement_that_ended() {
     scene.await_entry(filter, |entry| entry.reason.as_deref() == Some("NO_AGREEMENT")).await;
     let given_up = verification(&scene.centre, &id).await.unwrap();
     assert!(given_up.state() == VerificationState::GivenUp);
-    scene.stop().await;
-}
-
-#[tokio::test]
-async fn a_question_asked_again_gets_its_first_answer_although_no_register_is_responsible_any_more() {
-    let scene = Scene::start().await;
-    let mut request = scene.question();
-    assert!(request.envelope.as_ref().unwrap().recipient.is_empty(), "its region says whom to ask");
-    let first = scene.verify(&request).await.unwrap();
-    scene
-        .edit_directory(|file| {
-            let registry = file.agencies.iter_mut().find(|agency| agency.code.as_str() == codes::REGISTRY);
-            registry.unwrap().status = AgencyStatus::Suspended;
-        })
-        .await;
-    assert!(scene.verify(&request).await.unwrap() == first, "the first answer, and its entry");
-    request.envelope.as_mut().unwrap().request_id = uuid::Uuid::new_v4().to_string();
-    let refused = Refused::of(&scene.verify(&request).await.err().unwrap());
-    assert_eq!(refused.reason, "NO_REGISTRY_FOR_REGION");
     scene.stop().await;
 }
 
