@@ -222,6 +222,7 @@ fn migrations() -> Migrator {
         step(17, "detached", include_str!("../../migrations/postgres/0017_detached.sql")),
         step(18, "body_keys", include_str!("../../migrations/postgres/0018_body_keys.sql")),
         step(19, "senders", include_str!("../../migrations/postgres/0019_senders.sql")),
+        step(20, "many_senders", include_str!("../../migrations/postgres/0020_many_senders.sql")),
     ])
 }
 

@@ -195,3 +195,36 @@ on_each_database! {
         scene.close().await;
     }
 }
+
+/// However much waits of one sender, of which the planner has counted little: what another's message costs is not that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_behind_a_flood_is_found_by_its_sender() {
+    let Some(place) = Place::postgres() else { return };
+    let scene = Scene::open(&place).await;
+    let store = &scene.store;
+    let stranger = CreditCode::parse("91110000600037341L").unwrap();
+    for number in 1..=20 {
+        scene.open_exchange(number).await;
+    }
+    store.write(sql("ANALYZE deliveries")).await.unwrap();
+    let flood = "INSERT INTO deliveries (delivery_id, exchange_id, sequence, recipient, sender, state, attempts, due_us, created_us) \
+                 SELECT id, id, 1, $1, $2, 'PENDING', 0, n, n FROM generate_series(1, 20000) n, \
+                 LATERAL (SELECT decode(lpad(to_hex(n + 100000), 32, '0'), 'hex') AS id) ids";
+    store.write(sql(flood).bind(court().as_str()).bind(centre().as_str())).await.unwrap();
+    scene.open_exchange_of(stranger, 21).await;
+    let read = async |index: &str| {
+        let read = sql("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = $1").bind(index);
+        read.fetch_one(&store.readers).await.unwrap().try_get::<i64>(0).unwrap()
+    };
+    // The server counts what a session reads once a second.
+    let begun = std::time::Instant::now();
+    while read("deliveries_by_sender").await == 0 {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(30), "it counts nothing");
+        let (due, _) = store.due_ahead(&court(), at(90), &[], 2).await.unwrap();
+        assert_eq!(due.len(), 2);
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    let through_all = read("deliveries_open").await;
+    assert!(through_all < 1_000, "{through_all} rows were gone through");
+    scene.close().await;
+}
