@@ -70,7 +70,8 @@ async fn an_error_at_any_point_of_a_batch_is_a_refusal_and_work_goes_on_without_
         let folder = Arc::new(Folder::prepare(Script::TakeOnly));
         let _registry = folder.registry().await;
         let ledger = Arc::new(Ledger::default());
-        let fault = format!("{point}=error@4");
+        // Past what a gateway writes while it starts, in more batches or fewer: that would be a refusal to start.
+        let fault = format!("{point}=error@8");
         let gateway = Gateway::start_with(&folder, &[("LEGAL_AID_GATEWAY_FAULT", &fault)]).await;
         load(&folder, &ledger, Refused::IsTriedAgain).await;
         // The batch may have been the gateway's own; then no client is refused.
