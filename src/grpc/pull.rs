@@ -53,9 +53,8 @@ impl Effectful for PullDeliveries {
         let now = intake.clock.now();
         let until = now.checked_add(intake.lease).unwrap_or(Timestamp::MAX);
         let (mut deliveries, mut effects) = (Vec::new(), Vec::new());
-        for (record, message) in
-            due(&intake.store, &call.caller(), now, *most).await.map_err(|error| store_refusal(&error))?
-        {
+        let due = due(&intake.store, &call.caller(), now, *most).await;
+        for (record, message) in due.map_err(|error| store_refusal(&error))? {
             deliveries.push(proto::Delivery {
                 delivery_id: record.delivery_id.to_string(),
                 message: message.message,

@@ -38,7 +38,7 @@ pub struct Due {
     pub since: Timestamp,
     /// Bytes of its message, sealed.
     pub bytes: u64,
-    /// Whether it is the oldest of its sender.
+    /// Whether it is the oldest of its sender, but for what somebody has in hand.
     pub is_oldest: bool,
 }
 

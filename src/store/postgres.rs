@@ -210,12 +210,11 @@ async fn check_server(server: &Postgres) -> Result<String, StoreError> {
     Ok(durability)
 }
 
-fn step(version: i64, name: &'static str, text: &'static str) -> Migration {
-    let text = sqlx::SqlSafeStr::into_sql_str(text);
-    Migration::new(version, name.into(), MigrationType::Simple, text, false)
-}
-
 fn migrations() -> Migrator {
+    let step = |version, name: &'static str, text: &'static str| {
+        let text = sqlx::SqlSafeStr::into_sql_str(text);
+        Migration::new(version, name.into(), MigrationType::Simple, text, false)
+    };
     Migrator::with_migrations(vec![
         step(15, "gateway", include_str!("../../migrations/postgres/0015_gateway.sql")),
         step(16, "agreements", include_str!("../../migrations/postgres/0016_agreements.sql")),
