@@ -55,8 +55,12 @@ pub trait Storage: Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<Vec<StoredEntry>, Self::Error>> + Send;
 
-    /// Waits for the turn to write. Until the turn ends nobody else writes the log.
-    fn turn(&self) -> impl Future<Output = Result<(Self::Turn, Standing), Self::Error>> + Send;
+    /// Waits for the turn to write, as a writer that knows the log up to a size, if it does. Until the turn ends nobody else writes
+    /// the log.
+    fn turn(
+        &self,
+        known: Option<u64>,
+    ) -> impl Future<Output = Result<(Self::Turn, Standing), Self::Error>> + Send;
 
     /// Writes a batch in one durable transaction, and ends the turn. A non-empty answer names the leaves (by place in the
     /// batch) whose effects cannot be made; then nothing was written.
@@ -81,8 +85,9 @@ pub trait Storage: Send + Sync + 'static {
 pub enum Standing {
     /// As the writer left it: it is the only one.
     AsLeft,
-    /// Others write too, and this is the newest head; `None` in a new log.
-    Newest(Option<Head>),
+    /// Others write too. The newest head; `None` in a new log. With it come tiles at the right edge of its tree where the log has
+    /// grown beyond what the writer knows.
+    Newest(Option<(Head, TileSet)>),
 }
 
 /// State of the log after a batch.
@@ -244,7 +249,7 @@ pub async fn open<S: Storage>(
     known: Option<&str>,
 ) -> Result<Opened<S::Effect, S::Rejection>, OpenError> {
     // In its turn: what is read is not written to meanwhile.
-    let (turn, _) = storage.turn().await.map_err(|error| OpenError::Storage(Box::new(error)))?;
+    let (turn, _) = storage.turn(None).await.map_err(|error| OpenError::Storage(Box::new(error)))?;
     let (state, orphans) = State::load(storage.as_ref(), &key, known).await?;
     drop(turn);
     fault::end_point("start.loaded");

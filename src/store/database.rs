@@ -10,7 +10,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
 
 pub(super) use self::row::Row;
-pub(super) use self::statement::{On, Statement, Text, per_database, sql};
+pub(super) use self::statement::{Statement, Text, per_database, sql};
 
 /// Connections to the database.
 #[derive(Clone)]

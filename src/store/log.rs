@@ -55,13 +55,8 @@ impl Storage for Store {
         let rows = sql(among).bind(format!("[{}]", wanted.join(","))).fetch_all(&self.readers).await?;
         let mut tiles = TileSet::default();
         for row in rows {
-            let level = row.try_get::<i64>(0)?.try_into();
-            let inconsistent = |_| StoreError::Inconsistent { table: "audit_tiles", column: "level" };
-            let id = TileId {
-                level: level.map_err(inconsistent)?,
-                index: unsigned(row.try_get(1)?, "audit_tiles", "idx")?,
-            };
-            tiles.insert(id, hashes(row.try_get(2)?)?);
+            let (id, hashes) = tile(&row, 0)?;
+            tiles.insert(id, hashes);
         }
         Ok(tiles)
     }
@@ -70,13 +65,14 @@ impl Storage for Store {
         self.entries_from(from, limit).await
     }
 
-    async fn turn(&self) -> Result<(Turn, log::Standing), StoreError> {
+    async fn turn(&self, known: Option<u64>) -> Result<(Turn, log::Standing), StoreError> {
         match &self.writer {
             Pool::Sqlite(_) => Ok((Turn(None), log::Standing::AsLeft)),
             Pool::Postgres(_) if self.writes.is_away() => Err(StoreError::Away),
             Pool::Postgres(pool) => {
-                let (turn, head) =
-                    postgres::Turn::take(pool, self.node()?).await.inspect_err(|_| self.writes.failed())?;
+                let (turn, head) = postgres::Turn::take(pool, self.node()?, known)
+                    .await
+                    .inspect_err(|_| self.writes.failed())?;
                 Ok((Turn(Some(turn)), log::Standing::Newest(head)))
             }
         }
@@ -358,6 +354,14 @@ fn stored_with_hash(row: &Row) -> Result<StoredEntry, StoreError> {
         entry: row.try_get(1)?,
         leaf_hash: recorded.map(|bytes| hash(bytes, "audit_tiles", "hashes")).transpose()?,
     })
+}
+
+/// A stored tile: level, index and hashes, from a column on.
+pub(super) fn tile(row: &Row, from: usize) -> Result<(TileId, Vec<Hash>), StoreError> {
+    let inconsistent = |_| StoreError::Inconsistent { table: "audit_tiles", column: "level" };
+    let level = row.try_get::<i64>(from)?.try_into().map_err(inconsistent)?;
+    let index = unsigned(row.try_get(from + 1)?, "audit_tiles", "idx")?;
+    Ok((TileId { level, index }, hashes(&row.try_get::<Vec<u8>>(from + 2)?)?))
 }
 
 /// The hashes of a stored tile.

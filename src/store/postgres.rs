@@ -59,10 +59,14 @@ pub(super) async fn open(server: &Postgres) -> Result<(Pool, Pool), StoreError> 
         // Whoever stalls with the log in hand loses it, and those behind must still be there then.
         ("idle_in_transaction_session_timeout", millis(server.stall())),
         ("lock_timeout", millis(server.stall() + Duration::from_secs(1))),
+        // The name of a node stands in a text.
+        ("standard_conforming_strings", "on".to_owned()),
     ]);
-    let writer =
-        pool(WRITERS).connect_with(of_writers).await.map_err(|source| unreachable(server, source))?;
     migrate(server, &migrations()).await?;
+    let writer = pool(WRITERS).after_connect(|connection, _| {
+        Box::pin(async move { sqlx::raw_sql(turn::PREPARE).execute(connection).await.map(|_| ()) })
+    });
+    let writer = writer.connect_with(of_writers).await.map_err(|source| unreachable(server, source))?;
     make_ahead(&mut *writer.acquire().await?).await?;
     let readers = pool(READERS).connect_with(of_readers(server)?);
     let readers = readers.await.map_err(|source| unreachable(server, source))?;

@@ -120,8 +120,8 @@ impl Storage for Disk {
         self.store.entries(from, limit).await.map_err(failed)
     }
 
-    async fn turn(&self) -> io::Result<(Self::Turn, Standing)> {
-        self.store.turn().await.map_err(failed)
+    async fn turn(&self, known: Option<u64>) -> io::Result<(Self::Turn, Standing)> {
+        self.store.turn(known).await.map_err(failed)
     }
 
     async fn commit(&self, turn: Self::Turn, batch: &Batch<Effect>) -> io::Result<Vec<(usize, Rejection)>> {

@@ -59,18 +59,23 @@ impl State {
     }
 
     /// What the writer knows after others have written up to `head`: of the tree its new right edge, of the REQUESTs what it
-    /// knew before.
+    /// knew before. Tiles that are not among those `at_hand` are read.
     pub(super) async fn follow<S: Storage>(
         &self,
         storage: &S,
         key: &SigningKey,
         head: &Head,
+        at_hand: TileSet,
     ) -> Result<Self, OpenError> {
         let own = self.tree.size();
         if head.size <= own {
             return Err(OpenError::Mismatch(format!("{own} entries were written, {} are left", head.size)));
         }
-        let tiles = storage.tiles(&tiles_for_root(head.size)).await.map_err(unreadable)?;
+        let needed = tiles_for_root(head.size);
+        let tiles = match needed.iter().all(|id| at_hand.get(*id).is_some()) {
+            true => at_hand,
+            false => storage.tiles(&needed).await.map_err(unreadable)?,
+        };
         let tree = right_edge(&tiles, head.size)?;
         check_signed(head, &tree, key)?;
         Ok(Self {

@@ -145,7 +145,11 @@ impl<S: Storage> Writer<S> {
     /// The turn to write, with what is known to be stored now; and REQUESTs that turned out to be written although their
     /// callers were told otherwise. `None` when the storage does not answer.
     pub(super) async fn turn(&mut self) -> Option<(S::Turn, Vec<Orphan>)> {
-        let (turn, standing) = match self.storage.turn().await {
+        let known = match &self.state {
+            Memory::Known(state) => Some(state.tree.size()),
+            Memory::Unknown { .. } => None,
+        };
+        let (turn, standing) = match self.storage.turn(known).await {
             Ok(taken) => taken,
             Err(error) => {
                 tracing::error!(%error, "no turn to write the audit log; work is refused until there is one");
@@ -192,17 +196,17 @@ impl<S: Storage> Writer<S> {
 
     async fn catch_up(&mut self, standing: Standing) -> Result<Vec<Orphan>, OpenError> {
         if let Memory::Known(state) = &self.state {
-            let head = match standing {
+            let (head, edge) = match standing {
                 Standing::AsLeft => return Ok(Vec::new()),
                 Standing::Newest(None) if state.checkpoint.is_none() => return Ok(Vec::new()),
                 Standing::Newest(None) => return Err(OpenError::Mismatch("the log is gone".to_owned())),
-                Standing::Newest(Some(head)) => head,
+                Standing::Newest(Some(newest)) => newest,
             };
             if state.checkpoint.as_ref() == Some(&head.checkpoint) {
                 return Ok(Vec::new());
             }
             if state.written_to == head.written_to {
-                let next = state.follow(self.storage.as_ref(), &self.key, &head).await?;
+                let next = state.follow(self.storage.as_ref(), &self.key, &head, edge).await?;
                 self.publish(next, &head);
                 return Ok(Vec::new());
             }

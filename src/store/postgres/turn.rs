@@ -11,38 +11,68 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
 
 use crate::audit::log::{Batch, Head};
+use crate::audit::tile::TileSet;
 use crate::domain::clocks::Clocks;
-use crate::store::database::{Connection, On, Pool, Row, sql};
+use crate::store::database::{Connection, Pool, Row, sql};
 use crate::store::effect::{self, Effect, Rejection};
-use crate::store::log::{failed_at, hash, taken_claims};
+use crate::store::log::{failed_at, hash, taken_claims, tile};
 use crate::store::node::Node;
 use crate::store::rows::postgres as rows;
-use crate::store::{StoreError, unsigned};
+use crate::store::{StoreError, signed, unsigned};
 
 /// Longest that a turn waits for an answer of the server. Its own timeouts end what it can end; this one is for a server that
 /// is gone without a word.
 const SILENCE: Duration = Duration::from_secs(20);
 
+/// Begins a turn, and reads with the lock in hand what [`PREPARE`] says of a node: others wait for each way to the server and back.
 /// With a savepoint for [`effect::apply`]. The server plans a statement once, when its tables may be small still: it is not to think
 /// of going through all of one.
 const BEGIN: &str = "BEGIN; SELECT pg_advisory_xact_lock(1818296321, 0); SAVEPOINT untouched; \
-    SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+    SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; EXECUTE turn";
+
+/// To be said once on a connection that takes turns. The newest head as node `$1` with epoch `$2` sees it; where the log has grown
+/// beyond size `$3`, once for each tile at the right edge of its tree (of a trillion entries not for the highest).
+pub(super) const PREPARE: &str = "PREPARE turn (text, bigint, bigint) AS \
+    SELECT h.size, h.root, h.checkpoint, h.recorded_us, n.open_from, n.written_to, edge.level, edge.idx, edge.hashes \
+    FROM audit_nodes n LEFT JOIN audit_head h ON h.id = 1 \
+    LEFT JOIN LATERAL (SELECT t.level, t.idx, t.hashes FROM generate_series(0, 4) AS at \
+        JOIN audit_tiles t ON t.level = at AND t.idx = h.size >> (8 * (at + 1)) WHERE h.size > $3) AS edge ON true \
+    WHERE n.node = $1 AND n.epoch = $2";
 
 /// The turn: an open transaction that holds the lock. Dropped, it is rolled back by the end of its connection.
 pub(in crate::store) struct Turn(Option<PoolConnection<Postgres>>);
 
 impl Turn {
-    /// Waits for the turn of `node`. Returns it with the head as it is now.
+    /// Waits for the turn of `node`, which knows the log up to a size, if it does. Returns it with the head as it is now, and the
+    /// tiles at the right edge of its tree where that has grown.
     pub(in crate::store) async fn take(
         pool: &PgPool,
         node: &Node,
-    ) -> Result<(Self, Option<Head>), StoreError> {
+        known: Option<u64>,
+    ) -> Result<(Self, Option<(Head, TileSet)>), StoreError> {
         answered(async {
             let mut turn = Self(Some(pool.acquire().await?));
-            let connection = turn.connection()?;
-            sqlx::raw_sql(BEGIN).execute(&mut *connection).await?;
-            let head = head_on(&mut Connection::Postgres(connection), node).await?;
-            Ok((turn, head))
+            let begin = format!(
+                "{BEGIN} ({}, {}, {})",
+                quoted(&node.name),
+                node.epoch,
+                known.map_or(i64::MAX, signed)
+            );
+            let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(begin)).fetch_all(turn.connection()?).await?;
+            // The first is the lock's.
+            let rows: Vec<_> = rows.into_iter().skip(1).map(Row::Postgres).collect();
+            let row = rows.first().ok_or_else(|| StoreError::LostNode { node: node.name.clone() })?;
+            if row.try_get::<Option<i64>>(0)?.is_none() {
+                return Ok((turn, None));
+            }
+            let mut edge = TileSet::new();
+            for row in &rows {
+                if row.try_get::<Option<i64>>(6)?.is_some() {
+                    let (id, hashes) = tile(row, 6)?;
+                    edge.insert(id, hashes);
+                }
+            }
+            Ok((turn, Some((read(row)?, edge))))
         })
         .await
     }
@@ -105,6 +135,11 @@ impl Drop for Turn {
     }
 }
 
+/// A text as the server reads it: the name of a node may be any.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 async fn answered<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
     tokio::time::timeout(SILENCE, asked).await.unwrap_or_else(|_| Err(silent().into()))
@@ -113,7 +148,13 @@ async fn answered<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Resu
 /// The newest head, as one node sees it, or as an onlooker does.
 pub(in crate::store) async fn head(readers: &Pool, node: Option<&Node>) -> Result<Option<Head>, StoreError> {
     match node {
-        Some(node) => head_on(readers, node).await,
+        Some(node) => {
+            let row = sql("SELECT h.size, h.root, h.checkpoint, h.recorded_us, n.open_from, n.written_to \
+                 FROM audit_nodes n LEFT JOIN audit_head h ON h.id = 1 WHERE n.node = $1 AND n.epoch = $2");
+            let row = row.bind(node.name.as_str()).bind(node.epoch).fetch_optional(readers).await?;
+            let row = row.ok_or_else(|| StoreError::LostNode { node: node.name.clone() })?;
+            if row.try_get::<Option<i64>>(0)?.is_none() { Ok(None) } else { read(&row).map(Some) }
+        }
         None => {
             let row =
                 sql("SELECT size, root, checkpoint, recorded_us, size, size FROM audit_head WHERE id = 1");
@@ -122,20 +163,12 @@ pub(in crate::store) async fn head(readers: &Pool, node: Option<&Node>) -> Resul
     }
 }
 
-async fn head_on<'c>(on: impl Into<On<'c>>, node: &Node) -> Result<Option<Head>, StoreError> {
-    let row = sql("SELECT h.size, h.root, h.checkpoint, h.recorded_us, n.open_from, n.written_to \
-         FROM audit_nodes n LEFT JOIN audit_head h ON h.id = 1 WHERE n.node = $1 AND n.epoch = $2");
-    let row = row.bind(node.name.as_str()).bind(node.epoch).fetch_optional(on).await?;
-    let row = row.ok_or_else(|| StoreError::LostNode { node: node.name.clone() })?;
-    if row.try_get::<Option<i64>>(0)?.is_none() { Ok(None) } else { read(&row).map(Some) }
-}
-
 fn read(row: &Row) -> Result<Head, StoreError> {
     let count = |place: usize, column| unsigned(row.try_get(place)?, "audit_head", column);
     let inconsistent = |_| StoreError::Inconsistent { table: "audit_head", column: "recorded_us" };
     Ok(Head {
         size: count(0, "size")?,
-        root: hash(row.try_get(1)?, "audit_head", "root")?,
+        root: hash(&row.try_get::<Vec<u8>>(1)?, "audit_head", "root")?,
         checkpoint: row.try_get(2)?,
         recorded: Some(jiff::Timestamp::from_microsecond(row.try_get(3)?).map_err(inconsistent)?),
         open_from: count(4, "open_from")?,

@@ -1,6 +1,8 @@
 //! Several gateways on one PostgreSQL, and what is asked of its server.
 
 use super::*;
+use crate::audit::log::Standing;
+use crate::audit::tile::tiles_for_root;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gateways_whose_clocks_differ_write_one_log_in_the_order_of_its_times_and_see_each_others_heads() {
@@ -144,4 +146,37 @@ async fn partitions_are_there_before_the_log_comes_to_them() {
     one.and(other).unwrap();
     assert!(is_there("audit_entries_2").await && !is_there("outcomes_2").await);
     store.close().await;
+}
+
+/// Sizes of the log are set here, not reached: a trillion entries are too many.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_its_turn_a_gateway_gets_the_right_edge_of_a_log_that_others_wrote_and_else_nothing() {
+    let Some(place) = Place::postgres() else { return };
+    let store = place.open_as("it's \\ \"north\"").await;
+    let scene = Scene::of(store.clone()).await;
+    scene.append(Phase::Read, Vec::new()).await.unwrap();
+    for size in
+        [1, 2, 255, 256, 257, 511, 65_535, 65_536, 65_537, (1 << 24) + 256, (1 << 32) + 65_793, (1 << 40) - 1]
+    {
+        let needed = tiles_for_root(size);
+        for id in &needed {
+            sql("INSERT INTO audit_tiles (level, idx, hashes) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+                .bind(i64::from(id.level))
+                .bind(signed(id.index))
+                .bind([1; 32].as_slice())
+                .execute(&store.writer)
+                .await
+                .unwrap();
+        }
+        sql("UPDATE audit_head SET size = $1").bind(signed(size)).execute(&store.writer).await.unwrap();
+        for known in [Some(size - 1), Some(size), None] {
+            let (_turn, standing) = store.turn(known).await.unwrap();
+            let Standing::Newest(Some((head, edge))) = standing else { panic!("{standing:?}") };
+            assert_eq!(head.size, size);
+            for id in &needed {
+                assert_eq!(edge.get(*id).is_some(), known == Some(size - 1), "{id:?} of {size}, {known:?}");
+            }
+        }
+    }
+    scene.close().await;
 }
