@@ -327,7 +327,7 @@ impl Gateway {
             database: config.store.database.clone(),
         };
         let follower =
-            adopter::follow_others(store.clone(), opened.log.clone(), until_stopped(stopped.clone()));
+            adopter::tell_followers(store.clone(), opened.log.clone(), until_stopped(stopped.clone()));
         let reload = Arc::new(Reload {
             config: config.clone(),
             clock: clock.clone(),

@@ -106,9 +106,9 @@ impl Adopter {
     }
 }
 
-/// Tells who follows exchanges here of what other gateways have changed.
-pub(super) async fn follow_others(store: Store, log: AuditLog, stop: impl Future<Output = ()>) {
-    /// Not for each batch.
+/// Tells who follows exchanges here of what this gateway and others have changed, where others write too.
+pub(super) async fn tell_followers(store: Store, log: AuditLog, stop: impl Future<Output = ()>) {
+    /// Not for each batch of the others.
     const PAUSE: Duration = Duration::from_millis(100);
     if store.is_alone() {
         return stop.await;
@@ -120,6 +120,7 @@ pub(super) async fn follow_others(store: Store, log: AuditLog, stop: impl Future
     loop {
         tokio::select! {
             () = &mut stop => return,
+            () = store.stirred() => {}
             changed = head.changed() => if changed.is_err() { return },
         }
         if let Err(error) = store.wake_followers().await {
@@ -127,6 +128,7 @@ pub(super) async fn follow_others(store: Store, log: AuditLog, stop: impl Future
         }
         tokio::select! {
             () = &mut stop => return,
+            () = store.stirred() => {}
             () = sleep(PAUSE) => {}
         }
     }

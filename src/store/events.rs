@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::database::{Connection, Pool, Row, sql};
 use super::{Store, StoreError, signed, unsigned};
@@ -40,6 +40,7 @@ pub struct EventRecord {
 #[derive(Default)]
 pub(super) struct Followers {
     newest: AtomicU64,
+    stirred: Notify,
     agencies: Mutex<HashMap<String, watch::Sender<()>>>,
 }
 
@@ -48,7 +49,12 @@ impl Followers {
     pub(super) async fn load(readers: &Pool) -> Result<Self, StoreError> {
         let newest = sql("SELECT COALESCE(MAX(seq), 0) FROM exchange_events").fetch_one(readers).await?;
         let newest = unsigned(newest.try_get(0)?, "exchange_events", "seq")?;
-        Ok(Self { newest: AtomicU64::new(newest), agencies: Mutex::default() })
+        Ok(Self { newest: AtomicU64::new(newest), ..Self::default() })
+    }
+
+    /// Says that something was committed here.
+    pub(super) fn stir(&self) {
+        self.stirred.notify_one();
     }
 
     /// Wakes the parties of what was committed since the last time.
@@ -86,6 +92,11 @@ impl Store {
         // Bounded by the enrolled agencies: others do not get here.
         let mut agencies = self.followers.agencies.lock().unwrap_or_else(PoisonError::into_inner);
         agencies.entry(party.to_string()).or_insert_with(|| watch::channel(()).0).subscribe()
+    }
+
+    /// Waits until this gateway has changed an exchange, where others write too. Who waits is to call [`Self::wake_followers`] then.
+    pub async fn stirred(&self) {
+        self.followers.stirred.notified().await;
     }
 
     /// At most `limit` changes of exchanges that `party` is party to, after a place in the sequence, in order.

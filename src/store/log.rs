@@ -93,8 +93,11 @@ impl Storage for Store {
             Err(_) => self.writes.failed(),
         }
         if matches!(&outcome, Ok(rejections) if rejections.is_empty()) && !effect::is_rows_only(batch) {
-            // Durable already: who follows is woken by a later batch at the latest.
-            if let Err(error) = self.wake_followers().await {
+            if !self.is_alone() {
+                // By another task: the batch's callers need not wait for one more way to the server.
+                self.followers.stir();
+            } else if let Err(error) = self.wake_followers().await {
+                // Durable already: who follows is woken by a later batch at the latest.
                 tracing::warn!(%error, "watches cannot be woken");
             }
         }

@@ -319,6 +319,10 @@ on_each_database! {
         let mut follows = scene.store.follow(&court());
         let other = scene.store.follow(&stranger);
         scene.open_exchange(1).await;
+        if !scene.store.is_alone() {
+            tokio::time::timeout(PATIENCE, scene.store.stirred()).await.unwrap();
+            scene.store.wake_followers().await.unwrap();
+        }
         tokio::time::timeout(PATIENCE, follows.changed()).await.unwrap().unwrap();
         assert!(!other.has_changed().unwrap());
         scene.close().await;
