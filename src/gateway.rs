@@ -443,7 +443,7 @@ impl Gateway {
             _ = &mut self.watcher => "the task that reads changed files",
             _ = &mut self.housekeeper => "the housekeeper",
             _ = &mut self.adopter => "the task that closes for others",
-            _ = &mut self.follower => "the task that follows others",
+            _ = &mut self.follower => "the task that tells followers",
             _ = &mut self.agreement_follower => "the task that follows the agreements",
             _ = &mut self.witnesses => "the task that follows the witnesses",
             () = ended(&mut self.witness) => "the witness",
@@ -481,7 +481,7 @@ impl Gateway {
         let _ = self.readiness.await;
         let _ = self.housekeeper.await;
         let _ = within(self.adopter).await;
-        let _ = self.follower.await;
+        let _ = within(self.follower).await;
         let _ = self.agreement_follower.await;
         let _ = self.witnesses.await;
         if let Some(witness) = self.witness {

@@ -86,7 +86,7 @@ pub enum Standing {
     /// As the writer left it: it is the only one.
     AsLeft,
     /// Others write too. The newest head; `None` in a new log. With it come tiles at the right edge of its tree where the log has
-    /// grown beyond what the writer knows.
+    /// grown beyond what the writer knows; none for a writer that knows nothing, which reads all of it.
     Newest(Option<(Head, TileSet)>),
 }
 

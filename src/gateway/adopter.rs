@@ -120,7 +120,6 @@ pub(super) async fn tell_followers(store: Store, log: AuditLog, stop: impl Futur
     loop {
         tokio::select! {
             () = &mut stop => return,
-            () = store.stirred() => {}
             changed = head.changed() => if changed.is_err() { return },
         }
         if let Err(error) = store.wake_followers().await {
@@ -128,6 +127,7 @@ pub(super) async fn tell_followers(store: Store, log: AuditLog, stop: impl Futur
         }
         tokio::select! {
             () = &mut stop => return,
+            // The head has changed too, or is about to.
             () = store.stirred() => {}
             () = sleep(PAUSE) => {}
         }

@@ -94,7 +94,7 @@ impl Store {
         agencies.entry(party.to_string()).or_insert_with(|| watch::channel(()).0).subscribe()
     }
 
-    /// Waits until this gateway has changed an exchange, where others write too. Who waits is to call [`Self::wake_followers`] then.
+    /// Waits until this gateway has changed an exchange, where others write too. The head of the log changes right after it.
     pub async fn stirred(&self) {
         self.followers.stirred.notified().await;
     }

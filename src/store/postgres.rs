@@ -59,8 +59,6 @@ pub(super) async fn open(server: &Postgres) -> Result<(Pool, Pool), StoreError> 
         // Whoever stalls with the log in hand loses it, and those behind must still be there then.
         ("idle_in_transaction_session_timeout", millis(server.stall())),
         ("lock_timeout", millis(server.stall() + Duration::from_secs(1))),
-        // The name of a node stands in a text.
-        ("standard_conforming_strings", "on".to_owned()),
     ]);
     migrate(server, &migrations()).await?;
     let writer = pool(WRITERS).after_connect(|connection, _| {
@@ -82,6 +80,8 @@ async fn migrate(server: &Postgres, migrations: &Migrator) -> Result<(), StoreEr
     .execute(&mut connection)
     .await?;
     migrations.run(&mut connection).await?;
+    // In a pool what fails here would show as a connection that does not come.
+    sqlx::raw_sql(turn::PREPARE).execute(&mut connection).await?;
     connection.close().await?;
     Ok(())
 }

@@ -25,14 +25,17 @@ use crate::store::{StoreError, signed, unsigned};
 const SILENCE: Duration = Duration::from_secs(20);
 
 /// Begins a turn, and reads with the lock in hand what [`PREPARE`] says of a node: others wait for each way to the server and back.
-/// With a savepoint for [`effect::apply`]. The server plans a statement once, when its tables may be small still: it is not to think
+/// Each statement sees what was committed when it begins, so the last one sees what the lock was waited for. With a savepoint for
+/// [`effect::apply`]. The server plans a statement once, when its tables may be small still: it is not to think
 /// of going through all of one.
-const BEGIN: &str = "BEGIN; SELECT pg_advisory_xact_lock(1818296321, 0); SAVEPOINT untouched; \
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(1818296321, 0); SAVEPOINT untouched; \
     SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; EXECUTE turn";
 
-/// To be said once on a connection that takes turns. The newest head as node `$1` with epoch `$2` sees it; where the log has grown
+/// To be said once on a connection that takes turns, with what the text of a turn and its answer are read by, whatever is set for the
+/// database. The newest head as node `$1` with epoch `$2` sees it; where the log has grown
 /// beyond size `$3`, once for each tile at the right edge of its tree (of a trillion entries not for the highest).
-pub(super) const PREPARE: &str = "PREPARE turn (text, bigint, bigint) AS \
+pub(super) const PREPARE: &str = "SET standard_conforming_strings = on; SET bytea_output = hex; \
+    PREPARE turn (text, bigint, bigint) AS \
     SELECT h.size, h.root, h.checkpoint, h.recorded_us, n.open_from, n.written_to, edge.level, edge.idx, edge.hashes \
     FROM audit_nodes n LEFT JOIN audit_head h ON h.id = 1 \
     LEFT JOIN LATERAL (SELECT t.level, t.idx, t.hashes FROM generate_series(0, 4) AS at \
