@@ -1,8 +1,8 @@
 //! Changes of exchanges, for who follows them.
 //!
-//! A change is written in the transaction that makes it, under the next number of one sequence. SQLite has one writer, so
-//! that the order of the numbers is the order in which they become visible: who has read up to one number misses none
-//! below it.
+//! A change is written in the transaction that makes it, under the next number of one sequence. SQLite has one writer, and on
+//! PostgreSQL such a transaction holds the lock of the log, so that the order of the numbers is the order in which they become
+//! visible: who has read up to one number misses none below it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

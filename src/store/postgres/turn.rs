@@ -25,15 +25,15 @@ use crate::store::{StoreError, signed, unsigned};
 const SILENCE: Duration = Duration::from_secs(20);
 
 /// Begins a turn, and reads with the lock in hand what [`PREPARE`] says of a node: others wait for each way to the server and back.
-/// Each statement sees what was committed when it begins, so the last one sees what the lock was waited for. With a savepoint for
-/// [`effect::apply`]. The server plans a statement once, when its tables may be small still: it is not to think
-/// of going through all of one.
+/// Each statement sees what was committed when it begins: the last one sees what the one before in the queue has written. With a
+/// savepoint for [`effect::apply`]. The server plans a statement once, when its tables may be small still: it is not to think of
+/// going through all of one.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(1818296321, 0); SAVEPOINT untouched; \
     SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; EXECUTE turn";
 
-/// To be said once on a connection that takes turns, with what the text of a turn and its answer are read by, whatever is set for the
-/// database. The newest head as node `$1` with epoch `$2` sees it; where the log has grown
-/// beyond size `$3`, once for each tile at the right edge of its tree (of a trillion entries not for the highest).
+/// To be said once on a connection that takes turns. The settings, whatever the database's are, are those by which the server reads
+/// a turn's text and sqlx its answer. The newest head as node `$1` with epoch `$2` sees it; where the log has grown beyond size `$3`,
+/// once for each tile at the right edge of its tree (of a trillion entries not for the highest level).
 pub(super) const PREPARE: &str = "SET standard_conforming_strings = on; SET bytea_output = hex; \
     PREPARE turn (text, bigint, bigint) AS \
     SELECT h.size, h.root, h.checkpoint, h.recorded_us, n.open_from, n.written_to, edge.level, edge.idx, edge.hashes \
@@ -138,7 +138,7 @@ impl Drop for Turn {
     }
 }
 
-/// A text as the server reads it: the name of a node may be any.
+/// A text for a statement that takes no values beside it: the name of a node may be any. As [`PREPARE`] sets it, a backslash is one.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

@@ -211,7 +211,7 @@ async fn whatever_is_set_for_the_database_gateways_take_turns() {
         sql(set).execute(&first.writer).await.unwrap();
     }
     first.close().await;
-    // Of those that wait for the lock each has a head that is older than the lock.
+    // Three at once, so that they wait for each other: under repeatable read a turn would begin with a head older than its lock.
     let scenes = [
         Scene::of(place.open_as("it's \\ one").await).await,
         Scene::of(place.open_as("two").await).await,
