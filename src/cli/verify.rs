@@ -9,7 +9,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
 
 use self::registers::{LowIncome, Poverty, Register, Shown};
@@ -183,7 +183,10 @@ pub(super) fn read_text(path: &Path) -> anyhow::Result<String> {
     if path == Path::new("-") {
         std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
     } else {
-        text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        text = std::fs::read_to_string(path).map_err(|error| {
+            let path = path.display();
+            anyhow!("cannot read {path}: {error}; `init` puts examples into its folder, docs/kinds shows one of each kind")
+        })?;
     }
     Ok(text)
 }
